@@ -1,0 +1,3 @@
+//! What the parts of the grid say to each other.
+
+pub mod units;
