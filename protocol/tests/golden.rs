@@ -1,5 +1,7 @@
 //! The golden examples: bytes that we promise to others.
 
+#![allow(clippy::unwrap_used)]
+
 use grid_protocol::message::{Ack, Balance, Event, Measurement, Message, Setpoint, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
