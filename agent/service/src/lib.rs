@@ -1,1 +1,15 @@
-//! To be written.
+//! What every service of the street shares: settings, logging, clock, shutdown, and the connection to the broker.
+//!
+//! Agent and anchor are shells around pure cores. This crate is the part of the shell that they have in common.
+
+pub mod clock;
+pub mod link;
+pub mod settings;
+pub mod shutdown;
+
+/// Sends log lines to standard error. `RUST_LOG` chooses what is shown; by default information and worse.
+pub fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,rumqttd=warn,rumqttc=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

@@ -1,0 +1,14 @@
+//! When to end: on SIGINT (Ctrl-C) or SIGTERM (systemd).
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Resolves at the first SIGINT or SIGTERM. Fails only where the process may not handle signals.
+pub async fn requested() -> std::io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
