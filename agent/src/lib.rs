@@ -1,3 +1,4 @@
 //! To be written.
 
+pub mod meter;
 pub mod simulated_ina219;

@@ -1,0 +1,255 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use grid_protocol::units::{MilliAmps, MilliVolts};
+use proptest::prelude::*;
+
+use super::super::{ChipConfig, ConfigError, MeterError, Reading, ShuntRange, problems};
+use super::*;
+use crate::simulated_ina219::{Fault, Sensed, SimulatedBus};
+
+/// Longer than any of the tests' chips converts.
+const CONVERSION_US: u64 = 9_042;
+
+/// A bus with one chip for each phase; the test moves time and currents.
+struct Bench {
+    bus: SimulatedBus,
+    now: Arc<AtomicU64>,
+    grid_ma: [Arc<AtomicI64>; 3],
+    configs: Vec<ChipConfig>,
+}
+
+impl Bench {
+    fn with(configs: Vec<ChipConfig>) -> Self {
+        let now = Arc::new(AtomicU64::new(0));
+        let bus = SimulatedBus::new({
+            let now = Arc::clone(&now);
+            move || now.load(Ordering::Relaxed)
+        });
+        let grid_ma: [Arc<AtomicI64>; 3] = Default::default();
+        for (config, grid_ma) in configs.iter().zip(&grid_ma) {
+            let (config, grid_ma) = (config.clone(), Arc::clone(grid_ma));
+            let address = config.address;
+            let wire = move |_| Sensed {
+                shunt_uv: config.shunt_uv(MilliAmps(grid_ma.load(Ordering::Relaxed))),
+                bus_mv: 5_000,
+            };
+            bus.attach(address, wire).unwrap();
+        }
+        Self { bus, now, grid_ma, configs }
+    }
+
+    fn three_phases() -> Self {
+        Self::with((0x40..0x43).map(|address| ChipConfig { address, ..ChipConfig::default() }).collect())
+    }
+
+    fn meter(&self) -> Ina219Meter<SimulatedBus> {
+        Ina219Meter::open(self.configs.clone(), |_| Ok(self.bus.clone())).unwrap()
+    }
+
+    fn pass(&self, us: u64) {
+        self.now.fetch_add(us, Ordering::Relaxed);
+    }
+
+    fn flows(&self, phase: usize, ma: i64) {
+        self.grid_ma[phase].store(ma, Ordering::Relaxed);
+    }
+
+    /// Lets everything convert and takes the reading.
+    fn next(&self, meter: &mut Ina219Meter<SimulatedBus>) -> Reading {
+        self.pass(CONVERSION_US);
+        meter.poll().unwrap().expect("every chip has converted")
+    }
+}
+
+fn amps(reading: &Reading) -> Vec<i64> {
+    reading.currents().iter().map(|current| current.0).collect()
+}
+
+#[test]
+fn three_chips_give_three_phases_in_their_configured_order() {
+    let bench = Bench::three_phases();
+    bench.flows(0, 98_100);
+    bench.flows(1, 97_400);
+    bench.flows(2, -3_000);
+    let mut meter = bench.meter();
+    let reading = bench.next(&mut meter);
+    assert_eq!(amps(&reading), [98_100, 97_400, -3_000]);
+    assert_eq!(reading.voltages(), [MilliVolts(230_000); 3]);
+    assert!(!reading.is_saturated());
+    assert_eq!(meter.phases(), 3);
+}
+
+#[test]
+fn a_conversion_is_reported_once() {
+    let bench = Bench::three_phases();
+    let mut meter = bench.meter();
+    assert_eq!(meter.poll().unwrap(), None);
+    bench.next(&mut meter);
+    assert_eq!(meter.poll().unwrap(), None);
+    bench.pass(CONVERSION_US - 1);
+    assert_eq!(meter.poll().unwrap(), None);
+    bench.pass(1);
+    assert!(meter.poll().unwrap().is_some());
+}
+
+#[test]
+fn a_reading_waits_for_the_slowest_chip_and_takes_the_newest_of_the_others() {
+    let mut configs = vec![ChipConfig::default(), ChipConfig { address: 0x41, ..ChipConfig::default() }];
+    configs[0].adc = Adc::Bits12;
+    let bench = Bench::with(configs);
+    let mut meter = bench.meter();
+    bench.flows(0, 1_000);
+    bench.pass(1_064);
+    assert_eq!(meter.poll().unwrap(), None);
+    bench.flows(0, 2_000);
+    bench.pass(CONVERSION_US);
+    assert_eq!(amps(&meter.poll().unwrap().unwrap()), [2_000, 0]);
+}
+
+#[test]
+fn within_one_percent_of_the_range_a_reading_means_at_least_this_much() {
+    let bench = Bench::three_phases();
+    let mut meter = bench.meter();
+    // 3.2 A through 0.1 Ω at scale 100.
+    for (ma, shown, saturated) in
+        [(316_700, 316_700, false), (316_800, 316_800, true), (900_000, 320_000, true), (-900_000, -320_000, true)]
+    {
+        bench.flows(1, ma);
+        let reading = bench.next(&mut meter);
+        assert_eq!((amps(&reading)[1], reading.is_saturated()), (shown, saturated), "{ma} mA");
+        assert!(!reading.phases[0].saturated);
+    }
+}
+
+#[test]
+fn sign_offset_shunt_and_scale_are_applied() {
+    let config = ChipConfig { shunt_milliohm: 10, scale: 50, invert: true, offset_ma: 120, ..ChipConfig::default() };
+    assert_eq!(config.grid_current(10_000), MilliAmps(-50_000 + 120));
+    assert_eq!(config.shunt_uv(MilliAmps(-50_000 + 120)), 10_000);
+    let bench = Bench::with(vec![config]);
+    bench.flows(0, 16_020);
+    assert_eq!(amps(&bench.next(&mut bench.meter())), [16_020]);
+}
+
+#[test]
+fn a_shunt_that_is_wired_the_wrong_way_round_turns_the_sign() {
+    let bench = Bench::three_phases();
+    bench.bus.set_fault(0x40, Fault::SwappedPolarity).unwrap();
+    bench.flows(0, 16_000);
+    assert_eq!(amps(&bench.next(&mut bench.meter())), [-16_000, 0, 0]);
+}
+
+#[test]
+fn a_voltage_scale_reports_the_bus_voltage_instead_of_the_nominal_one() {
+    let bench = Bench::with(vec![ChipConfig { voltage_scale: Some(46), ..ChipConfig::default() }]);
+    assert_eq!(bench.next(&mut bench.meter()).voltages(), [MilliVolts(230_000)]);
+}
+
+#[test]
+fn a_brown_out_is_reported_once_and_the_range_and_resolution_are_set_again() {
+    let bench = Bench::with(vec![ChipConfig { range: ShuntRange::Mv80, ..ChipConfig::default() }]);
+    bench.flows(0, 50_000);
+    let mut meter = bench.meter();
+    bench.next(&mut meter);
+    bench.bus.brown_out(0x40).unwrap();
+    // Beyond the range that was set, within that of a reset chip.
+    bench.flows(0, 200_000);
+    bench.pass(CONVERSION_US);
+    assert!(matches!(meter.poll(), Err(MeterError::ConfigurationLost { address: 0x40, .. })));
+    let reading = bench.next(&mut meter);
+    assert_eq!((amps(&reading), reading.is_saturated()), (vec![80_000], true));
+}
+
+#[test]
+fn a_chip_that_falls_off_the_bus_is_named_and_goes_on_when_it_is_back() {
+    let bench = Bench::three_phases();
+    let mut meter = bench.meter();
+    bench.bus.set_fault(0x41, Fault::Absent).unwrap();
+    bench.pass(CONVERSION_US);
+    let error = meter.poll().unwrap_err();
+    assert!(matches!(error, MeterError::NotAnswering { address: 0x41, .. }));
+    assert!(error.to_string().contains("0x41 on /dev/i2c-1"), "{error}");
+    // It comes back as after power-on.
+    bench.bus.set_fault(0x41, Fault::None).unwrap();
+    bench.bus.brown_out(0x41).unwrap();
+    assert!(matches!(meter.poll(), Err(MeterError::ConfigurationLost { address: 0x41, .. })));
+    bench.next(&mut meter);
+}
+
+#[test]
+fn a_chip_that_stops_converting_gives_no_reading() {
+    let bench = Bench::three_phases();
+    let mut meter = bench.meter();
+    bench.next(&mut meter);
+    bench.bus.set_fault(0x42, Fault::NoConversion).unwrap();
+    bench.pass(10 * CONVERSION_US);
+    assert_eq!(meter.poll().unwrap(), None);
+    let error = meter.read(Duration::from_millis(3)).unwrap_err();
+    assert!(matches!(error, MeterError::NoConversion { .. }));
+}
+
+#[test]
+fn opening_an_address_without_a_chip_says_what_to_check() {
+    let bench = Bench::three_phases();
+    let config = ChipConfig { address: 0x4A, ..ChipConfig::default() };
+    let error = Ina219Meter::open(vec![config], |_| Ok(bench.bus.clone())).err().unwrap().to_string();
+    assert!(error.contains("0x4a on /dev/i2c-1") && error.contains("i2cdetect"), "{error}");
+}
+
+#[test]
+fn a_scale_whose_range_ends_below_one_and_a_half_limits_is_refused_with_the_numbers() {
+    // 80 kW over three phases.
+    let limit = MilliAmps(115_942);
+    let config = ChipConfig { scale: 54, ..ChipConfig::default() };
+    let error = config.covers_limit(limit).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "scale = 54 of the chip at 0x40 on /dev/i2c-1 lets ±320 mV over 100 mΩ measure up to 172800 mA, but 1.5 times the \
+         limit of 115942 mA is 173913 mA: set scale to at least 55 and build the model to match, or take a smaller shunt"
+    );
+    ChipConfig { scale: 55, ..config }.covers_limit(limit).unwrap();
+}
+
+#[test]
+fn every_wrong_value_is_reported_at_once() {
+    let wrong = ChipConfig { address: 0x39, shunt_milliohm: 0, scale: 0, nominal_mv: -1, ..ChipConfig::default() };
+    let small = ChipConfig { scale: 1, ..ChipConfig::default() };
+    let found = problems(&[wrong, small.clone(), small], Some(MilliAmps(16_000)));
+    let count = |matches: fn(&ConfigError) -> bool| found.iter().filter(|problem| matches(problem)).count();
+    assert_eq!(count(|problem| matches!(problem, ConfigError::Address { address: 0x39, .. })), 1);
+    assert_eq!(count(|problem| matches!(problem, ConfigError::NotPositive { .. })), 3);
+    assert_eq!(count(|problem| matches!(problem, ConfigError::RangeTooSmall { .. })), 2);
+    assert_eq!(count(|problem| matches!(problem, ConfigError::Twice { .. })), 1);
+    assert_eq!(problems(&[], None), [ConfigError::ChipCount(0)]);
+}
+
+#[test]
+fn a_configuration_file_may_leave_out_everything_but_no_key_is_overlooked() {
+    let parse = |json: &str| serde_json::from_str::<ChipConfig>(json);
+    assert_eq!(parse("{}").unwrap(), ChipConfig::default());
+    let config = parse(r#"{"address":65,"range":"40mV","adc":"avg128","voltage_scale":46}"#).unwrap();
+    assert_eq!((config.address, config.range, config.adc), (0x41, ShuntRange::Mv40, Adc::Average128));
+    assert!(parse(r#"{"adress":65}"#).unwrap_err().to_string().contains("adress"));
+}
+
+#[test]
+fn three_expected_intervals_are_the_half_second_after_which_an_ina219_is_stale() {
+    let meter = Bench::three_phases().meter();
+    assert!((500..=510).contains(&(3 * meter.expected_interval().0)));
+    assert!(u128::from(meter.expected_interval().0) > meter.poll_interval().as_millis());
+}
+
+proptest! {
+    #[test]
+    fn what_a_wire_shows_reads_back_as_the_grid_current(
+        ma in -300_000_i64..=300_000, shunt_milliohm in 1_u32..=100, scale in 100_u32..=1_000, invert: bool,
+        offset_ma in -500_i64..=500,
+    ) {
+        let config = ChipConfig { shunt_milliohm, scale, invert, offset_ma, ..ChipConfig::default() };
+        let back = config.grid_current(config.shunt_uv(MilliAmps(ma)));
+        // Half a microvolt over the shunt, scaled, and half a milliamp of rounding.
+        let tolerance = i64::from(scale.div_ceil(2 * shunt_milliohm)) + 1;
+        prop_assert!((back.0 - ma).abs() <= tolerance, "{ma} became {back}");
+    }
+}
