@@ -291,6 +291,11 @@ proptest! {
             for report in plant.reports() {
                 prop_assert!(report.delivered_wh <= report.possible_wh && report.possible_wh <= report.wanted_wh);
             }
+            // Nor by a nanojoule.
+            for socket in &plant.sockets {
+                let wanted = socket.reports(plant.end()).map(|report| NanoJoules::from_watt_hours(report.wanted_wh));
+                prop_assert!(socket.delivered() <= wanted.sum());
+            }
         }
     }
 

@@ -7,6 +7,8 @@
 //!
 //! A conversion ends slightly before it is read. If somebody has advanced the plant further meanwhile, the wire shows the
 //! later state: then a reading is fresher than it could be, by at most one conversion.
+//!
+//! The simulated bus stays locked while its wires lock the plant: nobody may read a meter while holding the plant's lock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
