@@ -1,4 +1,4 @@
-//! The whole street in one process: its data, its plant, and later its agents, broker and anchor.
+//! The whole street in one process: its data, and the plant that stands for its cables, meters and cars.
 
 pub mod plant;
 pub mod street;
