@@ -4,10 +4,24 @@
 //! |---|---|---|
 //! | [`lease`] | the rule of the system: who may draw what until when | none |
 //! | [`allocation`] | who gets how much | none |
+//! | [`transformer`] | which device gets which setpoint | none |
+//! | [`device`] | what a device applies and reports | none |
+//! | [`outbox`] | what was said and is not acknowledged | none |
+//! | [`directory`] | whose key is whose | none |
 //! | [`simulated_ina219`] | the current sensor, register by register | none |
 //! | [`meter`] | reading currents | I2C |
+//! | [`actuator`] | limiting currents | the device's |
+//! | [`run`] | the shell around all of it | MQTT, clock |
+//! | [`settings`] | what a person configures | files |
 
+pub mod actuator;
 pub mod allocation;
+pub mod device;
+pub mod directory;
 pub mod lease;
 pub mod meter;
+pub mod outbox;
+pub mod run;
+pub mod settings;
 pub mod simulated_ina219;
+pub mod transformer;

@@ -91,13 +91,13 @@ pub enum Event {
         /// What it said.
         why: String,
     },
-    /// It answers again.
-    MeterRecovered {},
     /// An actuator does not do what it is told.
     ActuatorFailed {
         /// What it said.
         why: String,
     },
+    /// Meter and actuator work again.
+    Recovered {},
     /// Somebody else connected under this name.
     ThrownOut {},
     /// The outbox was full; these messages are lost for the log.

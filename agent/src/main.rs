@@ -1,0 +1,103 @@
+//! `grid-agent`: one device behind the transformer.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use grid_agent::actuator::Advice;
+use grid_agent::meter::{Meter, open_linux};
+use grid_agent::run::{Summary, run_device, run_transformer};
+use grid_agent::settings::{Agent, Settings};
+use grid_service::{log_to_stderr, shutdown};
+
+/// One device behind the transformer: it measures, obeys leased limits, and signs what it says.
+#[derive(Parser)]
+#[command(version, after_help = "Example:\n  grid-agent run --config /etc/grid/agent.toml")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent until SIGINT or SIGTERM.
+    #[command(after_help = "Example:\n  grid-agent run --config /etc/grid/agent.toml")]
+    Run {
+        /// The agent's settings (TOML). The environment goes over it: GRID__BROKER__HOST=192.0.2.7
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Print the settings in force, and end.
+        #[arg(long)]
+        print_config: bool,
+    },
+    /// Read the agent's meter and print one reading per line.
+    #[command(after_help = "Example:\n  grid-agent read --config /etc/grid/agent.toml --count 5")]
+    Read {
+        /// The agent's settings (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// How many readings to print.
+        #[arg(long, default_value_t = 1)]
+        count: u32,
+    },
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log_to_stderr();
+    let result = match arguments.command {
+        Command::Run { config, print_config: true } => print(&config),
+        Command::Run { config, print_config: false } => run(&config),
+        Command::Read { config, count } => read(&config, count),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("grid-agent: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn print(config: &std::path::Path) -> Result<(), Failure> {
+    println!("{}", toml::to_string(&Settings::load(config)?)?);
+    Ok(())
+}
+
+fn read(config: &std::path::Path, count: u32) -> Result<(), Failure> {
+    let mut meter = open_linux(Settings::load(config)?.meter)?;
+    for _ in 0..count {
+        let reading = meter.read(Duration::from_secs(2))?;
+        let phases = reading.phases.iter().map(|phase| {
+            let bound = if phase.saturated { " or more" } else { "" };
+            format!("{} mA{bound} at {} mV", phase.current.0, phase.voltage.0)
+        });
+        println!("{}", phases.collect::<Vec<_>>().join(", "));
+    }
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run(config: &std::path::Path) -> Result<(), Failure> {
+    let settings = Settings::load(config)?;
+    let chips = settings.meter.clone();
+    let agent = settings.resolve()?;
+    let meter = Box::new(open_linux(chips)?);
+    let shutdown = async {
+        if let Err(error) = shutdown::requested().await {
+            tracing::error!(%error, "signals cannot be handled");
+        }
+    };
+    let Summary { unacknowledged, .. } = match agent {
+        Agent::Device(common, device) => {
+            let actuator = Box::new(Advice::new(device.max_ma));
+            run_device(common, device, meter, actuator, shutdown).await?
+        }
+        Agent::Transformer(common, transformer) => run_transformer(common, transformer, meter, shutdown).await?,
+    };
+    tracing::info!(unacknowledged, "ended");
+    Ok(())
+}

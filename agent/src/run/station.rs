@@ -1,0 +1,277 @@
+//! What both roles do alike: speak, be born, be acknowledged, say again what is missing.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use grid_protocol::author::{Author, Signed};
+use grid_protocol::message::{Ack, Event, Message, Part, Presence, PreviousSession, Replay, Session, Status};
+use grid_protocol::seal::{MAX_PAYLOAD, SealError};
+use grid_protocol::topic::{Kind, Name, Topic};
+use grid_protocol::units::{BootTime, Millis};
+use grid_service::clock::{boot_now, unix_now};
+use grid_service::link::{Delivery, Incoming, Link, Received, Will};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{AgentError, Common, Summary, new_session};
+use crate::directory::{Directory, Distrust};
+use crate::outbox::Outbox;
+
+/// Memory for messages that wait for an ack.
+const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
+/// Missing messages are said again at most 200 times a second: ten every 50 ms.
+const REPLAY_EVERY: Millis = Millis(50);
+const REPLAY_AT_ONCE: usize = 10;
+/// At the end, how long acks are waited for.
+const LAST_ACKS: Duration = Duration::from_secs(10);
+/// At the end nobody waits long for an ack before saying it again.
+const LAST_PATIENCE: Millis = Millis(1500);
+/// What is ignored is reported this often.
+const REPORT_IGNORED: Millis = Millis(60_000);
+
+/// An agent's voice and ears.
+pub struct Station {
+    common: Common,
+    part: Part,
+    author: Author,
+    link: Link,
+    incoming: mpsc::Receiver<Incoming>,
+    directory: Directory,
+    outbox: Outbox,
+    finished_sessions: Vec<(Session, u64)>,
+    /// A birth that waits for its connection: the last will that went ahead names it.
+    birth: Option<Signed>,
+    anchor_is_there: bool,
+    replayed_at: BootTime,
+    ignored: u64,
+    reported_at: BootTime,
+}
+
+impl Station {
+    /// Starts to connect. `subscriptions` are topics of the site without `grid/{site}/`.
+    pub fn open(common: Common, part: Part, subscriptions: &[String]) -> Self {
+        let credentials = &common.credentials;
+        let filters = subscriptions.iter().map(|filter| format!("grid/{}/{filter}", credentials.site)).collect();
+        let (link, incoming) = Link::open(&common.broker, &credentials.name, filters);
+        let (site, name) = (credentials.site.clone(), credentials.name.clone());
+        Self {
+            author: Author::new(site.clone(), name, new_session(), credentials.key.clone()),
+            directory: Directory::new(site, credentials.authority.clone()),
+            common,
+            part,
+            link,
+            incoming,
+            outbox: Outbox::new(OUTBOX_BYTES),
+            finished_sessions: Vec::new(),
+            birth: None,
+            anchor_is_there: false,
+            replayed_at: boot_now(),
+            ignored: 0,
+            reported_at: boot_now(),
+        }
+    }
+
+    pub fn session(&self) -> Session {
+        self.author.session()
+    }
+
+    /// The next thing that happens on the link.
+    pub async fn next(&mut self) -> Result<Incoming, AgentError> {
+        self.incoming.recv().await.ok_or(AgentError::LinkEnded)
+    }
+
+    /// Signs a numbered message, keeps it for the log and sends it if there is a connection. Returns its number.
+    pub fn say<B: Serialize>(
+        &mut self,
+        device: &Name,
+        kind: Kind,
+        body: B,
+        delivery: Delivery,
+    ) -> Result<u64, AgentError> {
+        let signed = self.author.say_to(device, kind, body, unix_now())?;
+        self.send(&signed, delivery)?;
+        Ok(self.author.last_seq())
+    }
+
+    /// Like [`Station::say`], about oneself.
+    pub fn tell<B: Serialize>(&mut self, kind: Kind, body: B, delivery: Delivery) -> Result<u64, AgentError> {
+        let name = self.author.name().clone();
+        self.say(&name, kind, body, delivery)
+    }
+
+    /// Publishes an event.
+    pub fn event(&mut self, event: Event) -> Result<(), AgentError> {
+        tracing::info!(device = %self.author.name(), ?event);
+        self.tell(Kind::Event, event, Delivery::Assured).map(|_| ())
+    }
+
+    fn send(&mut self, signed: &Signed, delivery: Delivery) -> Result<(), AgentError> {
+        let lost = self.outbox.keep(self.author.session(), signed, boot_now());
+        // Not being connected is no error: the outbox has it.
+        let _ = self.link.publish(&signed.topic.to_string(), signed.payload.clone(), delivery);
+        for range in lost {
+            let (of, from_seq, to_seq) = (range.of, range.from_seq, range.to_seq);
+            self.event(Event::OutboxOverflow { of, from_seq, to_seq })?;
+        }
+        Ok(())
+    }
+
+    fn status(&self, state: Presence, ends: Option<u64>) -> Status {
+        let simulation = self.common.simulation;
+        let last = self.finished_sessions.last().filter(|_| state == Presence::Online);
+        Status {
+            state,
+            part: self.part.clone(),
+            software: concat!("grid-agent ", env!("CARGO_PKG_VERSION")).to_owned(),
+            time_factor: simulation.map_or(1, |simulation| simulation.time_factor),
+            plant_time_ms: simulation.map(|simulation| simulation.plant_time(unix_now())),
+            ends,
+            previous: last.map(|(session, seq)| PreviousSession { session: *session, seq: *seq }),
+            certificate: STANDARD.encode(&self.common.credentials.certificate),
+        }
+    }
+
+    /// A connection is attempted: prepares the birth, and answers with the last will that ends it.
+    pub fn dialing(&mut self, answer: tokio::sync::oneshot::Sender<Will>) -> Result<(), AgentError> {
+        let birth = match self.birth.take() {
+            Some(birth) => birth,
+            None => {
+                let birth = self.author.say(Kind::Status, self.status(Presence::Online, None), unix_now())?;
+                self.outbox.keep(self.author.session(), &birth, boot_now());
+                birth
+            }
+        };
+        let will = self.status(Presence::Offline, birth.seq);
+        let will = self.author.say_unnumbered(self.author.name(), Kind::Status, will, unix_now())?;
+        self.birth = Some(birth);
+        // If the link has ended meanwhile, `next` will say so.
+        let _ = answer.send(Will { topic: will.topic.to_string(), payload: will.payload });
+        Ok(())
+    }
+
+    /// The connection stands: publishes the birth.
+    pub fn connected(&mut self) {
+        if let Some(birth) = self.birth.take() {
+            let _ = self.link.publish(&birth.topic.to_string(), birth.payload, Delivery::AssuredRetained);
+        }
+    }
+
+    /// Goes on under a new session (lease rule 7). What the old one said stays in the outbox.
+    pub fn new_session(&mut self) {
+        let credentials = &self.common.credentials;
+        let (site, name) = (credentials.site.clone(), credentials.name.clone());
+        let fresh = Author::new(site, name, new_session(), credentials.key.clone());
+        let finished = std::mem::replace(&mut self.author, fresh);
+        self.finished_sessions.push((finished.session(), finished.last_seq()));
+        self.birth = None;
+    }
+
+    /// Takes somebody's birth, goodbye or last will.
+    pub fn learn(&mut self, topic: &Topic, payload: &[u8]) -> Option<Message<Status>> {
+        let learned = self.directory.learn(topic, payload, unix_now());
+        let status = self.believe(topic, learned)?;
+        if status.header.from == self.common.anchor {
+            self.anchor_is_there = status.body.state == Presence::Online;
+        }
+        Some(status)
+    }
+
+    /// Opens a message of `expected`, or counts it as ignored.
+    pub fn open_from<B: DeserializeOwned>(
+        &mut self,
+        topic: &Topic,
+        payload: &[u8],
+        expected: &Name,
+    ) -> Option<Message<B>> {
+        let opened = self.directory.open(topic, payload, expected);
+        self.believe(topic, opened)
+    }
+
+    fn believe<T>(&mut self, topic: &Topic, result: Result<T, Distrust>) -> Option<T> {
+        result.map_err(|reason| self.ignore(topic, &reason)).ok()
+    }
+
+    /// Counts a message that is not acted on.
+    pub fn ignore(&mut self, topic: &Topic, reason: &dyn std::fmt::Display) {
+        self.ignored += 1;
+        tracing::debug!(device = %self.author.name(), %topic, %reason, "ignored");
+    }
+
+    /// Splits a received message's topic, and takes acks, which are the same for all.
+    pub fn sort(&mut self, received: &Received) -> Option<Topic> {
+        let Ok(topic) = received.topic.parse::<Topic>() else {
+            self.ignored += 1;
+            return None;
+        };
+        if topic.kind != Kind::Ack {
+            return Some(topic);
+        }
+        let anchor = self.common.anchor.clone();
+        if let Some(ack) = self.open_from::<Ack>(&topic, &received.payload, &anchor) {
+            self.anchor_is_there = true;
+            self.outbox.acknowledged(&ack.body);
+        }
+        None
+    }
+
+    /// Says again what is missing. To be called often.
+    pub fn replay(&mut self, now: BootTime) -> Result<(), AgentError> {
+        self.replay_after(now, self.common.replay_after)
+    }
+
+    fn replay_after(&mut self, now: BootTime, patience: Millis) -> Result<(), AgentError> {
+        if now.since(self.reported_at) >= REPORT_IGNORED && self.ignored > 0 {
+            tracing::warn!(device = %self.author.name(), messages = std::mem::take(&mut self.ignored), "ignored");
+            self.reported_at = now;
+        }
+        if !self.anchor_is_there || now.since(self.replayed_at) < REPLAY_EVERY {
+            return Ok(());
+        }
+        self.replayed_at = now;
+        for (topic, payload) in self.outbox.due(now, patience, REPLAY_AT_ONCE) {
+            let name = self.author.name().clone();
+            let text = String::from_utf8_lossy(&payload).into_owned();
+            let replay = Replay { topic: topic.to_string(), payload: text };
+            match self.author.say_unnumbered(&name, Kind::Replay, replay, unix_now()) {
+                Ok(signed) => {
+                    let _ = self.link.publish(&signed.topic.to_string(), signed.payload, Delivery::Assured);
+                }
+                // Wrapping quotes every quote: a message near the limit no longer fits, and is published again as it is.
+                Err(SealError::TooLong(_)) if payload.len() <= MAX_PAYLOAD => {
+                    let _ = self.link.publish(&topic.to_string(), payload, Delivery::Assured);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says goodbye, waits a little for the last acks, and disconnects.
+    pub async fn close(mut self) -> Result<Summary, AgentError> {
+        let goodbye = self.status(Presence::Offline, None);
+        self.tell(Kind::Status, goodbye, Delivery::AssuredRetained)?;
+        let give_up = Instant::now() + LAST_ACKS;
+        let mut tick = tokio::time::interval(Duration::from_millis(REPLAY_EVERY.0));
+        while !self.outbox.is_empty() && Instant::now() < give_up {
+            tokio::select! {
+                _ = tick.tick() => self.replay_after(boot_now(), LAST_PATIENCE)?,
+                incoming = self.incoming.recv() => match incoming {
+                    Some(Incoming::Message(received)) => {
+                        if let Some(topic) = self.sort(&received) && topic.kind == Kind::Status {
+                            self.learn(&topic, &received.payload);
+                        }
+                    }
+                    Some(Incoming::Dialing(_) | Incoming::Connected | Incoming::Lost(_)) => {}
+                    None => break,
+                },
+            }
+        }
+        self.finished_sessions.push((self.author.session(), self.author.last_seq()));
+        let summary = Summary { sessions: self.finished_sessions, unacknowledged: self.outbox.len() };
+        self.link.close().await;
+        Ok(summary)
+    }
+}
