@@ -286,10 +286,10 @@ impl Device {
         let Some(reported) = &self.reported else { return true };
         let settled = self.settled(now);
         let reading_after_change = self.applied.is_some_and(|(_, at)| sample.at > at);
-        if self.owed.is_some_and(|latest| reading_after_change || now >= latest) || (settled && !reported.settled) {
-            return true;
+        if let Some(latest) = self.owed {
+            return reading_after_change || now >= latest;
         }
-        if now >= self.next_report(reported, now) {
+        if (settled && !reported.settled) || now >= self.next_report(reported, now) {
             return true;
         }
         let moved = sample.current.iter().zip(&reported.current).any(|(now, then)| (now.0 - then.0).abs() > DEADBAND.0);
@@ -447,7 +447,7 @@ mod tests {
         device.report(BootTime(1005));
         assert_eq!(device.on_sample(sample(1010, 10_250), MilliAmps(16_000), BootTime(1010)), []);
         let mut reports = 0;
-        for step in 1..=100 {
+        for step in 1..=101 {
             let now = 1010 + step * 5;
             let swinging = if step % 2 == 0 { 9_000 } else { 8_000 };
             if device.on_sample(sample(now, swinging), MilliAmps(16_000), BootTime(now)).contains(&Action::Report) {

@@ -38,6 +38,8 @@ pub(super) struct Socket {
     phases: Vec<Phase>,
     max: MilliAmps,
     limit: MilliAmps,
+    /// When the limit falls back by itself, and to what.
+    fallback: Option<(PlantTime, MilliAmps)>,
     /// In order of arrival; they do not overlap.
     cars: Vec<Car>,
     /// The first car that has not left.
@@ -65,6 +67,7 @@ impl Socket {
             phases: point.phases.clone(),
             max: point.max(),
             limit: MilliAmps::ZERO,
+            fallback: None,
             cars: cars.collect(),
             turn: 0,
         }
@@ -82,8 +85,9 @@ impl Socket {
         self.max
     }
 
-    pub(super) fn set_limit(&mut self, limit: MilliAmps) {
+    pub(super) fn set_limit(&mut self, limit: MilliAmps, fallback: Option<(PlantTime, MilliAmps)>) {
         self.limit = limit;
+        self.fallback = fallback;
     }
 
     fn car_at(&self, now: PlantTime) -> Option<&Car> {
@@ -106,8 +110,13 @@ impl Socket {
         MilliWatts::of(self.current(now), self.phases.len())
     }
 
-    /// When the present car is full or leaves, or the next one comes.
+    /// When the present car is full or leaves, the next one comes, or the limit falls back.
     pub(super) fn next_event(&self, now: PlantTime) -> Option<PlantTime> {
+        let fallback = self.fallback.map(|(at, _)| at.max(now));
+        self.next_of_cars(now).into_iter().chain(fallback).min()
+    }
+
+    fn next_of_cars(&self, now: PlantTime) -> Option<PlantTime> {
         let car = self.cars.get(self.turn)?;
         if now < car.arrival {
             return Some(car.arrival);
@@ -119,6 +128,9 @@ impl Socket {
     /// Lets time pass, at most until the next event.
     pub(super) fn advance(&mut self, now: PlantTime, until: PlantTime) {
         let power = self.power(now);
+        if let Some((_, limit)) = self.fallback.take_if(|(at, _)| *at <= until) {
+            self.limit = limit;
+        }
         let Some(car) = self.cars.get_mut(self.turn) else { return };
         car.delivered = car.wanted.min(car.delivered + power.during(until.0 - now.0));
         if car.departure <= until {

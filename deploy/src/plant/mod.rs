@@ -1,8 +1,8 @@
 //! The plant: what physically happens in a street, exactly.
 //!
 //! The base load is constant within each step of its table, a car draws a constant current until something changes, so
-//! everything is piecewise constant and is integrated from event to event: base step, arrival, departure, car full, end
-//! of the day. Time is whole microseconds, current whole milliamps at 230 V, energy whole nanojoules (milliwatts times
+//! everything is piecewise constant and is integrated from event to event: base step, arrival, departure, car full, limit
+//! that falls back, end of the day. Time is whole microseconds, current whole milliamps at 230 V, energy whole nanojoules (milliwatts times
 //! microseconds), so nothing is rounded between events and it makes no difference in how many steps time passes. One
 //! thing is rounded: a car that would be full within a microsecond draws to that microsecond's end, and is credited no
 //! more than it wanted.
@@ -175,7 +175,21 @@ impl Plant {
 
     /// Sets what a charge point may draw on each of its phases from now on. Below 6 A a car draws nothing.
     pub fn set_limit(&mut self, id: ChargePointId, limit: MilliAmps) {
-        self.sockets[id.0].set_limit(limit);
+        self.sockets[id.0].set_limit(limit, None);
+    }
+
+    /// Sets what a charge point may draw until `at`, when it falls back to another limit by itself, unless one is set
+    /// before: a charger whose controller has died.
+    pub fn set_limit_until(&mut self, id: ChargePointId, limit: MilliAmps, at: PlantTime, fallback: MilliAmps) {
+        self.sockets[id.0].set_limit(limit, Some((at, fallback)));
+    }
+
+    /// The smallest base load between two moments, on each phase; nothing after the day's end.
+    pub fn lowest_base_current(&self, from: PlantTime, until: PlantTime) -> MilliAmps {
+        let row = |time: PlantTime| usize::try_from(time.0 / self.step).unwrap_or(usize::MAX);
+        let rows = row(from)..=row(until);
+        let lowest = self.base.iter().skip(*rows.start()).take(rows.count()).min();
+        if until >= self.end { MilliAmps::ZERO } else { lowest.copied().unwrap_or_default() }
     }
 
     /// What a charge point draws on each of its phases.

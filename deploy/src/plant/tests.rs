@@ -311,3 +311,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_limit_that_is_not_renewed_falls_back_at_its_moment() {
+    let mut plant = Plant::new(&Street::built_in().unwrap(), 80_000);
+    let car = plant.charge_point(&"cp-3".parse().unwrap()).unwrap();
+    plant.advance(PlantTime::from(Millis(13 * 3_600_000)));
+    let at = PlantTime(plant.now().0 + 1_234_567);
+    plant.set_limit_until(car, MilliAmps(10_000), at, MilliAmps(7_000));
+    plant.advance(PlantTime(at.0 - 1));
+    assert_eq!(plant.current(car), MilliAmps(10_000));
+    plant.advance(at);
+    assert_eq!(plant.current(car), MilliAmps(7_000));
+    plant.set_limit_until(car, MilliAmps(10_000), PlantTime(at.0 + 5), MilliAmps(0));
+    plant.set_limit(car, MilliAmps(9_000));
+    plant.advance(PlantTime(at.0 + 10));
+    assert_eq!(plant.current(car), MilliAmps(9_000));
+}
+
+#[test]
+fn the_lowest_base_load_is_found_between_two_moments() {
+    let plant = Plant::new(&Street::built_in().unwrap(), 80_000);
+    let quarter = |number: u64| PlantTime::from(Millis(number * 900_000));
+    // 18,058 W, 24,317 W, 29,431 W, 23,278 W …
+    assert_eq!(plant.lowest_base_current(quarter(1), quarter(3)), MilliAmps(23_278_000 / 690));
+    assert_eq!(plant.lowest_base_current(quarter(1), quarter(2)), MilliAmps(24_317_000 / 690));
+    assert_eq!(plant.lowest_base_current(quarter(95), quarter(96)), MilliAmps(0));
+}
