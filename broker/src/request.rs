@@ -1,0 +1,118 @@
+//! What a client can want, in one vocabulary for MQTT 3.1.1 and 5.
+
+use bytes::Bytes;
+
+use crate::message::Qos;
+
+/// One packet from a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// CONNECT.
+    Connect(Box<Connect>),
+    /// PUBLISH.
+    Publish(Publish),
+    /// PUBACK of a message that was in flight; the codec has checked that and freed its packet id.
+    PubAck,
+    /// SUBSCRIBE.
+    Subscribe {
+        /// To be repeated in the SUBACK.
+        packet_id: u16,
+        /// At least one.
+        wanted: Vec<Wanted>,
+    },
+    /// UNSUBSCRIBE.
+    Unsubscribe {
+        /// To be repeated in the UNSUBACK.
+        packet_id: u16,
+        /// At least one.
+        filters: Vec<String>,
+    },
+    /// PINGREQ.
+    Ping,
+    /// DISCONNECT.
+    Disconnect {
+        /// MQTT 5 reason 0x04.
+        with_will: bool,
+    },
+}
+
+/// CONNECT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connect {
+    /// Whether the client speaks MQTT 5 (else 3.1.1).
+    pub v5: bool,
+    /// May be empty: then the broker assigns one.
+    pub client_id: String,
+    /// Clean session (3.1.1), clean start (5).
+    pub clean: bool,
+    /// Seconds; 0 means none.
+    pub keep_alive: u16,
+    /// Unacknowledged QoS 1 messages that the client takes.
+    pub receive_maximum: u16,
+    /// Seconds that the client would like its session to be kept.
+    pub session_expiry: u32,
+    /// Whether the client named an authentication method.
+    pub enhanced_authentication: bool,
+    /// Last will.
+    pub will: Option<Will>,
+}
+
+/// A last will, not checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Will {
+    /// Topic to publish to.
+    pub topic: String,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// Whether it is to be retained.
+    pub retain: bool,
+    /// As in [`Message`](crate::message::Message).
+    pub properties: Bytes,
+    /// The application's bytes.
+    pub payload: Bytes,
+}
+
+/// PUBLISH, not checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publish {
+    /// Topic name.
+    pub topic: String,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// RETAIN flag.
+    pub retain: bool,
+    /// Present above QoS 0.
+    pub packet_id: Option<u16>,
+    /// As in [`Message`](crate::message::Message).
+    pub properties: Bytes,
+    /// The application's bytes.
+    pub payload: Bytes,
+}
+
+/// One filter of a SUBSCRIBE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Topic filter, not checked yet.
+    pub filter: String,
+    /// At most QoS 1: what can be granted.
+    pub qos: Qos,
+    /// Not what this client itself publishes.
+    pub no_local: bool,
+    /// Pass the RETAIN flag on as the publisher set it.
+    pub retain_as_published: bool,
+    /// When to send retained messages.
+    pub retain_handling: RetainHandling,
+    /// Sent along with each message that matches.
+    pub identifier: Option<u32>,
+}
+
+/// When a SUBSCRIBE is answered with retained messages (MQTT 5 section 3.8.3.1; 3.1.1 always).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetainHandling {
+    /// At every subscribe.
+    Always,
+    /// If there was no such subscription.
+    IfNew,
+    /// Not at all.
+    Never,
+}

@@ -1,0 +1,497 @@
+//! rumqttd's router as routing core, and the only way in which the door talks to it.
+//!
+//! The router matches topics to filters and hands each message to the *links* whose filters match; it runs in a
+//! thread of its own. It is fast, and it is fragile: ordinary traffic can panic its thread, after which nothing moves
+//! any more. So it gets to see only what it cannot choke on:
+//!
+//! - Everything is published through **one link**, at QoS 0, never retained, without properties, on topics in the
+//!   spelling of [`crate::topic`], in the envelope of [`crate::message`]. Nothing else is ever acknowledged, kept or
+//!   expired by it.
+//! - **Links are never given back to it.** It has several ways to die when a link disconnects while messages are on
+//!   their way, it reuses a link's number while that may still be in its queues, and it keeps a record per link name
+//!   for ever. So a client with subscriptions borrows a link, and when it leaves, its filters are unsubscribed, what
+//!   is still under way is drained up to the answer to a ping, and the link waits for the next client. Links have
+//!   numbers for names; client ids never reach the router.
+//! - A link that has taken some 200 messages is paused until it says *ready*. That is said exactly once per pause.
+//! - Nobody falls behind its logs: see [`crate::gate`].
+//! - It is told about a limited number of distinct filters and topics, because it forgets none.
+//!
+//! Its thread cannot be ended: it waits on a channel of which it holds a sender itself. A broker that stops leaves it
+//! parked, without subscriptions, until the process ends.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rumqttd::local::{LinkBuilder, LinkError, LinkRx, LinkTx};
+use rumqttd::protocol::{Packet, PingReq};
+use rumqttd::{Notification, RouterConfig, SegmentConfig};
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use crate::gate::{Gate, Mark};
+use crate::message::Message;
+use crate::settings::Settings;
+use crate::topic;
+
+/// Topic and filter of the gate's marks. One level, so no filter of a client matches it.
+const MARK: &str = "m";
+/// Topic and filter of the heartbeat.
+const BEAT: &str = "h";
+
+/// Segments per log. Together with the sizes in [`config`] they give the room that [`crate::gate`] asks for: all
+/// segments but one hold at least three windows, each with one message too many.
+const WIDE_SEGMENTS: usize = 8;
+const EXACT_SEGMENTS: usize = 6;
+
+/// The router's thread has ended or does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the router thread has ended")]
+pub struct Gone;
+
+impl From<LinkError> for Gone {
+    fn from(_: LinkError) -> Self {
+        Gone
+    }
+}
+
+/// Why a message could not be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unpublished {
+    /// The router is gone.
+    Gone,
+    /// The topic is new and one too many.
+    TooManyTopics,
+}
+
+/// Why a filter could not be subscribed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsubscribed {
+    /// The router is gone.
+    Gone,
+    /// The filter is new and one too many.
+    TooManyFilters,
+}
+
+type Connect = dyn Fn(&str) -> Result<(LinkTx, LinkRx), Gone> + Send + Sync;
+
+/// The router, shared by all connections of one broker.
+pub struct Router {
+    /// Opens a link. The router's event type cannot be named, so its sender lives in here.
+    connect: Box<Connect>,
+    publisher: Mutex<Publisher>,
+    idle: Mutex<Vec<Link>>,
+    links: AtomicU64,
+    sequence: AtomicU64,
+    closed: AtomicBool,
+    opened: Notify,
+}
+
+struct Publisher {
+    tx: LinkTx,
+    gate: Gate,
+    marked: Instant,
+    /// Hashes of all topics published to.
+    topics: HashSet<u64>,
+    hasher: RandomState,
+    filters: HashSet<String>,
+    max_topics: usize,
+    max_filters: usize,
+}
+
+struct Link {
+    number: usize,
+    tx: LinkTx,
+    rx: LinkRx,
+}
+
+enum Incoming {
+    Forward { topic: Bytes, envelope: Bytes },
+    Pong,
+    Nothing,
+}
+
+fn config(settings: &Settings) -> RouterConfig {
+    // The router panics on segments below 1 KiB.
+    let wide = (settings.window / 2).max(1024);
+    let exact =
+        SegmentConfig { max_segment_size: (settings.exact_window * 2).max(1024), max_segment_count: EXACT_SEGMENTS };
+    RouterConfig {
+        // Clients' links, those of clients just leaving, the publisher's and the heartbeat's.
+        max_connections: settings.max_clients * 2 + 16,
+        max_outgoing_packet_count: 1000,
+        max_segment_size: wide,
+        max_segment_count: WIDE_SEGMENTS,
+        custom_segment: Some(topic::EXACT_FILTERS.map(|key| (key.to_owned(), exact.clone())).into()),
+        ..RouterConfig::default()
+    }
+}
+
+impl Router {
+    /// Starts a router in a thread of its own. The heartbeat must be run by the caller.
+    pub fn start(settings: &Settings) -> Result<(Arc<Self>, Heartbeat), Gone> {
+        let sender = rumqttd::Router::new(0, config(settings)).spawn();
+        let connect = Box::new(move |name: &str| {
+            let (tx, rx, _) = LinkBuilder::new(name, sender.clone()).build()?;
+            Ok((tx, rx))
+        });
+        let (tx, _) = connect("publisher")?;
+        let router = Arc::new(Self {
+            connect,
+            publisher: Mutex::new(Publisher {
+                tx,
+                gate: Gate::new(settings.window, settings.exact_window),
+                marked: Instant::now(),
+                topics: HashSet::new(),
+                hasher: RandomState::new(),
+                filters: HashSet::new(),
+                max_topics: settings.max_topics,
+                max_filters: settings.max_filters,
+            }),
+            idle: Mutex::new(Vec::new()),
+            links: AtomicU64::new(0),
+            sequence: AtomicU64::new(1),
+            closed: AtomicBool::new(false),
+            opened: Notify::new(),
+        });
+        let mut link = router.open_link()?;
+        link.tx.subscribe(BEAT)?;
+        let heartbeat = Heartbeat { router: Arc::clone(&router), link };
+        Ok((router, heartbeat))
+    }
+
+    /// Publishes a message to all who are subscribed. Never waits for them, and for the router only while its
+    /// channel of 1000 events is full. `message.sequence` is set here.
+    pub fn publish(&self, message: &mut Message) -> Result<(), Unpublished> {
+        message.sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let spelt = topic::to_router_topic(&message.topic);
+        let envelope = message.to_envelope();
+        // What the router counts for a message in its logs.
+        let size = 4 + spelt.len() + envelope.len();
+        let mut publisher = self.publisher();
+        let hash = publisher.hasher.hash_one(&message.topic);
+        if !publisher.topics.contains(&hash) {
+            if publisher.topics.len() >= publisher.max_topics {
+                return Err(Unpublished::TooManyTopics);
+            }
+            publisher.topics.insert(hash);
+        }
+        publisher.tx.publish(spelt, envelope).map_err(|_| Unpublished::Gone)?;
+        let mark = publisher.gate.published(&message.topic, size);
+        self.after_gate(&mut publisher, mark).map_err(|Gone| Unpublished::Gone)
+    }
+
+    /// Whether publishers must wait for [`opened`](Self::opened).
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Waits until publishers may go on.
+    pub async fn opened(&self) {
+        loop {
+            // Created before the look at the gate, so that no opening in between is missed.
+            let opened = self.opened.notified();
+            if !self.is_closed() {
+                return;
+            }
+            opened.await;
+        }
+    }
+
+    /// Whether some reader has not seen a mark for so long that something must be broken.
+    fn is_overdue(&self, limit: Duration) -> bool {
+        let publisher = self.publisher();
+        publisher.gate.is_waiting() && publisher.marked.elapsed() > limit
+    }
+
+    /// A reader for a client that subscribes for the first time.
+    pub async fn reader(self: &Arc<Self>) -> Result<Reader, Gone> {
+        let idle = lock(&self.idle).pop();
+        let mut link = match idle {
+            Some(link) => link,
+            None => self.new_link().await?,
+        };
+        let mut publisher = self.publisher();
+        // Marks are published under the same lock, and the router works in order: this link gets all later ones.
+        link.tx.subscribe(MARK)?;
+        publisher.gate.join(link.number);
+        drop(publisher);
+        Ok(Reader { router: Arc::clone(self), number: link.number, link: Some(link), exact: HashSet::new() })
+    }
+
+    async fn new_link(self: &Arc<Self>) -> Result<Link, Gone> {
+        let router = Arc::clone(self);
+        // Opening a link blocks its thread until the router answers: for ever, if the router dies at that moment.
+        tokio::task::spawn_blocking(move || router.open_link()).await.map_err(|_| Gone)?
+    }
+
+    fn open_link(&self) -> Result<Link, Gone> {
+        let number = self.links.fetch_add(1, Ordering::Relaxed);
+        let (tx, rx) = (self.connect)(&number.to_string())?;
+        Ok(Link { number: usize::try_from(number).map_err(|_| Gone)?, tx, rx })
+    }
+
+    fn publisher(&self) -> MutexGuard<'_, Publisher> {
+        lock(&self.publisher)
+    }
+
+    fn after_gate(&self, publisher: &mut Publisher, mark: Option<Mark>) -> Result<(), Gone> {
+        if let Some(mark) = mark {
+            publisher.marked = Instant::now();
+            publisher.tx.publish(MARK, mark.to_le_bytes().to_vec())?;
+        }
+        let closed = publisher.gate.is_closed();
+        if self.closed.swap(closed, Ordering::Relaxed) && !closed {
+            self.opened.notify_waiters();
+        }
+        Ok(())
+    }
+
+    fn seen(&self, reader: usize, mark: Mark) -> Result<(), Gone> {
+        let mut publisher = self.publisher();
+        let next = publisher.gate.seen(reader, mark);
+        self.after_gate(&mut publisher, next)
+    }
+}
+
+/// Notices that the router has stopped working.
+pub struct Heartbeat {
+    router: Arc<Router>,
+    link: Link,
+}
+
+impl Heartbeat {
+    /// Sends a message through the router to itself once per `interval`, and returns when one does not come back
+    /// within `limit`, or a mark of the gate does not.
+    pub async fn run(mut self, interval: Duration, limit: Duration) -> Gone {
+        let mut ticks = tokio::time::interval(interval);
+        loop {
+            ticks.tick().await;
+            let back = tokio::time::timeout(limit, self.beat()).await;
+            if !matches!(back, Ok(Ok(()))) || self.router.is_overdue(limit) {
+                return Gone;
+            }
+        }
+    }
+
+    async fn beat(&mut self) -> Result<(), Gone> {
+        self.router.publisher().tx.publish(BEAT, Bytes::new())?;
+        while !matches!(self.link.next().await?, Incoming::Forward { .. }) {}
+        Ok(())
+    }
+}
+
+/// A client's end of the router: its filters, and the messages that match them. Must be read without delay.
+pub struct Reader {
+    router: Arc<Router>,
+    number: usize,
+    /// Present until [`release`](Self::release).
+    link: Option<Link>,
+    /// Exact filters that the gate watches for this reader.
+    exact: HashSet<String>,
+}
+
+impl Reader {
+    /// Subscribes to a filter that this reader is not subscribed to. It holds for everything published after this.
+    pub fn subscribe(&mut self, filter: &str) -> Result<(), Unsubscribed> {
+        let Some(link) = &mut self.link else {
+            return Err(Unsubscribed::Gone);
+        };
+        let mut publisher = lock(&self.router.publisher);
+        if !publisher.filters.contains(filter) {
+            if publisher.filters.len() >= publisher.max_filters {
+                return Err(Unsubscribed::TooManyFilters);
+            }
+            publisher.filters.insert(filter.to_owned());
+        }
+        if !topic::has_wildcard(filter) && self.exact.insert(filter.to_owned()) {
+            publisher.gate.watch(filter);
+        }
+        drop(publisher);
+        link.tx.subscribe(topic::to_router_filter(filter)).map(|_| ()).map_err(|_| Unsubscribed::Gone)
+    }
+
+    /// Unsubscribes from a filter. Messages for it may still be under way.
+    pub fn unsubscribe(&mut self, filter: &str) -> Result<(), Gone> {
+        if self.exact.remove(filter) {
+            self.router.publisher().gate.unwatch(filter);
+        }
+        if let Some(link) = &mut self.link {
+            link.tx.unsubscribe(topic::to_router_filter(filter))?;
+        }
+        Ok(())
+    }
+
+    /// The next message. Cancel-safe: what was not returned stays.
+    pub async fn next(&mut self) -> Result<Message, Gone> {
+        loop {
+            let incoming = self.link.as_mut().ok_or(Gone)?.next().await?;
+            if let Some(message) = self.take(incoming)? {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// The next message if there is one already.
+    pub fn try_next(&mut self) -> Result<Option<Message>, Gone> {
+        while let Some(incoming) = self.link.as_mut().ok_or(Gone)?.try_next()? {
+            if let Some(message) = self.take(incoming)? {
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    fn take(&self, incoming: Incoming) -> Result<Option<Message>, Gone> {
+        let Incoming::Forward { topic, envelope } = incoming else {
+            return Ok(None);
+        };
+        if topic == MARK {
+            if let Ok(mark) = envelope[..].try_into() {
+                self.router.seen(self.number, Mark::from_le_bytes(mark))?;
+            }
+            return Ok(None);
+        }
+        Ok(topic::from_router_topic(&topic).and_then(|topic| Message::from_envelope(topic, &envelope)))
+    }
+
+    /// Ends the subscriptions to `filters`, which must be all there are, and returns the link for others to use.
+    pub async fn release(mut self, filters: Vec<String>) -> Result<(), Gone> {
+        let Some(mut link) = self.link.take() else {
+            return Ok(());
+        };
+        for filter in filters {
+            link.tx.unsubscribe(topic::to_router_filter(&filter))?;
+        }
+        link.tx.unsubscribe(MARK)?;
+        link.tx.send(Packet::PingReq(PingReq)).await?;
+        while !matches!(link.next().await?, Incoming::Pong) {}
+        lock(&self.router.idle).push(link);
+        Ok(())
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut publisher = lock(&self.router.publisher);
+        for filter in &self.exact {
+            publisher.gate.unwatch(filter);
+        }
+        let mark = publisher.gate.leave(self.number);
+        // A router that is gone is noticed by the heartbeat.
+        let _ = self.router.after_gate(&mut publisher, mark);
+    }
+}
+
+impl Link {
+    async fn next(&mut self) -> Result<Incoming, Gone> {
+        match self.rx.next().await? {
+            Some(notification) => self.interpret(notification),
+            None => Ok(Incoming::Nothing),
+        }
+    }
+
+    fn try_next(&mut self) -> Result<Option<Incoming>, Gone> {
+        match self.rx.recv_deadline(Instant::now()) {
+            Ok(Some(notification)) => self.interpret(notification).map(Some),
+            Ok(None) => Ok(Some(Incoming::Nothing)),
+            // Also when the router is gone, which `next` then says.
+            Err(LinkError::RecvTimeout(_)) => Ok(None),
+            Err(_) => Err(Gone),
+        }
+    }
+
+    fn interpret(&mut self, notification: Notification) -> Result<Incoming, Gone> {
+        Ok(match notification {
+            Notification::Forward(forward) => {
+                Incoming::Forward { topic: forward.publish.topic, envelope: forward.publish.payload }
+            }
+            Notification::Unschedule => {
+                // Said at once, and not awaited: a cancelled wait would leave this link paused for ever, and saying it
+                // twice is one of the things that the router does not bear.
+                self.rx.ready()?;
+                Incoming::Nothing
+            }
+            other => match Option::<Packet>::from(other) {
+                Some(Packet::PingResp(_)) => Incoming::Pong,
+                _ => Incoming::Nothing,
+            },
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these locks guard is consistent after every statement, so a panic elsewhere does not spoil it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends the router's thread, as a fault in it would.
+#[cfg(test)]
+pub(crate) fn kill(router: &Router) {
+    let mut publisher = router.publisher();
+    // The fault that made topics need a spelling of their own: the first letter takes two bytes.
+    let _ = publisher.tx.subscribe("#");
+    let _ = publisher.tx.publish("é", Bytes::new());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Qos, tests::message};
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn a_released_link_brings_nothing_to_its_next_user() {
+        let (router, _heartbeat) = Router::start(&Settings::default()).unwrap();
+        let mut first = router.reader().await.unwrap();
+        let number = first.number;
+        first.subscribe("a").unwrap();
+        for _ in 0..1000 {
+            router.publish(&mut message("a", Qos::AtMostOnce, "old")).unwrap();
+        }
+        first.release(vec!["a".to_owned()]).await.unwrap();
+        let mut second = router.reader().await.unwrap();
+        assert_eq!(second.number, number, "the same link");
+        second.subscribe("b").unwrap();
+        router.publish(&mut message("a", Qos::AtMostOnce, "old")).unwrap();
+        router.publish(&mut message("b", Qos::AtMostOnce, "new")).unwrap();
+        let got = tokio::time::timeout(LONG, second.next()).await.unwrap().unwrap();
+        assert_eq!(got.topic, "b");
+    }
+
+    #[tokio::test]
+    async fn a_burst_far_larger_than_the_logs_arrives_complete_because_the_gate_holds_it_back() {
+        let settings = Settings { window: 16 * 1024, exact_window: 2 * 1024, ..Settings::default() };
+        for filter in ["#", "a/b"] {
+            let (router, _heartbeat) = Router::start(&settings).unwrap();
+            let mut reader = router.reader().await.unwrap();
+            reader.subscribe(filter).unwrap();
+            let source = Arc::clone(&router);
+            let publishing = tokio::spawn(async move {
+                for number in 0..20_000_u32 {
+                    source.opened().await;
+                    source.publish(&mut message("a/b", Qos::AtMostOnce, &number.to_string())).unwrap();
+                }
+            });
+            for number in 0..20_000_u32 {
+                let got = tokio::time::timeout(LONG, reader.next()).await.unwrap().unwrap();
+                assert_eq!(got.payload, number.to_string(), "{filter}");
+            }
+            publishing.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_heartbeat_notices_that_the_router_thread_died() {
+        let (router, heartbeat) = Router::start(&Settings::default()).unwrap();
+        let beating = heartbeat.run(Duration::from_millis(20), Duration::from_secs(3));
+        tokio::pin!(beating);
+        assert!(tokio::time::timeout(Duration::from_millis(200), &mut beating).await.is_err(), "it beats");
+        kill(&router);
+        assert_eq!(tokio::time::timeout(LONG, beating).await.unwrap(), Gone);
+    }
+}

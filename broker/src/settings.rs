@@ -1,0 +1,110 @@
+//! Everything about the broker that can be set, with what it means.
+
+use std::time::Duration;
+
+/// The broker's limits and times. The defaults suit a Raspberry Pi that serves one street: some 200 clients.
+///
+/// Sizes are bytes unless they say otherwise. Every limit has one rule for what happens beyond it, given here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Clients that may be logged in at once. One more gets a CONNACK that says so: 3.1.1 *server unavailable*
+    /// (0x03), 5 *server busy* (0x89).
+    pub max_clients: usize,
+
+    /// Accepted TCP connections that have not sent their CONNECT yet. One more is closed at once, so that idle
+    /// connections cannot use up the file descriptors.
+    pub max_waiting: usize,
+
+    /// Time from TCP accept to a complete CONNECT; then the connection is closed.
+    pub connect_timeout: Duration,
+
+    /// Largest application message. A larger one ends its connection: 5 with DISCONNECT 0x95 (packet too large),
+    /// 3.1.1 without a word, since it has none.
+    pub max_payload: usize,
+
+    /// Room in a packet besides the payload: topic, properties, and the lists of SUBSCRIBE. `max_payload` and this
+    /// together are the Maximum Packet Size announced to MQTT 5 clients and enforced for all.
+    pub max_packet_overhead: usize,
+
+    /// QoS 1 messages sent to a client and not acknowledged yet. MQTT 5 clients may ask for fewer (Receive Maximum).
+    /// Further ones wait in the client's queue.
+    pub max_inflight: u16,
+
+    /// Messages that may wait for one client. Beyond this, or [`max_queued_bytes`](Self::max_queued_bytes), the
+    /// oldest waiting QoS 0 message is dropped and counted; if only QoS 1 messages wait, the client is
+    /// disconnected (5: 0x97 quota exceeded), since a QoS 1 message must not vanish silently.
+    pub max_queued: usize,
+
+    /// Bytes (topic, payload and properties) that may wait for one client.
+    pub max_queued_bytes: usize,
+
+    /// A client that takes nothing off its socket for this long while something waits for it is disconnected.
+    pub stall_timeout: Duration,
+
+    /// Subscriptions of one client. A further one is refused in its SUBACK (5: 0x97 quota exceeded, 3.1.1: 0x80).
+    pub max_subscriptions: usize,
+
+    /// Retained messages kept, over all topics. A message for a further topic is delivered but not kept, which is
+    /// logged, and told to an MQTT 5 publisher at QoS 1 (0x97 quota exceeded).
+    pub max_retained: usize,
+
+    /// Bytes of retained messages kept; the same rule as for [`max_retained`](Self::max_retained).
+    pub max_retained_bytes: usize,
+
+    /// Distinct filters subscribed to since the broker started; the router never forgets one. A new one beyond
+    /// this is refused in its SUBACK like one beyond [`max_subscriptions`](Self::max_subscriptions).
+    pub max_filters: usize,
+
+    /// Distinct topics published to since the broker started; the router never forgets one that somebody
+    /// subscribed to. A message to a new one beyond this is refused (5 at QoS 1: PUBACK 0x97; otherwise the
+    /// connection ends).
+    pub max_topics: usize,
+
+    /// Bytes that may be between publishers and the tasks that take messages off the router, over all topics.
+    /// When a window is full, publishers are not read until everybody has caught up; see [`gate`](crate::gate).
+    pub window: usize,
+
+    /// The same for each topic that somebody subscribed to by its exact name. Since each exact filter keeps up to
+    /// about twelve times this in the router (wildcard filters: four times [`window`](Self::window)), it decides
+    /// what hundreds of device topics cost.
+    pub exact_window: usize,
+
+    /// How often the broker sends itself a message through the router.
+    pub heartbeat: Duration,
+
+    /// How long that message may be away until the broker gives up with
+    /// [`BrokerError::RouterStuck`](crate::BrokerError::RouterStuck).
+    pub heartbeat_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_clients: 400,
+            max_waiting: 200,
+            connect_timeout: Duration::from_secs(5),
+            max_payload: 8 * 1024,
+            max_packet_overhead: 8 * 1024,
+            max_inflight: 500,
+            max_queued: 65_536,
+            max_queued_bytes: 32 * 1024 * 1024,
+            stall_timeout: Duration::from_secs(30),
+            max_subscriptions: 1000,
+            max_retained: 10_000,
+            max_retained_bytes: 16 * 1024 * 1024,
+            max_filters: 10_000,
+            max_topics: 50_000,
+            window: 1024 * 1024,
+            exact_window: 4 * 1024,
+            heartbeat: Duration::from_secs(1),
+            heartbeat_timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+impl Settings {
+    /// The largest packet accepted, and what MQTT 5 clients are told.
+    pub(crate) fn max_packet(&self) -> u32 {
+        u32::try_from(self.max_payload.saturating_add(self.max_packet_overhead)).unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,247 @@
+//! Input that stops rumqttd as it comes. None of it may be more than one client's problem here.
+
+mod support;
+
+use std::time::Duration;
+
+use grid_broker::Settings;
+use support::*;
+use tokio::io::AsyncWriteExt;
+
+#[tokio::test]
+async fn a_topic_that_starts_with_a_non_ascii_letter_is_carried_like_any_other() {
+    let broker = Broker::start().await;
+    let mut subscriber = broker.v3("s").await;
+    subscriber.subscribe("#", 0).await;
+    let mut publisher = broker.raw().await;
+    publisher.send_hex("100e00044d5154540402003c00026b31").await;
+    publisher.expect("20020000").await;
+    publisher.send_hex("30050002c3a978").await;
+    subscriber.expect("30050002c3a978").await;
+    let mut exact = broker.v3("e").await;
+    exact.subscribe("Überschuss/+", 0).await;
+    publisher.send(&publish_v3("Überschuss/x", b"1", 0, false, 0)).await;
+    assert_eq!(exact.packet().await, publish_v3("Überschuss/x", b"1", 0, false, 0));
+    broker.assert_works().await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_id_with_wildcards_and_slashes_is_as_good_as_any() {
+    let broker = Broker::start().await;
+    for _ in 0..2 {
+        let mut client = broker.raw().await;
+        client.send_hex("100f00044d5154540402003c0003612f62").await;
+        client.expect("20020000").await;
+    }
+    for id in ["a/b", "a+", "#", "$SYS", "$share/g/t", "é"] {
+        let mut client = broker.v3(id).await;
+        client.subscribe("t", 1).await;
+        broker.v3(id).await;
+        client.expect_close().await;
+    }
+    broker.assert_works().await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_connack_from_a_client_ends_its_connection_and_the_id_can_connect_again() {
+    let broker = Broker::start().await;
+    for _ in 0..2 {
+        let mut client = broker.raw().await;
+        client.send_hex("100e00044d5154540502003c0000017a").await;
+        assert_eq!(client.packet().await[0], 0x20);
+        client.send_hex("b0020001").await;
+        // DISCONNECT, protocol error or malformed packet.
+        let disconnect = client.packet().await;
+        assert!(disconnect[0] == 0xe0 && [0x81, 0x82].contains(&disconnect[2]), "{disconnect:02x?}");
+        client.expect_close().await;
+    }
+    broker.assert_works().await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn properties_of_a_v5_message_are_stripped_for_a_v3_subscriber_and_kept_for_a_v5_one() {
+    let broker = Broker::start().await;
+    let mut old = broker.v3("old").await;
+    old.subscribe("t", 1).await;
+    let mut new = broker.v5("new").await;
+    new.subscribe_v5("t", 1).await;
+    let mut publisher = broker.v5("p").await;
+    // Payload format 1, content type "j", response topic "r", correlation data 07, user property a: b.
+    let properties = bytes("0101 0300016a 08000172 09000107 26000161000162");
+    publisher.send(&publish_v5("t", &properties, b"x", 1, false, 9)).await;
+    publisher.expect("40020009").await;
+    assert_eq!(old.packet().await, publish_v3("t", b"x", 1, false, 1));
+    assert_eq!(new.packet().await, publish_v5("t", &properties, b"x", 1, false, 1));
+    broker.assert_works().await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_shared_subscription_is_refused_and_its_client_may_go_on() {
+    let broker = Broker::start().await;
+    let mut client = broker.v3("c").await;
+    client.send(&subscribe_v3("$share/g/t", 1)).await;
+    client.expect("9003000180").await;
+    client.subscribe("t", 1).await;
+    let mut new = broker.v5("n").await;
+    new.send(&subscribe_v5("$share/g/t", 1)).await;
+    new.expect("9004 0001 00 9e").await;
+    let mut publisher = broker.v3("p").await;
+    publisher.send(&publish_v3("t", b"x", 1, false, 1)).await;
+    publisher.expect("40020001").await;
+    // It gets the message, does not acknowledge it, and closes.
+    assert_eq!(client.packet().await[0], 0x32);
+    drop(client);
+    broker.assert_works().await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_that_leaves_with_much_queued_takes_nobody_along() {
+    let broker = Broker::start().await;
+    for round in 0..20 {
+        let mut slow = broker.v3("slow").await;
+        slow.subscribe("load/#", 1).await;
+        let mut publisher = broker.v3("p").await;
+        let load = vec![b'x'; 8000];
+        for number in 1..=900_u16 {
+            publisher.send(&publish_v3("load/x", &load, 1, false, number)).await;
+            publisher.expect(&format!("4002{number:04x}")).await;
+        }
+        match round % 3 {
+            0 => slow.send_hex("e000").await,
+            1 => slow.send_hex("40020063").await,
+            _ => slow.stream.set_zero_linger().unwrap(),
+        }
+        drop(slow);
+        broker.assert_works().await;
+    }
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_reset_twice_leaves_its_id_usable() {
+    let broker = Broker::start().await;
+    for _ in 0..20 {
+        let mut client = broker.raw().await;
+        client.send(&connect_v3("same", 60)).await;
+        client.stream.set_zero_linger().unwrap();
+        drop(client);
+    }
+    broker.v3("same").await.subscribe("t", 0).await;
+    broker.assert_works().await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_beyond_the_limit_is_told_so_and_gets_in_when_there_is_room() {
+    let broker = Broker::start_with(Settings { max_clients: 2, ..Settings::default() }).await;
+    let first = broker.v3("a").await;
+    let _second = broker.v3("b").await;
+    for _ in 0..3 {
+        let mut third = broker.raw().await;
+        third.send(&connect_v3("c", 0)).await;
+        third.expect("20020003").await;
+        third.expect_close().await;
+        let mut third = broker.raw().await;
+        third.send(&connect_v5("c", &[])).await;
+        assert_eq!(third.packet().await[3], 0x89);
+        third.expect_close().await;
+    }
+    drop(first);
+    // The broker notices the end of the first connection in its own time.
+    let joined = async {
+        loop {
+            let mut third = broker.raw().await;
+            third.send(&connect_v3("c", 0)).await;
+            if third.packet().await == bytes("20020000") {
+                return;
+            }
+        }
+    };
+    within(joined).await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn idle_connections_block_nobody_and_are_closed_when_their_time_is_up() {
+    let settings = Settings { connect_timeout: Duration::from_millis(300), ..Settings::default() };
+    let broker = Broker::start_with(settings).await;
+    let mut idle = Vec::new();
+    for _ in 0..50 {
+        idle.push(broker.raw().await);
+    }
+    // Half a CONNECT is no better.
+    idle[0].send_hex("100f0004").await;
+    broker.assert_works().await;
+    for mut connection in idle {
+        connection.expect_close().await;
+    }
+    broker.assert_works().await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn more_idle_connections_than_may_wait_are_closed_at_once() {
+    let settings = Settings { max_waiting: 5, connect_timeout: LONG, ..Settings::default() };
+    let broker = Broker::start_with(settings).await;
+    let mut waiting = Vec::new();
+    for _ in 0..5 {
+        waiting.push(broker.raw().await);
+    }
+    broker.raw().await.expect_close().await;
+    waiting[0].send(&connect_v3("a", 0)).await;
+    waiting[0].expect("20020000").await;
+    // Who is logged in waits no more.
+    broker.v3("b").await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_id_taken_over_again_and_again_always_has_one_live_connection() {
+    let broker = Broker::start().await;
+    let mut previous = broker.v3("same").await;
+    for _ in 0..400 {
+        let mut next = broker.v3("same").await;
+        previous.expect_close().await;
+        next.expect_silence().await;
+        previous = next;
+    }
+    // And when the older one leaves at the same moment.
+    for _ in 0..200 {
+        previous.stream.shutdown().await.unwrap();
+        let mut next = broker.v3("same").await;
+        next.expect_silence().await;
+        previous = next;
+    }
+    broker.assert_works().await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_mqtt_end_only_their_own_connection() {
+    let broker = Broker::start().await;
+    for junk in [
+        "474554202f20485454502f312e310d0a0d0a",
+        "00",
+        "ff",
+        "10ffffffff7f",
+        "f000",
+        "c000",
+        "30050002c3a978",
+        "1000",
+        "e000",
+        "100c00044d5154540402003c",
+        "100e00044d5154540302003c00026b31",
+    ] {
+        let mut client = broker.raw().await;
+        client.send_hex(junk).await;
+        client.stream.shutdown().await.unwrap();
+        while within(client.try_packet()).await.is_some() {}
+    }
+    broker.assert_works().await;
+    broker.stop().await;
+}
