@@ -1,0 +1,216 @@
+//! Watches the rule of the system in every run, from outside the agents: it sees what each actuator was set to, and
+//! what the plant truly carries.
+//!
+//! A violation is either of two things:
+//!
+//! - what devices are entitled to draw on a phase is more than the room that the transformer found when it last raised a
+//!   device there: then the two books of [`grid_agent::lease`] do not agree;
+//! - it is more than the limit less the lowest base load for as long as a lease can last: then a risen base load has not
+//!   been followed.
+//!
+//! It also measures how long it takes from a transformer's reading to a device that obeys.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use grid_agent::lease::counted_for;
+use grid_agent::run::Probe;
+use grid_protocol::message::{Phase, Reference};
+use grid_protocol::topic::Name;
+use grid_protocol::units::{BootTime, MilliAmps, Millis};
+use serde::Serialize;
+
+use crate::plant::wires::{PlantClock, lock};
+use crate::plant::{ChargePointId, Plant};
+
+/// Decisions whose setpoint nobody obeyed are forgotten beyond this many: most were lost, or only repeated another.
+const REMEMBERED_DECISIONS: usize = 4096;
+
+/// Percentiles of a duration, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Latency {
+    /// Half of them took at most this.
+    pub p50: u64,
+    /// 99 of 100 took at most this.
+    pub p99: u64,
+    /// All took at most this.
+    pub max: u64,
+}
+
+/// What one charge point may draw.
+#[derive(Clone, Debug)]
+struct Entitled {
+    phases: Vec<Phase>,
+    limit: MilliAmps,
+    until: Option<BootTime>,
+    max: MilliAmps,
+}
+
+impl Entitled {
+    /// On this phase; the failsafe of the demo's devices is 0.
+    fn on(&self, phase: Phase, now: BootTime) -> MilliAmps {
+        let alive = self.until.is_none_or(|until| now < until) && self.phases.contains(&phase);
+        if alive { self.limit.min(self.max) } else { MilliAmps::ZERO }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    entitled: HashMap<Name, Entitled>,
+    room: [Option<MilliAmps>; 3],
+    decided: HashMap<Reference, u64>,
+    latencies: Vec<u64>,
+    violations: u64,
+}
+
+/// The observer.
+pub struct Watch {
+    plant: Arc<Mutex<Plant>>,
+    clock: PlantClock,
+    longest_lease: Millis,
+    state: Mutex<State>,
+}
+
+impl Watch {
+    /// Watches a plant whose leases last at most `max_ttl`.
+    pub fn new(plant: Arc<Mutex<Plant>>, clock: PlantClock, max_ttl: Millis) -> Self {
+        Self { plant, clock, longest_lease: counted_for(max_ttl), state: Mutex::default() }
+    }
+
+    /// Takes note of what an actuator is set to, before it is if it is more, and checks the rule.
+    pub fn entitle(&self, id: ChargePointId, limit: MilliAmps, until: Option<BootTime>, now: BootTime) {
+        let (name, phases, max) = {
+            let plant = lock(&self.plant);
+            (plant.name(id).clone(), plant.phases(id).to_vec(), plant.max(id))
+        };
+        self.state().entitled.insert(name, Entitled { phases, limit, until, max });
+        self.check(now);
+    }
+
+    /// Checks the rule now.
+    pub fn check(&self, now: BootTime) {
+        let at = (self.clock)(now.0 * 1000);
+        let before = (self.clock)((now - self.longest_lease).0 * 1000);
+        let bearable = {
+            let plant = lock(&self.plant);
+            plant.transformer_limit() - plant.lowest_base_current(before, at)
+        };
+        let mut state = self.state();
+        for phase in Phase::ALL {
+            let sum: MilliAmps = state.entitled.values().map(|entitled| entitled.on(phase, now)).sum();
+            let room = state.room[phase.index()].unwrap_or(MilliAmps::ZERO);
+            if sum > MilliAmps::ZERO && (sum > room || sum > bearable) {
+                state.violations += 1;
+                tracing::error!(%phase, %sum, %room, %bearable, "the rule of the system is broken");
+            }
+        }
+    }
+
+    /// How often the rule was found broken.
+    pub fn violations(&self) -> u64 {
+        self.state().violations
+    }
+
+    /// How long it took from a reading to a device that obeys.
+    pub fn latency(&self) -> Latency {
+        let mut sorted = self.state().latencies.clone();
+        sorted.sort_unstable();
+        let at = |percent: usize| sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)));
+        let at = |percent| at(percent).copied().unwrap_or_default();
+        Latency { p50: at(50), p99: at(99), max: at(100) }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Probe for Watch {
+    fn decided(&self, setpoint: Reference, read_at: u64) {
+        let mut state = self.state();
+        if state.decided.len() >= REMEMBERED_DECISIONS {
+            state.decided.clear();
+        }
+        state.decided.insert(setpoint, read_at);
+    }
+
+    fn raising(&self, device: &Name, room: [MilliAmps; 3]) {
+        let mut state = self.state();
+        let phases = state.entitled.get(device).map(|entitled| entitled.phases.clone()).unwrap_or_default();
+        phases.iter().for_each(|phase| state.room[phase.index()] = Some(room[phase.index()]));
+    }
+
+    fn obeyed(&self, setpoint: Reference, at: u64) {
+        let mut state = self.state();
+        if let Some(read_at) = state.decided.remove(&setpoint) {
+            state.latencies.push(at.saturating_sub(read_at));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plant::PlantTime;
+    use crate::street::Street;
+    use grid_protocol::message::Session;
+
+    const TTL: Millis = Millis(3000);
+
+    /// The built-in street at 80 kW, in real time. Its first quarter hours carry 18,058 W and 24,317 W.
+    fn watch() -> (Watch, ChargePointId, Name) {
+        let plant = Plant::new(&Street::built_in().unwrap(), 80_000);
+        let name: Name = "cp-4".parse().unwrap();
+        let id = plant.charge_point(&name).unwrap();
+        let watch = Watch::new(Arc::new(Mutex::new(plant)), Arc::new(PlantTime), TTL);
+        watch.entitle(id, MilliAmps(0), None, BootTime(0));
+        (watch, id, name)
+    }
+
+    #[test]
+    fn who_is_entitled_to_no_more_than_the_room_found_breaks_no_rule() {
+        let (watch, id, name) = watch();
+        watch.raising(&name, [MilliAmps(20_000); 3]);
+        watch.entitle(id, MilliAmps(20_000), Some(BootTime(5000)), BootTime(2000));
+        assert_eq!(watch.violations(), 0);
+    }
+
+    #[test]
+    fn more_than_the_room_found_is_a_violation_on_each_phase_until_the_lease_is_over() {
+        let (watch, id, name) = watch();
+        watch.raising(&name, [MilliAmps(19_999); 3]);
+        watch.entitle(id, MilliAmps(20_000), Some(BootTime(5000)), BootTime(2000));
+        assert_eq!(watch.violations(), 3);
+        watch.check(BootTime(5000));
+        assert_eq!(watch.violations(), 3);
+    }
+
+    #[test]
+    fn a_base_load_that_rises_must_be_followed_within_the_longest_lease() {
+        let plant = Plant::new(&Street::built_in().unwrap(), 25_000);
+        let name: Name = "cp-4".parse().unwrap();
+        let id = plant.charge_point(&name).unwrap();
+        let watch = Watch::new(Arc::new(Mutex::new(plant)), Arc::new(PlantTime), TTL);
+        watch.entitle(id, MilliAmps(0), None, BootTime(0));
+        watch.raising(&name, [MilliAmps(10_000); 3]);
+        // 25,000 W less 18,058 W leave 10,060 mA a phase; less 24,317 W, from the first quarter hour on, 989 mA.
+        watch.entitle(id, MilliAmps(10_000), Some(BootTime(2_000_000)), BootTime(2000));
+        let risen = 900_000;
+        watch.check(BootTime(risen + counted_for(TTL).0 - 1));
+        assert_eq!(watch.violations(), 0);
+        watch.check(BootTime(risen + counted_for(TTL).0));
+        assert_eq!(watch.violations(), 3);
+    }
+
+    #[test]
+    fn latency_runs_from_the_reading_to_the_device_that_obeys() {
+        let (watch, _, _) = watch();
+        for seq in 1..=100 {
+            let setpoint = Reference { session: Session(1), seq };
+            watch.decided(setpoint, 1000);
+            watch.obeyed(setpoint, 1000 + seq);
+            watch.obeyed(setpoint, 9999);
+        }
+        assert_eq!(watch.latency(), Latency { p50: 51, p99: 100, max: 100 });
+    }
+}
