@@ -47,7 +47,7 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_to_stderr();
+    log_to_stderr("info");
     let result = match arguments.command {
         Command::Run { config, print_config: true } => print(&config),
         Command::Run { config, print_config: false } => run(&config),

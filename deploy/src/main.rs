@@ -1,24 +1,61 @@
 //! `grid`: the whole street in one process.
 
-use grid::demo::{Demo, Options, Pace};
-use grid::street::Street;
-use std::time::Duration;
+mod arguments;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use grid::demo::{Demo, Report};
+use grid_service::{log_to_stderr, shutdown};
+
+use arguments::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log_to_stderr("warn");
+    match run(&arguments) {
+        Ok(report) if report.holds() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("grid: {}", chain(error.as_ref()));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// An error with what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}
 
 #[tokio::main]
-async fn main() {
-    grid_service::log_to_stderr();
-    let a: Vec<String> = std::env::args().collect();
-    let dir = std::env::temp_dir().join(format!("grid-{}", std::process::id()));
-    let options = Options {
-        street: Street::built_in().unwrap(),
-        limit_w: a[2].parse().unwrap(),
-        pace: Pace::Within(Duration::from_secs(a[1].parse().unwrap())),
-        listen: None,
-        data_dir: dir,
+async fn run(arguments: &Arguments) -> Result<Report, Box<dyn std::error::Error>> {
+    let options = arguments.options()?;
+    let folder = options.data_dir.clone();
+    let demo = Demo::start(options).await?;
+    terminal::introduce(&demo, &folder);
+    let ended = async {
+        match arguments.ends_after() {
+            Some(duration) => tokio::time::sleep(duration).await,
+            None => std::future::pending().await,
+        }
     };
-    let demo = Demo::start(options).await.unwrap();
-    println!("{} {}", demo.address(), demo.time_factor());
-    tokio::select! { _ = demo.day_is_over() => {}, _ = async { loop { tokio::time::sleep(Duration::from_secs(1)).await; println!("{:?}", demo.progress()); } } => {} }
-    let r = demo.finish().await.unwrap();
-    println!("{}", serde_json::to_string_pretty(&r).unwrap());
+    tokio::select! {
+        () = demo.day_is_over() => {}
+        () = ended => {}
+        signal = shutdown::requested() => signal?,
+        () = terminal::show_progress(&demo, !arguments.headless) => {}
+    }
+    let report = demo.finish().await?;
+    terminal::summarise(&report, &folder);
+    if let Some(file) = &arguments.report {
+        let json = serde_json::to_vec(&report)?;
+        std::fs::write(file, json).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    Ok(report)
 }

@@ -7,9 +7,9 @@ pub mod link;
 pub mod settings;
 pub mod shutdown;
 
-/// Sends log lines to standard error. `RUST_LOG` chooses what is shown; by default information and worse.
-pub fn log_to_stderr() {
+/// Sends log lines to standard error. `RUST_LOG` chooses what is shown; without it, `default` does (`info`, `warn`, …).
+pub fn log_to_stderr(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,rumqttd=warn,rumqttc=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{default},rumqttd=off,rumqttc=warn")));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
 }

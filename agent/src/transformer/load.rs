@@ -1,10 +1,12 @@
 //! How much of the load nobody controls.
 //!
-//! Per phase it is the transformer's reading less what devices say they draw. The two do not come at the same moment, so
-//! it is estimated twice, each time on the safe side:
+//! Per phase it is the transformer's reading less what devices say they draw. The two do not come at the same moment, and
+//! a report can be lost, so it is estimated twice, each time on the safe side:
 //!
-//! - **for raising** a device counts with the smallest value it reported since 100 ms before the reading, and the highest
-//!   estimate of the last 200 ms holds: neither a report that is late nor a reading that is early looks like room;
+//! - **for raising** a device counts with the smallest value it reported since 100 ms before the reading: a car that has
+//!   just risen leaves no room. And the highest estimate counts of all that were made while a report stays in force: a
+//!   car that has fallen without saying so (its power was cut, its report was lost) leaves no room either, since it may
+//!   rise again while its lease is alive. Estimates made while a report was changing prove nothing and are not kept.
 //! - **for lowering** it counts with the largest value it reported since the reading: a car that has just risen or
 //!   fallen does not look like a jump of the base load.
 
@@ -12,29 +14,33 @@ use std::collections::VecDeque;
 
 use grid_protocol::units::{BootTime, MilliAmps, Millis};
 
-/// Since how long before a reading a report counts for raising.
-const BEFORE_THE_READING: Millis = Millis(100);
-/// For how long an estimate keeps others from being raised.
-const ESTIMATE_HOLDS: Millis = Millis(200);
+use crate::device::DEADBAND;
+
+/// Within this time a change shows in the reading and in the report, whichever is first.
+const CHANGE_SHOWS: Millis = Millis(100);
 
 /// What one device reported lately, per phase of the device.
 #[derive(Clone, Debug, Default)]
 pub struct Reports(VecDeque<(BootTime, Vec<MilliAmps>)>);
 
 impl Reports {
-    /// Notes a report that was received `at`.
-    pub fn note(&mut self, at: BootTime, current: Vec<MilliAmps>) {
+    /// Notes a report that was received `at`. Says whether it differs from the one before.
+    pub fn note(&mut self, at: BootTime, current: Vec<MilliAmps>) -> bool {
         // The newest report before the window is still in force at its beginning.
-        while self.0.get(1).is_some_and(|(next, _)| at.since(*next) > ESTIMATE_HOLDS) {
+        while self.0.get(1).is_some_and(|(next, _)| at.since(*next) > CHANGE_SHOWS * 2) {
             self.0.pop_front();
         }
+        let before = self.0.back().map(|(_, before)| before.as_slice()).unwrap_or_default();
+        let then = |phase: usize| before.get(phase).copied().unwrap_or(MilliAmps::ZERO);
+        let differs = current.iter().enumerate().any(|(phase, now)| (now.0 - then(phase).0).abs() > DEADBAND.0);
         self.0.push_back((at, current));
+        differs
     }
 
     /// The smallest value in force on the `phase`-th phase since 100 ms before `reading`. A report older than
     /// `in_force` counts as nothing.
     pub fn smallest(&self, phase: usize, reading: BootTime, in_force: Millis) -> MilliAmps {
-        let values = self.since(phase, reading - BEFORE_THE_READING, in_force);
+        let values = self.since(phase, reading - CHANGE_SHOWS, in_force);
         values.min().unwrap_or(MilliAmps::ZERO)
     }
 
@@ -56,23 +62,35 @@ impl Reports {
     }
 }
 
-/// The highest of the latest estimates, per phase.
+/// The estimates for raising, per phase.
 #[derive(Clone, Debug, Default)]
-pub struct Estimates(VecDeque<(BootTime, [MilliAmps; 3])>);
+pub struct Estimates {
+    newest: [MilliAmps; 3],
+    /// Made while no report was changing.
+    kept: VecDeque<(BootTime, [MilliAmps; 3])>,
+    changed: Option<BootTime>,
+}
 
 impl Estimates {
-    /// Notes an estimate for a reading taken `at`.
-    pub fn note(&mut self, at: BootTime, uncontrolled: [MilliAmps; 3]) {
-        while self.0.front().is_some_and(|(then, _)| at.since(*then) > ESTIMATE_HOLDS) {
-            self.0.pop_front();
+    /// A device's report changed: readings of this moment may or may not show it.
+    pub fn report_changed(&mut self, at: BootTime) {
+        self.kept.retain(|(then, _)| at.since(*then) > CHANGE_SHOWS);
+        self.changed = Some(at);
+    }
+
+    /// Notes the estimate for a reading taken `at`. Estimates count for as long as a report stays `in_force`.
+    pub fn note(&mut self, at: BootTime, uncontrolled: [MilliAmps; 3], in_force: Millis) {
+        self.newest = uncontrolled;
+        self.kept.retain(|(then, _)| at.since(*then) <= in_force);
+        if self.changed.is_none_or(|changed| at.since(changed) > CHANGE_SHOWS) {
+            self.kept.push_back((at, uncontrolled));
         }
-        self.0.push_back((at, uncontrolled));
     }
 
     /// The highest, per phase.
     pub fn highest(&self) -> [MilliAmps; 3] {
-        let mut highest = [MilliAmps::ZERO; 3];
-        for (_, estimate) in &self.0 {
+        let mut highest = self.newest;
+        for (_, estimate) in &self.kept {
             for (most, value) in highest.iter_mut().zip(estimate) {
                 *most = (*most).max(*value);
             }
@@ -89,7 +107,9 @@ mod tests {
 
     fn reports(list: &[(u64, i64)]) -> Reports {
         let mut reports = Reports::default();
-        list.iter().for_each(|(at, current)| reports.note(BootTime(*at), vec![MilliAmps(*current)]));
+        for (at, current) in list {
+            reports.note(BootTime(*at), vec![MilliAmps(*current)]);
+        }
         reports
     }
 
@@ -115,14 +135,39 @@ mod tests {
         assert_eq!(reports(&[(2001, 16_000)]).smallest(0, BootTime(2000), IN_FORCE), MilliAmps(0));
     }
 
+    fn flat(current: i64) -> [MilliAmps; 3] {
+        [MilliAmps(current); 3]
+    }
+
     #[test]
-    fn one_low_estimate_opens_no_room() {
+    fn a_load_that_falls_opens_room_only_when_all_reports_are_newer() {
         let mut estimates = Estimates::default();
-        let flat = |current| [MilliAmps(current); 3];
-        estimates.note(BootTime(1000), flat(50_000));
-        estimates.note(BootTime(1020), flat(34_000));
+        estimates.note(BootTime(1000), flat(50_000), IN_FORCE);
+        estimates.note(BootTime(1020), flat(34_000), IN_FORCE);
+        estimates.note(BootTime(2500), flat(34_000), IN_FORCE);
         assert_eq!(estimates.highest(), flat(50_000));
-        estimates.note(BootTime(1201), flat(34_000));
+        estimates.note(BootTime(2501), flat(34_000), IN_FORCE);
         assert_eq!(estimates.highest(), flat(34_000));
+    }
+
+    #[test]
+    fn a_change_that_reading_and_report_show_one_after_the_other_takes_room_only_while_it_lasts() {
+        let mut estimates = Estimates::default();
+        estimates.note(BootTime(1000), flat(34_000), IN_FORCE);
+        estimates.note(BootTime(1200), flat(50_000), IN_FORCE);
+        assert_eq!(estimates.highest(), flat(50_000));
+        estimates.report_changed(BootTime(1205));
+        estimates.note(BootTime(1210), flat(50_000), IN_FORCE);
+        assert_eq!(estimates.highest(), flat(50_000));
+        estimates.note(BootTime(1310), flat(34_000), IN_FORCE);
+        assert_eq!(estimates.highest(), flat(34_000));
+    }
+
+    #[test]
+    fn a_report_differs_by_more_than_the_deadband() {
+        let mut reports = Reports::default();
+        assert!(!reports.note(BootTime(1), vec![MilliAmps(250)]));
+        assert!(reports.note(BootTime(2), vec![MilliAmps(501)]));
+        assert!(!reports.note(BootTime(3), vec![MilliAmps(400)]));
     }
 }

@@ -158,7 +158,9 @@ impl Transformer {
             return;
         }
         device.grants.measured(header.session, &measurement, self.session, over);
-        device.reports.note(now, measurement.current_ma.clone());
+        if device.reports.note(now, measurement.current_ma.clone()) {
+            self.estimates.report_changed(now);
+        }
         device.wants_since = match measurement.demand_ma > MilliAmps::ZERO {
             true => Some(device.wants_since.unwrap_or(now)),
             false => None,
@@ -193,7 +195,7 @@ impl Transformer {
             }
         }
         let never_below_zero = |estimate: [MilliAmps; 3]| estimate.map(|current| current.max(MilliAmps::ZERO));
-        self.estimates.note(at, never_below_zero(for_raising));
+        self.estimates.note(at, never_below_zero(for_raising), in_force);
         self.read = Some(Read { at, load, uncontrolled: never_below_zero(for_lowering), saturated });
         self.tell_overloads(load, now, voice);
         self.tell_reserve(voice);
@@ -396,3 +398,6 @@ impl Transformer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

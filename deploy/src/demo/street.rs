@@ -134,7 +134,7 @@ pub struct Progress {
     /// The plant's time.
     pub time: time::PrimitiveDateTime,
     /// The true load.
-    pub load_w: i64,
+    pub load_w: u64,
     /// The transformer's limit.
     pub limit_w: u64,
     /// How many cars charge.
@@ -336,7 +336,7 @@ impl Demo {
         let load: MilliAmps = plant.transformer_current().into_iter().sum();
         Progress {
             time: self.options.street.civil(plant.now().millis()),
-            load_w: load.0 * VOLTS / 1000,
+            load_w: u64::try_from(load.0 * VOLTS / 1000).unwrap_or(0),
             limit_w: self.options.limit_w,
             charging,
             held_back_percent: (wanted - drawn).max(0) * 100 / wanted.max(1),

@@ -1,0 +1,79 @@
+//! What a person sees.
+
+use std::io::{IsTerminal, Write, stdout};
+use std::path::Path;
+use std::time::Duration;
+
+use grid::demo::{Demo, Report};
+use tokio::time::sleep;
+
+const REFRESH: Duration = Duration::from_millis(200);
+
+/// Says what runs and what to look at.
+pub fn introduce(demo: &Demo, folder: &Path) {
+    let (host, port) = (demo.address().ip(), demo.address().port());
+    println!("A street behind one transformer, its day {} times faster than the clock.", demo.time_factor());
+    println!("  messages   mosquitto_sub -h {host} -p {port} -t 'grid/#' -v");
+    println!("  log        {}", folder.join("log").display());
+    println!("Ctrl-C ends it.\n");
+}
+
+/// Keeps one line up to date, on a terminal. Never resolves.
+pub async fn show_progress(demo: &Demo, wanted: bool) {
+    loop {
+        if wanted && stdout().is_terminal() {
+            // Carriage return, text, clear to the end of the line (ECMA-48, EL).
+            print!("\r{}\x1b[K", line(demo));
+            // A terminal that is gone is no reason to stop the street.
+            let _ = stdout().flush();
+        }
+        sleep(REFRESH).await;
+    }
+}
+
+fn line(demo: &Demo) -> String {
+    let progress = demo.progress();
+    format!(
+        "{:02}:{:02}  {:5.1} of {:.1} kW  {} charging  held back {} %  {} messages logged",
+        progress.time.hour(),
+        progress.time.minute(),
+        kilowatts(progress.load_w),
+        kilowatts(progress.limit_w),
+        progress.charging,
+        progress.held_back_percent,
+        progress.logged,
+    )
+}
+
+fn kilowatts(watts: u64) -> f64 {
+    watts as f64 / 1000.0
+}
+
+/// Says what came of it, and how to check it.
+pub fn summarise(report: &Report, folder: &Path) {
+    let (peak, limit) = (kilowatts(report.peak_w), kilowatts(report.limit_w));
+    println!("\n\ncharge point   wanted Wh   possible Wh   delivered Wh");
+    for session in &report.sessions {
+        let (device, wanted) = (&session.device, session.wanted_wh);
+        println!("{device:<14} {wanted:>9} {:>13} {:>14}", session.possible_wh, session.delivered_wh);
+    }
+    println!(
+        "\npeak             {peak:.1} kW of {limit:.1} kW (uncontrolled {:.1} kW)",
+        kilowatts(report.uncontrolled_peak_w)
+    );
+    println!("above the limit  {} ms, at most {} ms at a time", report.over_limit_ms, report.longest_over_limit_ms);
+    let latency = report.control_latency_us;
+    println!("reading → device {} µs (median), {} µs (99 %), {} µs (worst)", latency.p50, latency.p99, latency.max);
+    println!("lease violations {}", report.lease_violations);
+    println!("messages         {} signed, {} in the log", report.messages_published, report.messages_logged);
+    println!("log              {}", if report.verified { "holds" } else { "DOES NOT HOLD" });
+    println!("\nCheck it yourself:\n  {}", verify_command(folder));
+}
+
+/// The command that verifies the log: as it can be typed where this program was started.
+fn verify_command(folder: &Path) -> String {
+    let run_by_cargo = std::env::var_os("CARGO").is_some();
+    let program = if run_by_cargo { "cargo run --release -p grid-anchor --" } else { "grid-anchor" };
+    let (log, policy) = (folder.join("log"), folder.join("site.policy"));
+    format!("{program} verify --log {} --policy {}", log.display(), policy.display())
+}
