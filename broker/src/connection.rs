@@ -35,6 +35,8 @@ use crate::wire::{Granted, Wire};
 const WRITE_AHEAD: usize = 32 * 1024;
 /// Nothing more is read from a client while so many bytes wait for it to read them.
 const ANSWERS_WAITING: usize = 128 * 1024;
+/// Room for one read.
+const READ_SIZE: usize = 8 * 1024;
 /// Buffers that grew beyond this are given back when they are empty.
 const KEPT_BUFFER: usize = 16 * 1024;
 /// Messages taken off the router in a row, before the socket gets its turn.
@@ -66,14 +68,16 @@ impl Shared {
     }
 
     /// Keeps the message if it asks for it, then publishes it. In this order, so that a subscriber either finds it
-    /// among the retained ones or gets it from the router.
+    /// among the retained ones or gets it from the router; and under one lock, so that what is kept is what subscribers
+    /// get last.
     fn publish(&self, mut message: Message) -> Result<Outcome, Unpublished> {
-        let mut outcome = Outcome::Done;
-        if message.retain {
-            outcome = self.retained.lock().unwrap_or_else(PoisonError::into_inner).apply(&message);
-            if outcome == Outcome::Full {
-                warn!(topic = message.topic, "the retained store is full: message delivered but not kept");
-            }
+        if !message.retain {
+            return self.router.publish(&mut message).map(|()| Outcome::Done);
+        }
+        let mut retained = self.retained.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = retained.apply(&message);
+        if outcome == Outcome::Full {
+            warn!(topic = message.topic, "the retained store is full: message delivered but not kept");
         }
         self.router.publish(&mut message).map(|()| outcome)
     }
@@ -280,21 +284,25 @@ impl Client {
         let mut progress = Instant::now();
         let mut timer = pin!(tokio::time::sleep(if keep_alive == 0 { stall_limit } else { patience.min(stall_limit) }));
         loop {
-            while !input.is_empty() && self.may_read() {
+            // Looked at once per round, so that a gate that opens meanwhile is not missed below.
+            let mut gated = self.shared.router.is_closed();
+            while !gated && !input.is_empty() && self.wire.out.len() < ANSWERS_WAITING {
                 if let Some(request) = self.wire.receive(input)? {
                     heard = Instant::now();
                     self.answer(request).await?;
                 }
+                gated = self.shared.router.is_closed();
             }
             if self.wire.out.is_empty() {
                 progress = Instant::now();
             }
             self.pump()?;
-            let may_read = self.may_read();
-            if input.is_empty() {
+            let may_read = !gated && self.wire.out.len() < ANSWERS_WAITING;
+            if may_read {
+                // All input has been taken.
                 trim(input);
+                input.reserve(READ_SIZE);
             }
-            let gated = self.shared.router.is_closed();
             let waiting = !self.wire.out.is_empty();
             tokio::select! {
                 () = &mut kicked => {
@@ -338,10 +346,6 @@ impl Client {
                 }
             }
         }
-    }
-
-    fn may_read(&self) -> bool {
-        !self.shared.router.is_closed() && self.wire.out.len() < ANSWERS_WAITING
     }
 
     /// Takes this message, and what else is there already, off the router into the outbox.
@@ -473,7 +477,7 @@ impl Client {
                 self.reader.insert(reader)
             }
         };
-        match reader.subscribe(&wanted.filter) {
+        match reader.subscribe(&wanted.filter).await {
             Ok(()) => Ok(Granted::Yes(wanted.qos)),
             Err(Unsubscribed::TooManyFilters) => Ok(Granted::Quota),
             Err(Unsubscribed::Gone) => Err(Ending::RouterGone),

@@ -68,13 +68,13 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// The reason code for MQTT 5 clients; `None` when there is nobody to tell.
+    /// The reason code for MQTT 5 clients; `None` when there is nobody to tell. (Where the codec has queued a DISCONNECT
+    /// of its own, it lets no second one through.)
     pub fn reason(&self) -> Option<DisconnectReasonCode> {
         use DisconnectReasonCode as Code;
         Some(match self {
             Self::Goodbye { .. } | Self::Lost(_) | Self::ConnectTimeout(_) | Self::Refused(_) => return None,
-            // The codec has queued its own DISCONNECT, where the state of the connection allowed one.
-            Self::Codec(_) => return None,
+            Self::Codec(error) => (*error).into(),
             Self::KeepAlive(_) => Code::KeepAliveTimeout,
             Self::Stalled(_) | Self::QueueFull | Self::TooManyTopics(_) => Code::QuotaExceeded,
             Self::TakenOver => Code::SessionTakenOver,

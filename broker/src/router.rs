@@ -13,13 +13,14 @@
 //!   is still under way is drained up to the answer to a ping, and the link waits for the next client. Links have
 //!   numbers for names; client ids never reach the router.
 //! - A link that has taken some 200 messages is paused until it says *ready*. That is said exactly once per pause.
+//! - A subscription counts when the router has answered it, because another link's publish may overtake it.
 //! - Nobody falls behind its logs: see [`crate::gate`].
 //! - It is told about a limited number of distinct filters and topics, because it forgets none.
 //!
 //! Its thread cannot be ended: it waits on a channel of which it holds a sender itself. A broker that stops leaves it
 //! parked, without subscriptions, until the process ends.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -109,7 +110,13 @@ struct Link {
 }
 
 enum Incoming {
-    Forward { topic: Bytes, envelope: Bytes },
+    Forward {
+        topic: Bytes,
+        envelope: Bytes,
+    },
+    /// Answer to a subscribe.
+    Granted,
+    /// Answer to a ping.
     Pong,
     Nothing,
 }
@@ -214,12 +221,17 @@ impl Router {
             Some(link) => link,
             None => self.new_link().await?,
         };
-        let mut publisher = self.publisher();
-        // Marks are published under the same lock, and the router works in order: this link gets all later ones.
         link.tx.subscribe(MARK)?;
-        publisher.gate.join(link.number);
-        drop(publisher);
-        Ok(Reader { router: Arc::clone(self), number: link.number, link: Some(link), exact: HashSet::new() })
+        while !matches!(link.next().await?, Incoming::Granted) {}
+        // From here on the link gets all marks.
+        self.publisher().gate.join(link.number);
+        Ok(Reader {
+            router: Arc::clone(self),
+            number: link.number,
+            link: Some(link),
+            exact: HashSet::new(),
+            early: VecDeque::new(),
+        })
     }
 
     async fn new_link(self: &Arc<Self>) -> Result<Link, Gone> {
@@ -292,26 +304,42 @@ pub struct Reader {
     link: Option<Link>,
     /// Exact filters that the gate watches for this reader.
     exact: HashSet<String>,
+    /// Messages that came while a subscription was waited for.
+    early: VecDeque<Message>,
 }
 
 impl Reader {
-    /// Subscribes to a filter that this reader is not subscribed to. It holds for everything published after this.
-    pub fn subscribe(&mut self, filter: &str) -> Result<(), Unsubscribed> {
-        let Some(link) = &mut self.link else {
-            return Err(Unsubscribed::Gone);
-        };
-        let mut publisher = lock(&self.router.publisher);
-        if !publisher.filters.contains(filter) {
-            if publisher.filters.len() >= publisher.max_filters {
-                return Err(Unsubscribed::TooManyFilters);
+    /// Subscribes to a filter that this reader is not subscribed to. When this returns, it holds for everything
+    /// published from then on.
+    pub async fn subscribe(&mut self, filter: &str) -> Result<(), Unsubscribed> {
+        {
+            let mut publisher = lock(&self.router.publisher);
+            if !publisher.filters.contains(filter) {
+                if publisher.filters.len() >= publisher.max_filters {
+                    return Err(Unsubscribed::TooManyFilters);
+                }
+                publisher.filters.insert(filter.to_owned());
             }
-            publisher.filters.insert(filter.to_owned());
+            if !topic::has_wildcard(filter) && self.exact.insert(filter.to_owned()) {
+                publisher.gate.watch(filter);
+            }
         }
-        if !topic::has_wildcard(filter) && self.exact.insert(filter.to_owned()) {
-            publisher.gate.watch(filter);
+        self.subscribe_and_wait(filter).await.map_err(|Gone| Unsubscribed::Gone)
+    }
+
+    /// The router takes each link's packets in order, but all that a link has at once, so a publish may overtake a
+    /// subscribe of another link that was sent before. Hence the wait for its answer.
+    async fn subscribe_and_wait(&mut self, filter: &str) -> Result<(), Gone> {
+        self.link.as_mut().ok_or(Gone)?.tx.subscribe(topic::to_router_filter(filter))?;
+        loop {
+            match self.link.as_mut().ok_or(Gone)?.next().await? {
+                Incoming::Granted => return Ok(()),
+                incoming => {
+                    let early = self.take(incoming)?;
+                    self.early.extend(early);
+                }
+            }
         }
-        drop(publisher);
-        link.tx.subscribe(topic::to_router_filter(filter)).map(|_| ()).map_err(|_| Unsubscribed::Gone)
     }
 
     /// Unsubscribes from a filter. Messages for it may still be under way.
@@ -327,6 +355,9 @@ impl Reader {
 
     /// The next message. Cancel-safe: what was not returned stays.
     pub async fn next(&mut self) -> Result<Message, Gone> {
+        if let Some(message) = self.early.pop_front() {
+            return Ok(message);
+        }
         loop {
             let incoming = self.link.as_mut().ok_or(Gone)?.next().await?;
             if let Some(message) = self.take(incoming)? {
@@ -337,6 +368,9 @@ impl Reader {
 
     /// The next message if there is one already.
     pub fn try_next(&mut self) -> Result<Option<Message>, Gone> {
+        if let Some(message) = self.early.pop_front() {
+            return Ok(Some(message));
+        }
         while let Some(incoming) = self.link.as_mut().ok_or(Gone)?.try_next()? {
             if let Some(message) = self.take(incoming)? {
                 return Ok(Some(message));
@@ -417,6 +451,7 @@ impl Link {
             }
             other => match Option::<Packet>::from(other) {
                 Some(Packet::PingResp(_)) => Incoming::Pong,
+                Some(Packet::SubAck(..)) => Incoming::Granted,
                 _ => Incoming::Nothing,
             },
         })
@@ -449,14 +484,14 @@ mod tests {
         let (router, _heartbeat) = Router::start(&Settings::default()).unwrap();
         let mut first = router.reader().await.unwrap();
         let number = first.number;
-        first.subscribe("a").unwrap();
+        first.subscribe("a").await.unwrap();
         for _ in 0..1000 {
             router.publish(&mut message("a", Qos::AtMostOnce, "old")).unwrap();
         }
         first.release(vec!["a".to_owned()]).await.unwrap();
         let mut second = router.reader().await.unwrap();
         assert_eq!(second.number, number, "the same link");
-        second.subscribe("b").unwrap();
+        second.subscribe("b").await.unwrap();
         router.publish(&mut message("a", Qos::AtMostOnce, "old")).unwrap();
         router.publish(&mut message("b", Qos::AtMostOnce, "new")).unwrap();
         let got = tokio::time::timeout(LONG, second.next()).await.unwrap().unwrap();
@@ -469,7 +504,7 @@ mod tests {
         for filter in ["#", "a/b"] {
             let (router, _heartbeat) = Router::start(&settings).unwrap();
             let mut reader = router.reader().await.unwrap();
-            reader.subscribe(filter).unwrap();
+            reader.subscribe(filter).await.unwrap();
             let source = Arc::clone(&router);
             let publishing = tokio::spawn(async move {
                 for number in 0..20_000_u32 {

@@ -59,14 +59,14 @@ impl Subscriptions {
     pub fn deliver(&mut self, message: Message) -> Option<Delivery> {
         let matching = || self.by_filter.values().filter(|wanted| topic::matches(&wanted.filter, &message.topic));
         let copies = matching().count();
-        if copies > 1 {
-            if let Some(left) = self.expected.get_mut(&message.sequence) {
-                *left -= 1;
-                if *left == 0 {
-                    self.expected.remove(&message.sequence);
-                }
-                return None;
+        if copies > 1
+            && let Some(left) = self.expected.get_mut(&message.sequence)
+        {
+            *left -= 1;
+            if *left == 0 {
+                self.expected.remove(&message.sequence);
             }
+            return None;
         }
         let own = message.publisher == self.connection;
         // [MQTT-3.8.3-3]: no local.
