@@ -1,1 +1,31 @@
-//! To be written.
+//! The evidence side of the self-balancing grid: a transparency log of every message in the street.
+//!
+//! The anchor listens to a site's messages, checks who signed them, and writes each once into a log that nobody, its
+//! operator included, can rewrite unnoticed: a Merkle tree in the format of C2SP tlog-tiles, under a signed checkpoint.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`tile`], [`tree`], [`bundle`], [`entry`], [`checkpoint`] | the log's formats, each one specification |
+//! | [`policy`] | what a verifier starts from |
+//! | [`durable`], [`journal`], [`store`] | what is written to disk, in which order |
+//! | [`speech`] | who said what: the rule that intake and verifier share |
+//! | [`sequence`], [`intake`] | what goes into the log, what is there already, what to acknowledge |
+//! | [`recorder`] | intake and store together, with the anchor's own messages |
+//! | [`verify`], [`show`] | reading a log: does it hold, and what does it say |
+//! | [`settings`], [`service`], [`cli`] | the program around all this |
+
+pub mod bundle;
+pub mod checkpoint;
+pub mod durable;
+pub mod entry;
+pub mod intake;
+pub mod journal;
+pub mod policy;
+pub mod recorder;
+pub mod sequence;
+pub mod show;
+pub mod speech;
+pub mod store;
+pub mod tile;
+pub mod tree;
+pub mod verify;

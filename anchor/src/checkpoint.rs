@@ -1,0 +1,264 @@
+//! The log's key, and the checkpoint that it signs (C2SP tlog-checkpoint in a C2SP signed-note).
+//!
+//! ```text
+//! demo-1f00aa21.invalid                                          origin
+//! 912044                                                         tree size
+//! CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=                   root hash
+//!
+//! — demo-1f00aa21.invalid Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+…   Ed25519 (type 0x01)
+//! ```
+//!
+//! The origin is also the key's name. The key's file holds one line in the form that Go's `note` package gave signer
+//! keys, `PRIVATE+KEY+<origin>+<hash>+<base64>`; the public one, as it stands in a policy, is the *vkey*
+//! `<origin>+<hash>+<base64>`.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::SigningKey;
+use grid_protocol::topic::Name;
+use rand::rngs::OsRng;
+use sha2::{Digest, Sha256};
+use signed_note::{
+    Note, StandardSigner, StandardVerifier, VerifierError, VerifierList, is_key_name_valid, key_id,
+    new_ed25519_verifier_key,
+};
+use tlog_tiles::{Checkpoint, Hash};
+
+const ED25519: u8 = 1;
+
+/// The head of a log: how many entries, under which root.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Head {
+    /// The log's name.
+    pub origin: String,
+    /// How many entries it has.
+    pub size: u64,
+    /// The root hash of the tree over them.
+    pub root: Hash,
+}
+
+/// The private key of a log.
+#[derive(Clone)]
+pub struct LogKey {
+    origin: String,
+    line: String,
+    signer: StandardSigner,
+    public: LogPublicKey,
+}
+
+/// The public key of a log, with its name.
+#[derive(Clone)]
+pub struct LogPublicKey {
+    vkey: String,
+    verifier: StandardVerifier,
+}
+
+/// Why something is not a key of a log.
+#[derive(Debug, thiserror::Error)]
+pub enum BadKey {
+    /// Not a private key.
+    #[error("this is not a log key: expected PRIVATE+KEY+<origin>+<8 hex digits>+<base64>")]
+    Private,
+    /// Not a public key.
+    #[error("{0:?} is not a vkey ({1}): expected <origin>+<8 hex digits>+<base64>")]
+    Public(String, VerifierError),
+    /// The name would not fit a signed note.
+    #[error("{0:?} cannot be an origin: use a name such as example.com/street without spaces, + or control characters")]
+    Origin(String),
+}
+
+/// Why a checkpoint is not this log's.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadCheckpoint {
+    /// Not a signed note.
+    #[error("it is not a signed note")]
+    NotANote,
+    /// The text of the note is not a checkpoint.
+    #[error("it is not a checkpoint: expected origin, tree size and root hash, one a line")]
+    NotACheckpoint,
+    /// Its signature does not hold for the log's key.
+    #[error("it is not signed by {0}")]
+    NotSigned(String),
+    /// It says the same in other bytes than this log writes.
+    #[error("it is not written as this log writes checkpoints")]
+    Spelling,
+}
+
+impl LogKey {
+    /// Draws a new key. Without an origin its name is `<site>-<8 hex digits of the public key's SHA-256>.invalid`.
+    pub fn generate(site: &Name, origin: Option<&str>) -> Result<Self, BadKey> {
+        let key = SigningKey::generate(&mut OsRng);
+        let digest = Sha256::digest(key.verifying_key().as_bytes());
+        let short: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        let origin = origin.map_or_else(|| format!("{site}-{short}.invalid"), str::to_owned);
+        Self::new(&origin, &key)
+    }
+
+    /// Names a key.
+    pub fn new(origin: &str, key: &SigningKey) -> Result<Self, BadKey> {
+        if !is_key_name_valid(origin) || origin.chars().any(char::is_control) {
+            return Err(BadKey::Origin(origin.to_owned()));
+        }
+        let public = [&[ED25519], key.verifying_key().as_bytes().as_slice()].concat();
+        let private = [&[ED25519], key.as_bytes().as_slice()].concat();
+        let id = key_id(origin, &public);
+        Self::read(&format!("PRIVATE+KEY+{origin}+{id:08x}+{}\n", STANDARD.encode(private)))
+    }
+
+    /// Reads the content of a key's file.
+    pub fn read(line: &str) -> Result<Self, BadKey> {
+        let text = line.trim_end();
+        let signer = StandardSigner::new(text).map_err(|_| BadKey::Private)?;
+        let mut parts = text.strip_prefix("PRIVATE+KEY+").ok_or(BadKey::Private)?.splitn(3, '+');
+        let (Some(origin), Some(_), Some(encoded)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(BadKey::Private);
+        };
+        let bytes = STANDARD.decode(encoded).map_err(|_| BadKey::Private)?;
+        let bytes: [u8; 32] = bytes.get(1..).and_then(|key| key.try_into().ok()).ok_or(BadKey::Private)?;
+        let vkey = new_ed25519_verifier_key(origin, &SigningKey::from_bytes(&bytes).verifying_key());
+        Ok(Self { origin: origin.to_owned(), line: format!("{text}\n"), signer, public: LogPublicKey::read(&vkey)? })
+    }
+
+    /// The content of the key's file.
+    pub fn to_line(&self) -> &str {
+        &self.line
+    }
+
+    /// The log's name.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The public half.
+    pub fn public(&self) -> &LogPublicKey {
+        &self.public
+    }
+
+    /// The signed checkpoint for a tree.
+    pub fn sign(&self, size: u64, root: Hash) -> Result<Vec<u8>, BadCheckpoint> {
+        let text = Checkpoint::new(&self.origin, size, root, "").map_err(|_| BadCheckpoint::NotACheckpoint)?.to_bytes();
+        let mut note = Note::new(&text, &[]).map_err(|_| BadCheckpoint::NotANote)?;
+        note.add_sigs(&[&self.signer]).map_err(|_| BadCheckpoint::NotANote)?;
+        Ok(note.to_bytes())
+    }
+}
+
+impl LogPublicKey {
+    /// Reads a vkey.
+    pub fn read(vkey: &str) -> Result<Self, BadKey> {
+        let verifier = StandardVerifier::new(vkey).map_err(|why| BadKey::Public(vkey.to_owned(), why))?;
+        Ok(Self { vkey: vkey.to_owned(), verifier })
+    }
+
+    /// The vkey.
+    pub fn vkey(&self) -> &str {
+        &self.vkey
+    }
+
+    /// The log's name.
+    pub fn origin(&self) -> &str {
+        self.vkey.split('+').next().unwrap_or_default()
+    }
+
+    /// Checks a checkpoint's signature and reads it. Every byte counts: there is one spelling for each head.
+    pub fn open(&self, note: &[u8]) -> Result<Head, BadCheckpoint> {
+        let head = read_unsigned(note)?.head;
+        let parsed = Note::from_bytes(note).map_err(|_| BadCheckpoint::NotANote)?;
+        let known = VerifierList::new(vec![Box::new(self.verifier.clone())]);
+        let not_signed = || BadCheckpoint::NotSigned(self.vkey.clone());
+        let (_, unknown) = parsed.verify(&known).map_err(|_| not_signed())?;
+        if !unknown.is_empty() {
+            return Err(BadCheckpoint::Spelling);
+        }
+        if head.origin != self.origin() {
+            return Err(not_signed());
+        }
+        Ok(head)
+    }
+}
+
+/// A checkpoint whose signature nobody has looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unsigned {
+    /// What it says.
+    pub head: Head,
+    /// The names and hashes of the keys that it says signed it: `<name>+<8 hex digits>`.
+    pub keys: Vec<String>,
+}
+
+/// Reads a checkpoint **without** checking who signed it.
+pub fn read_unsigned(note: &[u8]) -> Result<Unsigned, BadCheckpoint> {
+    let parsed = Note::from_bytes(note).map_err(|_| BadCheckpoint::NotANote)?;
+    let checkpoint = Checkpoint::from_bytes(parsed.text()).map_err(|_| BadCheckpoint::NotACheckpoint)?;
+    if parsed.to_bytes() != note || checkpoint.to_bytes() != parsed.text() {
+        return Err(BadCheckpoint::Spelling);
+    }
+    let text = String::from_utf8_lossy(note);
+    let signatures = text.lines().filter_map(|line| line.strip_prefix("— "));
+    let keys = signatures
+        .filter_map(|line| {
+            let (name, encoded) = line.split_once(' ')?;
+            let id = STANDARD.decode(encoded).ok()?;
+            let id: String = id.get(..4)?.iter().map(|byte| format!("{byte:02x}")).collect();
+            Some(format!("{name}+{id}"))
+        })
+        .collect();
+    let head = Head { origin: checkpoint.origin().to_owned(), size: checkpoint.size(), root: *checkpoint.hash() };
+    Ok(Unsigned { head, keys })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> LogKey {
+        LogKey::new("example.com/street", &SigningKey::from_bytes(&[9; 32])).unwrap()
+    }
+
+    #[test]
+    fn a_checkpoint_is_what_the_specification_says() {
+        let note = key().sign(912_044, Hash([7; 32])).unwrap();
+        let text = String::from_utf8(note.clone()).unwrap();
+        let expected =
+            "example.com/street\n912044\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n\n— example.com/street ";
+        assert!(text.starts_with(expected), "{text}");
+        let head = key().public().open(&note).unwrap();
+        assert_eq!(head, Head { origin: "example.com/street".into(), size: 912_044, root: Hash([7; 32]) });
+        let vkey = key().public().vkey().to_owned();
+        let unsigned = read_unsigned(&note).unwrap();
+        assert!(vkey.starts_with(&unsigned.keys[0]), "{vkey} {:?}", unsigned.keys);
+    }
+
+    #[test]
+    fn every_changed_bit_is_noticed() {
+        let note = key().sign(300, Hash([1; 32])).unwrap();
+        for at in 0..note.len() {
+            for bit in 0..8 {
+                let mut changed = note.clone();
+                changed[at] ^= 1 << bit;
+                assert!(key().public().open(&changed).is_err(), "bit {bit} of byte {at}");
+            }
+            assert!(key().public().open(&note[..at]).is_err());
+        }
+    }
+
+    #[test]
+    fn another_key_or_another_name_does_not_open_it() {
+        let note = key().sign(1, Hash([1; 32])).unwrap();
+        let other = LogKey::new("example.com/street", &SigningKey::from_bytes(&[8; 32])).unwrap();
+        assert!(matches!(other.public().open(&note), Err(BadCheckpoint::NotSigned(_))));
+        let named = LogKey::new("example.com/other", &SigningKey::from_bytes(&[9; 32])).unwrap();
+        assert!(matches!(named.public().open(&note), Err(BadCheckpoint::NotSigned(_))));
+    }
+
+    #[test]
+    fn a_key_reads_back_from_its_file() {
+        let site = "demo".parse().unwrap();
+        let key = LogKey::generate(&site, None).unwrap();
+        assert!(key.origin().starts_with("demo-") && key.origin().ends_with(".invalid"));
+        assert_eq!(LogKey::read(key.to_line()).unwrap().public().vkey(), key.public().vkey());
+        assert!(LogKey::read("PRIVATE+KEY+x+00000000+AAAA").is_err());
+        assert!(LogKey::generate(&site, Some("two words")).is_err());
+        assert!(LogKey::generate(&site, Some("a+b")).is_err());
+    }
+}

@@ -1,0 +1,389 @@
+//! What of all that is said on the site goes into the log, and what is there already. No I/O, no clock.
+//!
+//! | what comes | what happens |
+//! |---|---|
+//! | a signed message that holds | logged, once for each (device, session, seq) for all time |
+//! | a replay that holds | what is in it, judged as if it had come itself |
+//! | a last will that holds | logged once |
+//! | a command (`set/…`) | logged; a retained copy only if it is new |
+//! | anything else under `grid/{site}/` | logged as evidence, at most 1/s per topic and 10/s together; the rest is counted |
+//!
+//! A signed message whose sender's status is not known yet waits a moment for it, since a broker may deliver a device's
+//! first measurement before its retained status.
+
+mod limit;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use grid_protocol::message::{Ack, Header, Replay, Session};
+use grid_protocol::seal::Sealed;
+use grid_protocol::topic::{Kind, Name, Topic};
+use grid_protocol::units::{BootTime, Millis, UnixMillis};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::entry::{self, LONGEST_TOPIC, Payload};
+use crate::journal::{Record, Standing};
+use crate::speech::{Certificates, Content, Heard, Signed, Speakers, Unverified, Vouched, hear};
+use limit::Limit;
+use sessions::{SessionLog, Sessions};
+
+/// How long a message waits for its sender's status.
+const PATIENCE: Millis = Millis(2000);
+/// How many messages wait at most.
+const MOST_WAITING: usize = 256;
+/// Of how many topics the newest unverified message is remembered, so that its retained copy is known.
+const MOST_REMEMBERED: usize = 1024;
+
+/// Now, on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Dates.
+    pub unix: UnixMillis,
+    /// Spans.
+    pub boot: BootTime,
+}
+
+/// A message that came.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// On which topic.
+    pub topic: &'a str,
+    /// What it says.
+    pub payload: &'a [u8],
+    /// Whether it is a copy that the broker kept.
+    pub retained: bool,
+}
+
+/// An entry that goes into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Whether it occupies its place in its session.
+    pub standing: Standing,
+    /// The entry.
+    pub entry: Vec<u8>,
+    /// Whether it is to be durable at once.
+    pub urgent: bool,
+}
+
+/// What the intake did since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Messages that were known already.
+    pub duplicates: u64,
+    /// Messages that were logged although nobody vouches for them.
+    pub unverified: u64,
+    /// Messages that were not logged, but counted.
+    pub not_logged: u64,
+}
+
+/// The intake.
+pub struct Intake {
+    speakers: Speakers,
+    sessions: Sessions,
+    limit: Limit,
+    /// SHA-256 of the newest unverified message or command per topic.
+    remembered: HashMap<String, [u8; 32]>,
+    waiting: Vec<Waiting>,
+    counts: Counts,
+}
+
+struct Waiting {
+    since: Now,
+    topic: String,
+    payload: Vec<u8>,
+    retained: bool,
+}
+
+/// A snapshot that is not the JSON that we write.
+#[derive(Debug, thiserror::Error)]
+#[error("it does not read as a snapshot of this version: {0}")]
+pub struct BadSnapshot(#[from] serde_json::Error);
+
+#[derive(Serialize, Deserialize)]
+struct Snapshot {
+    devices: BTreeMap<Name, BTreeMap<Session, SessionLog>>,
+    certificates: BTreeMap<Name, Certificates>,
+    remembered: BTreeMap<String, String>,
+}
+
+impl Intake {
+    /// Starts with nothing known.
+    pub fn new(speakers: Speakers) -> Self {
+        Self {
+            speakers,
+            sessions: Sessions::default(),
+            limit: Limit::default(),
+            remembered: HashMap::new(),
+            waiting: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Starts with what a snapshot of a log of `tree_size` entries knows.
+    pub fn restore(mut speakers: Speakers, bytes: &[u8], tree_size: u64, now: UnixMillis) -> Result<Self, BadSnapshot> {
+        let snapshot: Snapshot = serde_json::from_slice(bytes)?;
+        speakers.restore(snapshot.certificates, now);
+        let remembered = |(topic, text): (String, String)| Some((topic, STANDARD.decode(text).ok()?.try_into().ok()?));
+        Ok(Self {
+            sessions: Sessions::restore(snapshot.devices, tree_size),
+            remembered: snapshot.remembered.into_iter().filter_map(remembered).collect(),
+            ..Self::new(speakers)
+        })
+    }
+
+    /// What is known, for [`Self::restore`].
+    pub fn snapshot(&self) -> Vec<u8> {
+        let remembered = self.remembered.iter().map(|(topic, digest)| (topic.clone(), STANDARD.encode(digest)));
+        let snapshot = Snapshot {
+            devices: self.sessions.devices().clone(),
+            certificates: self.speakers.certificates(),
+            remembered: remembered.collect(),
+        };
+        serde_json::to_vec(&snapshot).unwrap_or_else(|error| unreachable!("names and numbers are always JSON: {error}"))
+    }
+
+    /// Learns again what an entry taught that is in the journal but not in the snapshot. The journal is our own: what it
+    /// says was verified is not checked again.
+    pub fn relearn(&mut self, record: &Record) {
+        let Ok(entry) = entry::read(&record.entry) else { return };
+        let Payload::Bytes(payload) = &entry.payload else { return };
+        match (record.standing, hear(&entry.topic, payload)) {
+            (Standing::Verified, Ok(Heard::Signed(signed))) => {
+                let who = match &signed.content {
+                    Content::Status { certificate, .. } => self.speakers.vouch(certificate, entry.received_ms).ok(),
+                    Content::LastWill { .. } | Content::Overflow { .. } | Content::Other => None,
+                };
+                self.take(&signed, who.map(Arc::new));
+            }
+            (Standing::Verified | Standing::Unverified, _) => self.remember(&entry.topic, payload),
+        }
+    }
+
+    /// What was done since the start.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Takes a message in. What goes into the log is appended to `admitted`.
+    pub fn receive(&mut self, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
+        if arrival.topic.len() > LONGEST_TOPIC {
+            return self.count_only(now);
+        }
+        match arrival.topic.parse::<Topic>() {
+            Ok(Topic { kind: Kind::Ack, .. }) => {}
+            Ok(topic @ Topic { kind: Kind::Replay, .. }) => self.unwrap(&topic, arrival, now, admitted),
+            Ok(_) | Err(_) => self.judge(arrival, now, admitted),
+        }
+    }
+
+    /// A replay: its sender must be known, and then its content is judged for itself.
+    fn unwrap(&mut self, topic: &Topic, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
+        let Some(replay) = self.read_replay(topic, arrival.payload) else { return self.count_only(now) };
+        let inner = Arrival { topic: &replay.topic, payload: replay.payload.as_bytes(), retained: false };
+        let is_logged = |inner: Topic| inner.kind.is_logged();
+        if inner.topic.len() > LONGEST_TOPIC || !inner.topic.parse().is_ok_and(is_logged) {
+            return self.count_only(now);
+        }
+        self.judge(inner, now, admitted);
+    }
+
+    fn read_replay(&self, topic: &Topic, payload: &[u8]) -> Option<Replay> {
+        let sealed = Sealed::parse(payload).ok()?;
+        let header: Header = sealed.read().ok()?;
+        // Before its first birth reaches us a sender is unknown; the birth that it replays names its key.
+        let replay: Replay = sealed.read().ok()?;
+        let who = self.speakers.certificate_of(&header.from, header.session).or_else(|| self.introduced(&replay))?;
+        let fits =
+            topic.site == *self.speakers.site() && header.from == topic.device && who.identity.name == header.from;
+        (fits && sealed.verify(&topic.to_string(), &who.identity.key).is_ok()).then_some(replay)
+    }
+
+    /// The certificate in a replayed status.
+    fn introduced(&self, replay: &Replay) -> Option<Arc<Vouched>> {
+        let Ok(Heard::Signed(signed)) = hear(&replay.topic, replay.payload.as_bytes()) else { return None };
+        let Content::Status { .. } = signed.content else { return None };
+        let who = self.speakers.who(&signed, signed.header.time_ms).ok()?;
+        signed.verify(&who).ok().map(|()| who)
+    }
+
+    fn judge(&mut self, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
+        match self.check(arrival, now) {
+            Ok(Checked::Command) => self.admit_command(arrival, now, admitted),
+            Ok(Checked::Said(signed, who)) => self.admit(&signed, who, arrival, now, admitted),
+            Err(Unverified::Unknown(_)) if self.waiting.len() < MOST_WAITING => self.waiting.push(Waiting {
+                since: now,
+                topic: arrival.topic.to_owned(),
+                payload: arrival.payload.to_vec(),
+                retained: arrival.retained,
+            }),
+            Err(_) => self.admit_unverified(arrival, now, admitted),
+        }
+    }
+
+    fn check<'a>(&self, arrival: Arrival<'a>, now: Now) -> Result<Checked<'a>, Unverified> {
+        match hear(arrival.topic, arrival.payload)? {
+            Heard::Command(topic) if topic.site == *self.speakers.site() => Ok(Checked::Command),
+            Heard::Command(topic) => Err(Unverified::NotLogged(topic)),
+            Heard::Signed(signed) => {
+                let who = self.speakers.who(&signed, now.unix)?;
+                signed.verify(&who)?;
+                Ok(Checked::Said(signed, who))
+            }
+        }
+    }
+
+    fn admit(&mut self, signed: &Signed, who: Arc<Vouched>, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
+        let Header { from, session, seq, .. } = &signed.header;
+        let known = match (&signed.content, seq) {
+            (Content::LastWill { ends, .. }, _) => self.sessions.has_ended(from, *session, *ends),
+            (_, Some(seq)) => self.sessions.has(from, *session, *seq),
+            (_, None) => false,
+        };
+        if known {
+            self.counts.duplicates += 1;
+            // A copy that the broker kept says nothing about what the device has heard.
+            if !arrival.retained {
+                self.sessions.repeat(from, *session);
+            }
+            return;
+        }
+        admitted.push(Admitted {
+            standing: Standing::Verified,
+            entry: entry::write(now.unix, arrival.topic, arrival.payload),
+            urgent: signed.topic.kind == Kind::Event,
+        });
+        let is_status = matches!(signed.content, Content::Status { .. });
+        self.take(signed, is_status.then_some(who));
+        if is_status {
+            self.hear_again(from, now, admitted);
+        }
+    }
+
+    /// Takes note of a verified message that is in the log.
+    fn take(&mut self, signed: &Signed, status: Option<Arc<Vouched>>) {
+        let Header { from, session, seq, .. } = &signed.header;
+        if let Some(seq) = seq {
+            self.sessions.log(from, *session, *seq);
+        }
+        match &signed.content {
+            Content::Status { previous, .. } => {
+                if let Some(who) = status {
+                    self.speakers.learn(from, *session, who);
+                }
+                if let Some(previous) = previous.filter(|previous| previous.session != *session) {
+                    self.sessions.announce(from, previous.session, previous.seq);
+                }
+            }
+            Content::LastWill { ends, .. } => self.sessions.end(from, *session, *ends),
+            Content::Overflow { of, from_seq, to_seq } => self.sessions.lose(from, *of, *from_seq, *to_seq),
+            Content::Other => {}
+        }
+    }
+
+    /// A status came: what waited for it is judged again.
+    fn hear_again(&mut self, name: &Name, now: Now, admitted: &mut Vec<Admitted>) {
+        let (again, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|message: &Waiting| {
+            let sealed = Sealed::parse(&message.payload).ok();
+            sealed.and_then(|sealed| sealed.read::<Header>().ok()).is_some_and(|header| header.from == *name)
+        });
+        self.waiting = waiting;
+        for Waiting { since, topic, payload, retained } in Vec::from(again) {
+            let received = Now { unix: since.unix, boot: now.boot };
+            self.judge(Arrival { topic: &topic, payload: &payload, retained }, received, admitted);
+        }
+    }
+
+    fn admit_command(&mut self, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
+        if arrival.retained && self.remembers(arrival) {
+            self.counts.duplicates += 1;
+            return;
+        }
+        self.remember(arrival.topic, arrival.payload);
+        let entry = entry::write(now.unix, arrival.topic, arrival.payload);
+        admitted.push(Admitted { standing: Standing::Unverified, entry, urgent: false });
+    }
+
+    fn admit_unverified(&mut self, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
+        if arrival.retained && self.remembers(arrival) {
+            self.counts.duplicates += 1;
+            return;
+        }
+        if !self.limit.allows(arrival.topic, now.boot) {
+            self.counts.not_logged += 1;
+            return;
+        }
+        self.remember(arrival.topic, arrival.payload);
+        self.counts.unverified += 1;
+        let entry = entry::write(now.unix, arrival.topic, arrival.payload);
+        admitted.push(Admitted { standing: Standing::Unverified, entry, urgent: false });
+    }
+
+    fn count_only(&mut self, now: Now) {
+        self.limit.refuse(now.boot);
+        self.counts.not_logged += 1;
+    }
+
+    fn remembers(&self, arrival: Arrival) -> bool {
+        self.remembered.get(arrival.topic).is_some_and(|digest| *digest == Sha256::digest(arrival.payload)[..])
+    }
+
+    fn remember(&mut self, topic: &str, payload: &[u8]) {
+        if self.remembered.len() >= MOST_REMEMBERED && !self.remembered.contains_key(topic) {
+            // Forgetting costs at worst one more entry for one retained message at one reconnect.
+            self.remembered.clear();
+        }
+        self.remembered.insert(topic.to_owned(), Sha256::digest(payload).into());
+    }
+
+    /// Time has passed: gives up waiting, and reports what was not logged.
+    pub fn tick(&mut self, now: Now, admitted: &mut Vec<Admitted>) {
+        let (given_up, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|message: &Waiting| now.boot.since(message.since.boot) >= PATIENCE);
+        self.waiting = waiting;
+        for Waiting { since, topic, payload, retained } in Vec::from(given_up) {
+            let received = Now { unix: since.unix, boot: now.boot };
+            self.admit_unverified(Arrival { topic: &topic, payload: &payload, retained }, received, admitted);
+        }
+        if let Some(count) = self.limit.report(now.boot) {
+            admitted.push(self.report(count, now));
+        }
+    }
+
+    /// The log ends here for now: reports what was not logged.
+    pub fn finish(&mut self, now: Now, admitted: &mut Vec<Admitted>) {
+        if let Some(count) = self.limit.report_now() {
+            admitted.push(self.report(count, now));
+        }
+    }
+
+    /// The entry that counts what was not logged. Its topic has a wildcard, so nobody can publish on it (MQTT 5 section
+    /// 3.3.2.1) and the entry cannot be forged from outside.
+    fn report(&self, count: u64, now: Now) -> Admitted {
+        let topic = format!("grid/{}/#", self.speakers.site());
+        let entry = entry::write(now.unix, &topic, format!("{{\"not_logged\":{count}}}").as_bytes());
+        Admitted { standing: Standing::Unverified, entry, urgent: false }
+    }
+
+    /// Everything admitted so far is durable, in a log of `tree_size` entries.
+    pub fn durable(&mut self, tree_size: u64) {
+        self.sessions.durable(tree_size);
+    }
+
+    /// The acknowledgements that are to go out now.
+    pub fn acks(&mut self, now: BootTime) -> Vec<(Name, Ack)> {
+        self.sessions.acks(now)
+    }
+}
+
+enum Checked<'a> {
+    Command,
+    Said(Box<Signed<'a>>, Arc<Vouched>),
+}

@@ -1,0 +1,157 @@
+//! `site.policy`: what somebody who verifies starts from. Whoever holds it need not trust the anchor.
+//!
+//! ```text
+//! # Who vouches for the log of this site.
+//! site demo
+//! log demo-1f00aa21.invalid+3c2b1a00+AQmN…
+//! ca MIIBkjCC…
+//! ```
+//!
+//! One statement a line, each once, `#` starts a comment line. `log` is the vkey of the log's key, whose name is the
+//! log's origin; `ca` is the certificate of the site's authority, DER in base64.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use grid_protocol::identity::Authority;
+use grid_protocol::topic::Name;
+
+use crate::checkpoint::LogPublicKey;
+
+/// Who vouches for a log.
+#[derive(Clone)]
+pub struct Policy {
+    /// The site.
+    pub site: Name,
+    /// The log's key.
+    pub log: LogPublicKey,
+    /// The site's certificate authority.
+    pub authority: Authority,
+}
+
+/// Why a text is not a policy.
+#[derive(Debug, thiserror::Error)]
+pub enum BadPolicy {
+    /// A line says nothing that we know.
+    #[error("line {line}: {word:?} is none of: site, log, ca")]
+    Word {
+        /// Which line, from 1.
+        line: usize,
+        /// Its first word.
+        word: String,
+    },
+    /// What a line says is wrong.
+    #[error("line {line}: {why}")]
+    Value {
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong.
+        why: String,
+    },
+    /// A line says what another said before.
+    #[error("line {line}: {word} was already given")]
+    Twice {
+        /// Which line, from 1.
+        line: usize,
+        /// Its first word.
+        word: &'static str,
+    },
+    /// A statement is missing.
+    #[error("there is no line that starts with {0:?}")]
+    Missing(&'static str),
+}
+
+impl Policy {
+    /// Reads a policy.
+    pub fn read(text: &str) -> Result<Self, BadPolicy> {
+        let (mut site, mut log, mut authority) = (None, None, None);
+        for (at, content) in text.lines().enumerate() {
+            let line = at + 1;
+            let content = content.trim();
+            if content.is_empty() || content.starts_with('#') {
+                continue;
+            }
+            let (word, value) = content.split_once(char::is_whitespace).unwrap_or((content, ""));
+            let value = value.trim();
+            match word {
+                "site" => set(&mut site, line, "site", value.parse())?,
+                "log" => set(&mut log, line, "log", LogPublicKey::read(value))?,
+                "ca" => set(&mut authority, line, "ca", read_authority(value))?,
+                other => return Err(BadPolicy::Word { line, word: other.chars().take(40).collect() }),
+            }
+        }
+        Ok(Self {
+            site: site.ok_or(BadPolicy::Missing("site"))?,
+            log: log.ok_or(BadPolicy::Missing("log"))?,
+            authority: authority.ok_or(BadPolicy::Missing("ca"))?,
+        })
+    }
+}
+
+fn set<T, E: fmt::Display>(
+    place: &mut Option<T>,
+    line: usize,
+    word: &'static str,
+    value: Result<T, E>,
+) -> Result<(), BadPolicy> {
+    let value = value.map_err(|why| BadPolicy::Value { line, why: why.to_string() })?;
+    if place.replace(value).is_some() {
+        return Err(BadPolicy::Twice { line, word });
+    }
+    Ok(())
+}
+
+fn read_authority(value: &str) -> Result<Authority, String> {
+    let der = STANDARD.decode(value).map_err(|why| format!("the certificate is not base64 ({why})"))?;
+    Authority::from_der(&der).map_err(|why| why.to_string())
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# Who vouches for the log of this site. Keep a copy where the anchor cannot change it.")?;
+        writeln!(f, "site {}", self.site)?;
+        writeln!(f, "log {}", self.log.vkey())?;
+        writeln!(f, "ca {}", STANDARD.encode(self.authority.der()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::LogKey;
+    use grid_protocol::identity::Issuer;
+    use grid_protocol::units::UnixMillis;
+
+    fn policy() -> Policy {
+        let site: Name = "demo".parse().unwrap();
+        let issuer = Issuer::create(&site, UnixMillis(1_800_000_000_000)).unwrap();
+        let log = LogKey::generate(&site, None).unwrap().public().clone();
+        Policy { site, log, authority: issuer.authority() }
+    }
+
+    #[test]
+    fn a_policy_reads_back_as_it_was_written() {
+        let policy = policy();
+        let read = Policy::read(&policy.to_string()).unwrap();
+        assert_eq!(read.to_string(), policy.to_string());
+        assert_eq!(read.authority, policy.authority);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        let good = policy().to_string();
+        for (text, named) in [
+            (good.replace("site ", "sight "), "line 2: \"sight\""),
+            (good.replace("site demo", "site Demo"), "line 2: \"Demo\" is not a name"),
+            (good.replace("log ", "log x"), "line 3: "),
+            (good.replace("ca ", "ca !"), "line 4: the certificate is not base64"),
+            (good.replace("ca ", "ca AAAA #"), "line 4: "),
+            (format!("{good}site demo\n"), "line 5: site was already given"),
+            (good.replace("site demo\n", ""), "starts with \"site\""),
+        ] {
+            let error = Policy::read(&text).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(named), "{named:?} in {error:?}");
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Intake and store together: what comes goes into the log, what is durable is acknowledged, and from time to time all
+//! of it goes under a checkpoint.
+//!
+//! The recorder has no clock and no network. It is told what comes and what time it is, and returns what is to be
+//! published. What the anchor itself says is logged and durable before it is published.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::SigningKey;
+use grid_protocol::author::{Author, Signed};
+use grid_protocol::identity::Authority;
+use grid_protocol::message::{Checkpoint, Part, Presence, Role, Session, Status};
+use grid_protocol::seal::SealError;
+use grid_protocol::topic::{Kind, Name};
+use grid_protocol::units::{BootTime, Millis};
+use grid_service::link::{Delivery, Will};
+use serde::Serialize;
+
+use crate::checkpoint::Head;
+use crate::durable::{Durable, DurableError, Stop};
+use crate::intake::{Admitted, Arrival, BadSnapshot, Counts, Intake, Now};
+use crate::policy::{BadPolicy, Policy};
+use crate::speech::{Speakers, Unverified};
+use crate::store::{Store, StoreError, read_or_make_key};
+
+/// A checkpoint is written early when the journal has grown by this many entries.
+const MOST_UNCOVERED: u64 = 65_536;
+const POLICY: &str = "site.policy";
+
+/// Who the anchor is.
+#[derive(Clone)]
+pub struct AnchorIdentity {
+    /// Signs its messages.
+    pub message_key: SigningKey,
+    /// Its certificate, DER.
+    pub certificate: Vec<u8>,
+    /// The site's authority.
+    pub authority: Authority,
+}
+
+/// How the recorder is to work.
+#[derive(Clone, Debug)]
+pub struct RecorderSettings {
+    /// The site.
+    pub site: Name,
+    /// The anchor's name.
+    pub name: Name,
+    /// How long a message may wait until it is durable.
+    pub commit: Millis,
+    /// How long an entry may wait until it is under a checkpoint.
+    pub checkpoint: Millis,
+    /// The log's origin; by default made from site and log key.
+    pub origin: Option<String>,
+}
+
+/// Why the recorder cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RecorderError {
+    /// The log cannot be written, or does not fit together.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file cannot be written.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+    /// What the intake knew cannot be read.
+    #[error("the file sessions in data_dir: {0}")]
+    Snapshot(#[from] BadSnapshot),
+    /// `site.policy` cannot be read.
+    #[error("site.policy in data_dir: {0}")]
+    Policy(#[from] BadPolicy),
+    /// `site.policy` vouches for something else.
+    #[error("site.policy in data_dir says {found:?}, but this anchor has {ours:?}: is this another site's data_dir?")]
+    OtherPolicy {
+        /// The line there.
+        found: String,
+        /// What it would have to be.
+        ours: String,
+    },
+    /// The certificate is not one of this site.
+    #[error("the anchor's certificate cannot be used: {0}")]
+    Certificate(#[from] Unverified),
+    /// The certificate is somebody else's.
+    #[error("the certificate is that of {found}, but the settings and the message key make this anchor {ours}")]
+    OtherIdentity {
+        /// Whom it names.
+        found: String,
+        /// Who we are.
+        ours: String,
+    },
+    /// An own message cannot be signed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// Something to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Where.
+    pub topic: String,
+    /// What.
+    pub payload: Vec<u8>,
+    /// How.
+    pub delivery: Delivery,
+}
+
+/// How far the log is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// How many entries it has.
+    pub entries: u64,
+    /// How many of them are durable.
+    pub durable: u64,
+    /// How many of them are under a checkpoint.
+    pub checkpoint_size: u64,
+    /// What the intake did since the start.
+    pub counts: Counts,
+}
+
+/// The recorder.
+pub struct Recorder {
+    settings: RecorderSettings,
+    store: Store,
+    intake: Intake,
+    author: Author,
+    certificate: String,
+    admitted: Vec<Admitted>,
+    /// When the oldest entry was appended that is not durable.
+    unsynced_since: Option<BootTime>,
+    urgent: bool,
+    last_checkpoint: BootTime,
+    /// Whether anything but our own checkpoint messages came since the last checkpoint.
+    fresh: bool,
+    connected: bool,
+    newest: Option<(Head, Vec<u8>)>,
+}
+
+impl Recorder {
+    /// Opens the log in `data_dir`, or starts one. `session` is this run of the anchor: 64 random bits.
+    pub fn open(
+        data_dir: &Path,
+        settings: RecorderSettings,
+        identity: AnchorIdentity,
+        session: Session,
+        stop: Stop,
+        now: Now,
+    ) -> Result<Self, RecorderError> {
+        let speakers = Speakers::new(settings.site.clone(), identity.authority.clone());
+        check_identity(&speakers, &settings, &identity, now)?;
+        let mut durable = Durable::open(data_dir, stop)?;
+        let key = read_or_make_key(&mut durable, &settings.site, settings.origin.as_deref())?;
+        let policy =
+            Policy { site: settings.site.clone(), log: key.public().clone(), authority: identity.authority.clone() };
+        check_policy(&mut durable, &policy)?;
+        let (store, snapshot) = Store::open(durable, key)?;
+        let from = snapshot.as_ref().map_or(0, |snapshot| snapshot.size);
+        let mut intake = match &snapshot {
+            Some(snapshot) => Intake::restore(speakers, &snapshot.bytes, snapshot.size, now.unix)?,
+            None => Intake::new(speakers),
+        };
+        store.replay(from, |record| intake.relearn(&record))?;
+        intake.durable(store.durable_size());
+        let fresh = store.size() > store.checkpoint_size();
+        let author = Author::new(settings.site.clone(), settings.name.clone(), session, identity.message_key);
+        Ok(Self {
+            settings,
+            store,
+            intake,
+            author,
+            certificate: STANDARD.encode(identity.certificate),
+            admitted: Vec::new(),
+            unsynced_since: None,
+            urgent: false,
+            last_checkpoint: now.boot,
+            fresh,
+            connected: false,
+            newest: None,
+        })
+    }
+
+    /// How far the log is.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            entries: self.store.size(),
+            durable: self.store.durable_size(),
+            checkpoint_size: self.store.checkpoint_size(),
+            counts: self.intake.counts(),
+        }
+    }
+
+    /// The log's public key, as a vkey.
+    pub fn vkey(&self) -> &str {
+        self.store.key().public().vkey()
+    }
+
+    /// Takes in a message from the broker.
+    pub fn receive(&mut self, arrival: Arrival, now: Now) -> Result<(), RecorderError> {
+        self.intake.receive(arrival, now, &mut self.admitted);
+        self.append(true, now)
+    }
+
+    fn append(&mut self, fresh: bool, now: Now) -> Result<(), RecorderError> {
+        for admitted in self.admitted.drain(..) {
+            self.fresh |= fresh;
+            self.urgent |= admitted.urgent;
+            self.unsynced_since.get_or_insert(now.boot);
+            self.store.append(admitted.standing, admitted.entry)?;
+        }
+        Ok(())
+    }
+
+    /// To be called after each batch of messages, and often enough for the times in the settings: syncs, writes
+    /// checkpoints, and returns what is to be published.
+    pub fn settle(&mut self, now: Now) -> Result<Vec<Outgoing>, RecorderError> {
+        self.intake.tick(now, &mut self.admitted);
+        self.append(true, now)?;
+        if self.urgent || self.unsynced_since.is_some_and(|since| now.boot.since(since) >= self.settings.commit) {
+            self.sync()?;
+        }
+        let mut outgoing = Vec::new();
+        let uncovered = self.store.size() - self.store.checkpoint_size();
+        let due = self.fresh && now.boot.since(self.last_checkpoint) >= self.settings.checkpoint;
+        if due || uncovered >= MOST_UNCOVERED {
+            self.write_checkpoint(now)?;
+            outgoing.extend(self.announce(now)?);
+        }
+        for (device, ack) in self.intake.acks(now.boot) {
+            // We know what we said ourselves.
+            if device != self.settings.name {
+                let signed = self.author.say_unnumbered(&device, Kind::Ack, ack, now.unix)?;
+                outgoing.push(to_publish(signed, Delivery::Once));
+            }
+        }
+        Ok(outgoing)
+    }
+
+    fn sync(&mut self) -> Result<(), RecorderError> {
+        self.store.sync()?;
+        self.urgent = false;
+        self.unsynced_since = None;
+        self.intake.durable(self.store.durable_size());
+        Ok(())
+    }
+
+    fn write_checkpoint(&mut self, now: Now) -> Result<(), RecorderError> {
+        self.sync()?;
+        self.newest = Some(self.store.checkpoint(&self.intake.snapshot())?);
+        self.last_checkpoint = now.boot;
+        self.fresh = false;
+        Ok(())
+    }
+
+    /// Says the newest checkpoint, if there is somebody to say it to.
+    fn announce(&mut self, now: Now) -> Result<Option<Outgoing>, RecorderError> {
+        let Some((head, note)) = self.newest.clone().filter(|_| self.connected) else { return Ok(None) };
+        let body = Checkpoint {
+            origin: head.origin,
+            tree_size: head.size,
+            root_hash: head.root.to_string(),
+            note: String::from_utf8_lossy(&note).into_owned(),
+        };
+        let signed = self.author.say(Kind::Checkpoint, body, now.unix)?;
+        self.log_own(signed, now).map(Some)
+    }
+
+    /// Logs what we say before anybody else hears it. It is not what makes a new checkpoint worth while.
+    fn log_own(&mut self, signed: Signed, now: Now) -> Result<Outgoing, RecorderError> {
+        let outgoing = to_publish(signed, Delivery::AssuredRetained);
+        let arrival = Arrival { topic: &outgoing.topic, payload: &outgoing.payload, retained: false };
+        self.intake.receive(arrival, now, &mut self.admitted);
+        self.append(false, now)?;
+        self.sync()?;
+        Ok(outgoing)
+    }
+
+    fn status(&self, state: Presence, ends: Option<u64>) -> Status {
+        Status {
+            state,
+            part: Part::Anchor {},
+            software: concat!("grid-anchor ", env!("CARGO_PKG_VERSION")).to_owned(),
+            time_factor: 1,
+            plant_time_ms: None,
+            ends,
+            previous: None,
+            certificate: self.certificate.clone(),
+        }
+    }
+
+    /// A connection is about to be attempted: the last will for it. It ends the birth that [`Self::connected`] returns;
+    /// between the two we say nothing.
+    pub fn will(&mut self, now: Now) -> Result<Will, RecorderError> {
+        self.connected = false;
+        let status = self.status(Presence::Offline, Some(self.author.last_seq() + 1));
+        let name = self.settings.name.clone();
+        let signed = self.author.say_unnumbered(&name, Kind::Status, status, now.unix)?;
+        Ok(Will { topic: signed.topic.to_string(), payload: signed.payload })
+    }
+
+    /// The connection stands: our birth, and the newest checkpoint.
+    pub fn connected(&mut self, now: Now) -> Result<Vec<Outgoing>, RecorderError> {
+        self.connected = true;
+        let signed = self.author.say(Kind::Status, self.status(Presence::Online, None), now.unix)?;
+        let birth = self.log_own(signed, now)?;
+        Ok(std::iter::once(birth).chain(self.announce(now)?).collect())
+    }
+
+    /// The connection is gone.
+    pub fn lost(&mut self) {
+        self.connected = false;
+    }
+
+    /// The end: the goodbye is logged, and everything goes under a last checkpoint. Returns the goodbye.
+    pub fn finish(&mut self, now: Now) -> Result<Outgoing, RecorderError> {
+        self.intake.finish(now, &mut self.admitted);
+        self.append(true, now)?;
+        let signed = self.author.say(Kind::Status, self.status(Presence::Offline, None), now.unix)?;
+        let goodbye = self.log_own(signed, now)?;
+        self.write_checkpoint(now)?;
+        Ok(goodbye)
+    }
+}
+
+fn to_publish(signed: Signed, delivery: Delivery) -> Outgoing {
+    Outgoing { topic: signed.topic.to_string(), payload: signed.payload, delivery }
+}
+
+fn check_identity(
+    speakers: &Speakers,
+    settings: &RecorderSettings,
+    identity: &AnchorIdentity,
+    now: Now,
+) -> Result<(), RecorderError> {
+    let found = speakers.vouch(&identity.certificate, now.unix)?.identity;
+    let mut ours = found.clone();
+    ours.name = settings.name.clone();
+    ours.role = Role::Anchor;
+    ours.key = identity.message_key.verifying_key();
+    if found != ours {
+        return Err(RecorderError::OtherIdentity { found: found.to_uri(), ours: ours.to_uri() });
+    }
+    Ok(())
+}
+
+/// Writes `site.policy` at the first start; later it must be for the same site, log and authority.
+fn check_policy(durable: &mut Durable, ours: &Policy) -> Result<(), RecorderError> {
+    let Some(bytes) = durable.read(POLICY)? else {
+        durable.place(POLICY, ours.to_string().as_bytes())?;
+        return Ok(durable.settle()?);
+    };
+    let found = Policy::read(&String::from_utf8_lossy(&bytes))?;
+    let (found, ours) = (found.to_string(), ours.to_string());
+    match found.lines().zip(ours.lines()).find(|(found, ours)| found != ours) {
+        Some((found, ours)) => Err(RecorderError::OtherPolicy { found: found.to_owned(), ours: ours.to_owned() }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,227 @@
+//! Reading a log: who said what.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use grid_protocol::message::{Balance, Checkpoint, Event, Header, Measurement, Message, Setpoint, Status};
+use grid_protocol::seal::Sealed;
+use grid_protocol::topic::{Kind, Name, Topic};
+use grid_protocol::units::{MilliAmps, UnixMillis};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+
+use crate::bundle::{self, BadBundle};
+use crate::checkpoint::{BadCheckpoint, read_unsigned};
+use crate::entry::{self, BadEntry, Entry, Payload};
+use crate::tile::{FULL, Level, Tile};
+
+/// Which entries to show.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Only those on this device's topics.
+    pub device: Option<Name>,
+    /// Only those of this kind: `measurement`, `set/limit` and the like.
+    pub kind: Option<String>,
+    /// Only those received then or later.
+    pub from: Option<UnixMillis>,
+    /// Only those received before.
+    pub to: Option<UnixMillis>,
+}
+
+/// One entry for a person. Signatures are not checked here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// Its index in the log.
+    pub index: u64,
+    /// When it was received, as a date.
+    pub time: String,
+    /// The same in milliseconds since 1970.
+    pub received_ms: UnixMillis,
+    /// The device on whose topic it came.
+    pub device: String,
+    /// What kind of message.
+    pub kind: String,
+    /// Who says that he sent it.
+    pub from: String,
+    /// What it says, in short.
+    pub message: String,
+}
+
+/// Why a log cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ShowError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Unreadable {
+        /// Which, relative to the log's folder.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The checkpoint does not read.
+    #[error("checkpoint: {0}")]
+    Checkpoint(#[from] BadCheckpoint),
+    /// A bundle does not read.
+    #[error("{path}: {why}")]
+    Bundle {
+        /// Which.
+        path: String,
+        /// What is wrong.
+        why: BadBundle,
+    },
+    /// An entry does not read.
+    #[error("entry {index}: {why}")]
+    Entry {
+        /// Which.
+        index: u64,
+        /// What is wrong.
+        why: BadEntry,
+    },
+}
+
+/// A date for people, UTC, to the millisecond.
+pub fn date(at: UnixMillis) -> String {
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1_000_000).ok();
+    moment.and_then(|moment| moment.format(format).ok()).unwrap_or_else(|| format!("{} ms", at.0))
+}
+
+/// Reads a date: RFC 3339 such as `2026-05-01T08:00:00Z`, or a day such as `2026-05-01` (its start, UTC).
+pub fn parse_date(text: &str) -> Result<UnixMillis, String> {
+    let whole = if text.len() == 10 { Cow::Owned(format!("{text}T00:00:00Z")) } else { Cow::Borrowed(text) };
+    let wrong = || format!("{text:?} is no date: write 2026-05-01 or 2026-05-01T08:00:00Z");
+    let moment = OffsetDateTime::parse(&whole, &Rfc3339).map_err(|_| wrong())?;
+    u64::try_from(moment.unix_timestamp_nanos() / 1_000_000).map(UnixMillis).map_err(|_| wrong())
+}
+
+/// Goes through the log in a folder and hands over what is selected, in order, until `each` says no more.
+pub fn show(folder: &Path, selection: &Selection, mut each: impl FnMut(Line) -> bool) -> Result<(), ShowError> {
+    let read = |path: &str| {
+        std::fs::read(folder.join(path)).map_err(|source| ShowError::Unreadable { path: path.to_owned(), source })
+    };
+    let size = read_unsigned(&read("checkpoint")?)?.head.size;
+    for index in 0..size.div_ceil(u64::from(FULL)) {
+        let first = index * u64::from(FULL);
+        let width = (size - first).min(u64::from(FULL)) as u16;
+        let path = Tile { level: Level::Entries, index, width }.path();
+        let bad = |why| ShowError::Bundle { path: path.clone(), why };
+        let plain = bundle::unpack(&read(&path)?).map_err(bad)?;
+        for (at, bytes) in bundle::entries(&plain, width).map_err(bad)?.into_iter().enumerate() {
+            let index = first + at as u64;
+            let entry = entry::read(bytes).map_err(|why| ShowError::Entry { index, why })?;
+            if let Some(line) = selection.line(index, &entry)
+                && !each(line)
+            {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Selection {
+    fn line(&self, index: u64, entry: &Entry) -> Option<Line> {
+        let at = entry.received_ms;
+        let topic = entry.topic.parse::<Topic>().ok();
+        let device = topic.as_ref().map(|topic| &topic.device);
+        let kind = topic.as_ref().map_or_else(|| entry.topic.to_string(), |topic| topic.kind.to_string());
+        let wanted = self.from.is_none_or(|from| at >= from)
+            && self.to.is_none_or(|to| at < to)
+            && (self.device.is_none() || self.device.as_ref() == device)
+            && self.kind.as_ref().is_none_or(|wanted| *wanted == kind);
+        wanted.then(|| {
+            let (from, message) = describe(topic.as_ref().map(|topic| &topic.kind), &entry.payload);
+            let device = device.map(Name::to_string).unwrap_or_default();
+            Line { index, time: date(at), received_ms: at, device, kind, from, message }
+        })
+    }
+}
+
+/// Who says it, and what.
+fn describe(kind: Option<&Kind>, payload: &Payload) -> (String, String) {
+    let bytes = match payload {
+        Payload::Bytes(bytes) => bytes,
+        Payload::Digest { sha256, length } => return (String::new(), format!("{length} bytes with SHA-256 {sha256}")),
+    };
+    let raw = || cut(&String::from_utf8_lossy(bytes));
+    let Some(kind) = kind.filter(|kind| kind.is_signed()) else { return (String::new(), raw()) };
+    let Ok(sealed) = Sealed::parse(bytes) else { return (String::new(), raw()) };
+    let from = sealed.read::<Header>().map(|header| header.from.to_string()).unwrap_or_default();
+    let text = match kind {
+        Kind::Status => body(&sealed, |status: Status| {
+            let state = match (status.state, status.ends) {
+                (grid_protocol::message::Presence::Online, _) => "online",
+                (grid_protocol::message::Presence::Offline, None) => "goes offline",
+                (grid_protocol::message::Presence::Offline, Some(_)) => "is gone (last will)",
+            };
+            format!("{state}, {} with {}", status.part.role(), status.software)
+        }),
+        Kind::Measurement => body(&sealed, |measured: Measurement| {
+            let current = measured.current_ma.iter().map(|current| amps(*current)).collect::<Vec<_>>().join("/");
+            let state = word(&measured.state);
+            format!("{state}, {current} of {}, wants {}", amps(measured.limit_ma), amps(measured.demand_ma))
+        }),
+        Kind::Setpoint => body(&sealed, |setpoint: Setpoint| {
+            let hold = if setpoint.hold { "at most " } else { "" };
+            format!("{hold}{} for {} ({})", amps(setpoint.limit_ma), setpoint.ttl_ms, setpoint.reason)
+        }),
+        Kind::Balance => body(&sealed, |balance: Balance| {
+            let over = |phases: &[MilliAmps]| phases.iter().map(|phase| amps(*phase)).collect::<Vec<_>>().join("/");
+            format!(
+                "load {} of {}, {} devices held back by {} %",
+                over(&balance.load_ma),
+                over(&balance.limit_ma),
+                balance.devices,
+                balance.held_back_percent
+            )
+        }),
+        Kind::Checkpoint => body(&sealed, |checkpoint: Checkpoint| {
+            format!("{} entries, root {}", checkpoint.tree_size, checkpoint.root_hash)
+        }),
+        Kind::Event => body(&sealed, |event: Event| {
+            serde_json::to_string(&event).unwrap_or_default().replace(['{', '}', '"'], "").replace(',', ", ")
+        }),
+        Kind::Ack | Kind::Replay | Kind::Set(_) => None,
+    };
+    (from, text.unwrap_or_else(raw))
+}
+
+fn body<B: DeserializeOwned>(sealed: &Sealed, text: impl FnOnce(B) -> String) -> Option<String> {
+    sealed.read::<Message<B>>().ok().map(|message| text(message.body))
+}
+
+fn word(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default().trim_matches('"').replace('_', " ")
+}
+
+fn amps(current: MilliAmps) -> String {
+    format!("{}{}.{:02} A", if current.0 < 0 { "-" } else { "" }, current.0.abs() / 1000, current.0.abs() % 1000 / 10)
+}
+
+fn cut(text: &str) -> String {
+    let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    printable.take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_read_back() {
+        let at = parse_date("2026-05-01T08:00:00.250Z").unwrap();
+        assert_eq!(date(at), "2026-05-01T08:00:00.250Z");
+        assert_eq!(date(parse_date("2026-05-01").unwrap()), "2026-05-01T00:00:00.000Z");
+        assert!(parse_date("yesterday").unwrap_err().contains("\"yesterday\""));
+        assert!(parse_date("1960-01-01").is_err());
+    }
+
+    #[test]
+    fn current_is_shown_in_amperes() {
+        assert_eq!(amps(MilliAmps(11_950)), "11.95 A");
+        assert_eq!(amps(MilliAmps(-500)), "-0.50 A");
+    }
+}

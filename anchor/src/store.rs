@@ -1,0 +1,458 @@
+//! The log on disk: journal, tiles, checkpoint, and the order in which they are written.
+//!
+//! ```text
+//! <data_dir>/lock       held while the store is open
+//!            journal    entries since the last checkpoint
+//!            sessions   what the intake knew at a checkpoint
+//!            log/checkpoint, log/tile/…   the log as others read it
+//! ```
+//!
+//! An entry is appended to the journal; once the journal is synced ([`Store::sync`]) it may be acknowledged. A
+//! checkpoint ([`Store::checkpoint`]) moves what the journal holds under a signed head, in this order, each step durable
+//! before the next:
+//!
+//! 1. bundles and tiles, full ones once and for all, partial ones for this head
+//! 2. the snapshot of the intake
+//! 3. the checkpoint
+//! 4. removal of partial files that the new ones supersede
+//! 5. a new, empty journal
+//!
+//! A kill between any two leaves a journal that repeats some of what the tiles hold already; the next checkpoint then
+//! writes the same bytes to the same places. [`Store::open`] proves that the right edge of the tiles gives the root of
+//! the checkpoint, and that the journal continues it, and otherwise refuses.
+
+use std::path::PathBuf;
+
+use grid_protocol::topic::Name;
+use sha2::{Digest, Sha256};
+use tlog_tiles::{Hash, record_hash};
+
+use crate::bundle::{self, BadBundle};
+use crate::checkpoint::{BadCheckpoint, BadKey, Head, LogKey};
+use crate::durable::{Appendable, Durable, DurableError};
+use crate::journal::{self, BadJournal, Record, Records, Standing};
+use crate::tile::{FULL, Level, Tile};
+use crate::tree::{Edge, subtree_hash, tile_bytes, tile_hashes};
+
+const CHECKPOINT: &str = "log/checkpoint";
+const JOURNAL: &str = "journal";
+const SESSIONS: &str = "sessions";
+const KEY: &str = "log.key";
+/// What is appended is handed to the system at the latest when it is this long.
+const BUFFER: usize = 256 * 1024;
+
+/// Why the store cannot be opened or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file cannot be written or read.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+    /// What is on disk does not fit together.
+    #[error(
+        "refusing to go on from {path}: {why}. Restore the folder from a copy, or start a new log in another data_dir"
+    )]
+    Inconsistent {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        why: Inconsistency,
+    },
+    /// The log's key cannot be used.
+    #[error("cannot use {path}: {why}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: BadKey,
+    },
+    /// The configuration names another log.
+    #[error("{path} is the key of {found}, but [log] origin says {configured}: an origin cannot change")]
+    OtherOrigin {
+        /// The file.
+        path: PathBuf,
+        /// The origin that the key has.
+        found: String,
+        /// The origin that is configured.
+        configured: String,
+    },
+}
+
+/// What does not fit together in the folder.
+#[derive(Debug, thiserror::Error)]
+pub enum Inconsistency {
+    /// A file is not there.
+    #[error("it is missing")]
+    Missing,
+    /// The checkpoint is not this log's.
+    #[error(transparent)]
+    Checkpoint(#[from] BadCheckpoint),
+    /// A bundle does not read.
+    #[error(transparent)]
+    Bundle(#[from] BadBundle),
+    /// The journal does not read.
+    #[error(transparent)]
+    Journal(#[from] BadJournal),
+    /// A tile does not hold what its name says.
+    #[error("it does not hold {0} hashes of 32 bytes")]
+    Tile(u16),
+    /// Entries or hashes below do not give these hashes.
+    #[error("it does not fit the hashes one level above")]
+    Hashes,
+    /// The right edge does not give the checkpoint's root.
+    #[error("the tiles at the right edge do not give its root")]
+    Root,
+    /// The journal belongs elsewhere.
+    #[error("it does not continue the log of {0} entries that the checkpoint vouches for")]
+    Continues(u64),
+    /// The snapshot belongs elsewhere or is damaged.
+    #[error("it is damaged, or it does not belong to a log of {0} entries")]
+    Snapshot(u64),
+}
+
+/// A log that can grow.
+pub struct Store {
+    durable: Durable,
+    key: LogKey,
+    /// The tree under the last checkpoint.
+    edge: Edge,
+    /// The entries of its partial bundle.
+    edge_entries: Vec<Vec<u8>>,
+    journal: Appendable,
+    journal_first: u64,
+    next: u64,
+    synced: u64,
+    buffer: Vec<u8>,
+}
+
+/// What the intake knew when a snapshot was taken.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// How many entries it had seen.
+    pub size: u64,
+    /// What it knew.
+    pub bytes: Vec<u8>,
+}
+
+/// Reads the log's key, or draws one at the first start.
+pub fn read_or_make_key(durable: &mut Durable, site: &Name, origin: Option<&str>) -> Result<LogKey, StoreError> {
+    let path = durable.path(KEY);
+    let bad = |why| StoreError::Key { path: path.clone(), why };
+    let Some(bytes) = durable.read(KEY)? else {
+        let key = LogKey::generate(site, origin).map_err(bad)?;
+        durable.place_secret(KEY, key.to_line().as_bytes())?;
+        durable.settle()?;
+        return Ok(key);
+    };
+    let key = LogKey::read(&String::from_utf8_lossy(&bytes)).map_err(bad)?;
+    match origin {
+        Some(configured) if configured != key.origin() => {
+            Err(StoreError::OtherOrigin { path, found: key.origin().to_owned(), configured: configured.to_owned() })
+        }
+        _ => Ok(key),
+    }
+}
+
+impl Store {
+    /// Opens the log in a folder, or starts an empty one. Proves that what is there fits together.
+    pub fn open(mut durable: Durable, key: LogKey) -> Result<(Self, Option<Snapshot>), StoreError> {
+        let head = match durable.read(CHECKPOINT)? {
+            Some(note) => key.public().open(&note).map_err(|why| refuse(&durable, CHECKPOINT, why))?,
+            None => start_empty(&mut durable, &key)?,
+        };
+        let (edge, edge_entries) = read_edge(&durable, &head)?;
+        if head.size == 0 && durable.read(JOURNAL)?.is_none() {
+            durable.place(JOURNAL, &journal::header(0, edge.root()))?;
+            durable.settle()?;
+        }
+        let scan = scan_journal(&durable, &edge, &edge_entries)?;
+        let snapshot = read_snapshot(&durable, &scan)?;
+        let journal = durable.open_appendable(JOURNAL, scan.length)?;
+        let store = Self {
+            durable,
+            key,
+            edge,
+            edge_entries,
+            journal,
+            journal_first: scan.first,
+            next: scan.next,
+            // What was read may still be only in the system's memory, if it was a kill and not a power cut.
+            synced: scan.first,
+            buffer: Vec::new(),
+        };
+        store.durable.sync(&store.journal)?;
+        Ok((Self { synced: store.next, ..store }, snapshot))
+    }
+
+    /// The log's key.
+    pub fn key(&self) -> &LogKey {
+        &self.key
+    }
+
+    /// How many entries the log has, durable or not.
+    pub fn size(&self) -> u64 {
+        self.next
+    }
+
+    /// How many of them are durable.
+    pub fn durable_size(&self) -> u64 {
+        self.synced
+    }
+
+    /// How many of them are under the last checkpoint.
+    pub fn checkpoint_size(&self) -> u64 {
+        self.edge.size()
+    }
+
+    /// Reads the journal's entries from index `from` on: what the intake learned after its snapshot.
+    pub fn replay(&self, from: u64, mut each: impl FnMut(Record)) -> Result<(), StoreError> {
+        let bad = |why: BadJournal| refuse(&self.durable, JOURNAL, why);
+        let mut records = Records::open(self.durable.reader(JOURNAL)?).map_err(bad)?;
+        while let Some(record) = records.next().map_err(bad)? {
+            if record.index >= from {
+                each(record);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends an entry. It is durable after the next [`Self::sync`].
+    pub fn append(&mut self, standing: Standing, entry: Vec<u8>) -> Result<u64, StoreError> {
+        let index = self.next;
+        Record { index, synced: self.synced, standing, entry }.write(&mut self.buffer);
+        self.next += 1;
+        if self.buffer.len() >= BUFFER {
+            self.hand_over()?;
+        }
+        Ok(index)
+    }
+
+    fn hand_over(&mut self) -> Result<(), StoreError> {
+        if !self.buffer.is_empty() {
+            self.durable.append(&mut self.journal, &self.buffer)?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// Makes all that was appended durable.
+    pub fn sync(&mut self) -> Result<(), StoreError> {
+        if self.synced < self.next {
+            self.hand_over()?;
+            self.durable.sync(&self.journal)?;
+            self.synced = self.next;
+        }
+        Ok(())
+    }
+
+    /// Puts everything under a new signed head, with what the intake knows now. Returns the head and the signed note.
+    pub fn checkpoint(&mut self, snapshot: &[u8]) -> Result<(Head, Vec<u8>), StoreError> {
+        self.sync()?;
+        let (edge, entries) = self.write_tiles()?;
+        self.durable.settle()?;
+
+        self.durable.place(SESSIONS, &snapshot_file(self.next, snapshot))?;
+        self.durable.settle()?;
+
+        let head = Head { origin: self.key.origin().to_owned(), size: self.next, root: edge.root() };
+        let note = self.key.sign(head.size, head.root).map_err(|why| refuse(&self.durable, CHECKPOINT, why))?;
+        self.durable.place(CHECKPOINT, &note)?;
+        self.durable.settle()?;
+        self.edge = edge;
+        self.edge_entries = entries;
+
+        self.remove_superseded()?;
+
+        self.durable.place(JOURNAL, &journal::header(head.size, head.root))?;
+        self.durable.settle()?;
+        self.journal = self.durable.open_appendable(JOURNAL, journal::HEADER as u64)?;
+        self.journal_first = head.size;
+        Ok((head, note))
+    }
+
+    /// Writes the tiles and bundles for everything in the journal. Entries come from the file, not from memory: there
+    /// may be many.
+    fn write_tiles(&mut self) -> Result<(Edge, Vec<Vec<u8>>), StoreError> {
+        let mut edge = self.edge.clone();
+        let mut entries = self.edge_entries.clone();
+        let journal = self.durable.path(JOURNAL);
+        let bad = |why: BadJournal| StoreError::Inconsistent { path: journal.clone(), why: why.into() };
+        let mut records = Records::open(self.durable.reader(JOURNAL)?).map_err(bad)?;
+        while let Some(record) = records.next().map_err(bad)? {
+            if record.index < edge.size() {
+                continue;
+            }
+            let mut filled = Vec::new();
+            edge.push(record_hash(&record.entry), |tile, hashes| filled.push((tile, tile_bytes(hashes))));
+            entries.push(record.entry);
+            if entries.len() == usize::from(FULL) {
+                let tile = Tile::full(Level::Entries, Level::Entries.full_tiles(edge.size()) - 1);
+                self.place(tile, &bundle::pack(entries.iter().map(Vec::as_slice)))?;
+                entries.clear();
+            }
+            for (tile, bytes) in filled {
+                self.place(tile, &bytes)?;
+            }
+        }
+        if edge.size() != self.next {
+            return Err(refuse(&self.durable, JOURNAL, Inconsistency::Continues(self.next)));
+        }
+        let size = self.next;
+        for tile in Level::of(size).filter_map(|level| level.partial_tile(size)) {
+            let bytes = match tile.level {
+                Level::Entries => bundle::pack(entries.iter().map(Vec::as_slice)),
+                Level::Hashes(level) => tile_bytes(edge.partial(level)),
+            };
+            self.place(tile, &bytes)?;
+        }
+        Ok((edge, entries))
+    }
+
+    fn place(&mut self, tile: Tile, bytes: &[u8]) -> Result<(), StoreError> {
+        Ok(self.durable.place(&in_log(tile), bytes)?)
+    }
+
+    /// Removes the partial files of all heads since the one that the journal continues, but for the newest head's own.
+    fn remove_superseded(&mut self) -> Result<(), StoreError> {
+        let size = self.edge.size();
+        for level in Level::of(size) {
+            let current = level.partial_tile(size);
+            for index in level.full_tiles(self.journal_first)..=level.full_tiles(size) {
+                let folder = format!("log/{}", Tile::full(level, index).partials());
+                let names = self.durable.names_in(&folder)?;
+                let widths = names.iter().filter_map(|name| name.parse().ok());
+                let old = widths.map(|width| Tile { level, index, width }).filter(|tile| Some(*tile) != current);
+                let old: Vec<Tile> = old.collect();
+                for tile in &old {
+                    self.durable.remove(&in_log(*tile))?;
+                }
+                if !names.is_empty() && old.len() == names.len() {
+                    self.durable.remove_if_empty(&folder)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn in_log(tile: Tile) -> String {
+    format!("log/{}", tile.path())
+}
+
+fn refuse(durable: &Durable, path: &str, why: impl Into<Inconsistency>) -> StoreError {
+    StoreError::Inconsistent { path: durable.path(path), why: why.into() }
+}
+
+/// A folder without a checkpoint is the start of a log, unless something else of a log is there.
+fn start_empty(durable: &mut Durable, key: &LogKey) -> Result<Head, StoreError> {
+    let remains = !durable.names_in("log")?.is_empty();
+    if remains || durable.read(JOURNAL)?.is_some() || durable.read(SESSIONS)?.is_some() {
+        return Err(refuse(durable, CHECKPOINT, Inconsistency::Missing));
+    }
+    let root = Edge::default().root();
+    let note = key.sign(0, root).map_err(|why| refuse(durable, CHECKPOINT, why))?;
+    durable.place(CHECKPOINT, &note)?;
+    durable.settle()?;
+    Ok(Head { origin: key.origin().to_owned(), size: 0, root })
+}
+
+/// Reads the last tile of every level and the last bundle, and proves that they give the head's root.
+fn read_edge(durable: &Durable, head: &Head) -> Result<(Edge, Vec<Vec<u8>>), StoreError> {
+    let mut levels = Vec::new();
+    let mut entries: Vec<Vec<u8>> = Vec::new();
+    // What one level says about the last hashes of the next, and which file says so.
+    let mut below: Option<(String, Vec<Hash>)> = None;
+    for level in Level::of(head.size) {
+        let last = level.width(head.size) - 1;
+        let index = last / u64::from(FULL);
+        let tile = Tile { level, index, width: (last % u64::from(FULL)) as u16 + 1 };
+        let path = in_log(tile);
+        let bytes = durable.read(&path)?.ok_or_else(|| refuse(durable, &path, Inconsistency::Missing))?;
+        if level == Level::Entries {
+            let plain = bundle::unpack(&bytes).map_err(|why| refuse(durable, &path, why))?;
+            let read = bundle::entries(&plain, tile.width).map_err(|why| refuse(durable, &path, why))?;
+            below = Some((path, read.iter().map(|entry| record_hash(entry)).collect()));
+            if !tile.is_full() {
+                entries = read.into_iter().map(<[u8]>::to_vec).collect();
+            }
+            continue;
+        }
+        let hashes =
+            tile_hashes(&bytes, tile.width).ok_or_else(|| refuse(durable, &path, Inconsistency::Tile(tile.width)))?;
+        if let Some((lower, _)) = below.filter(|(_, expected)| !hashes.ends_with(expected)) {
+            return Err(refuse(durable, &lower, Inconsistency::Hashes));
+        }
+        below = Some((path, if tile.is_full() { vec![subtree_hash(&hashes)] } else { Vec::new() }));
+        levels.push(if tile.is_full() { Vec::new() } else { hashes });
+    }
+    let edge = Edge::new(head.size, levels);
+    if edge.root() != head.root {
+        return Err(refuse(durable, CHECKPOINT, Inconsistency::Root));
+    }
+    Ok((edge, entries))
+}
+
+struct Scan {
+    first: u64,
+    next: u64,
+    length: u64,
+}
+
+/// Reads the whole journal and proves that it continues the tree.
+fn scan_journal(durable: &Durable, edge: &Edge, edge_entries: &[Vec<u8>]) -> Result<Scan, StoreError> {
+    let bad = |why: BadJournal| refuse(durable, JOURNAL, why);
+    let foreign = || refuse(durable, JOURNAL, Inconsistency::Continues(edge.size()));
+    if durable.read(JOURNAL)?.is_none() {
+        return Err(refuse(durable, JOURNAL, Inconsistency::Missing));
+    }
+    let mut records = Records::open(durable.reader(JOURNAL)?).map_err(bad)?;
+    let first = records.first_index();
+    if first > edge.size() || (first == edge.size() && records.root() != edge.root()) {
+        return Err(foreign());
+    }
+    let bundle_start = edge.size() - edge_entries.len() as u64;
+    while let Some(record) = records.next().map_err(bad)? {
+        let known = record.index.checked_sub(bundle_start).and_then(|at| edge_entries.get(at as usize));
+        if known.is_some_and(|known| *known != record.entry) {
+            return Err(foreign());
+        }
+    }
+    if records.next_index() < edge.size() {
+        return Err(foreign());
+    }
+    Ok(Scan { first, next: records.next_index(), length: records.offset() })
+}
+
+fn snapshot_file(size: u64, bytes: &[u8]) -> Vec<u8> {
+    let mut file = format!("grid-anchor sessions 1 {size} {}\n", digest(size, bytes)).into_bytes();
+    file.extend_from_slice(bytes);
+    file
+}
+
+fn digest(size: u64, bytes: &[u8]) -> String {
+    let digest = Sha256::new().chain_update(size.to_be_bytes()).chain_update(bytes).finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_snapshot(durable: &Durable, scan: &Scan) -> Result<Option<Snapshot>, StoreError> {
+    let Some(file) = durable.read(SESSIONS)? else {
+        if scan.first > 0 {
+            return Err(refuse(durable, SESSIONS, Inconsistency::Missing));
+        }
+        return Ok(None);
+    };
+    let damaged = || refuse(durable, SESSIONS, Inconsistency::Snapshot(scan.next));
+    let end = file.iter().position(|byte| *byte == b'\n').ok_or_else(damaged)?;
+    let line = String::from_utf8_lossy(&file[..end]);
+    let (size, sum) =
+        line.strip_prefix("grid-anchor sessions 1 ").and_then(|rest| rest.split_once(' ')).ok_or_else(damaged)?;
+    let size = size.parse().map_err(|_| damaged())?;
+    let bytes = file[end + 1..].to_vec();
+    // It is written before its checkpoint, so after a kill it may be newer, but then the journal reaches it.
+    if digest(size, &bytes) != sum || !(scan.first..=scan.next).contains(&size) {
+        return Err(damaged());
+    }
+    Ok(Some(Snapshot { size, bytes }))
+}
+
+#[cfg(test)]
+mod tests;
