@@ -6,7 +6,7 @@ use grid_protocol::message::{Header, Measurement, Phase, Reference, Session};
 use grid_protocol::units::{BootTime, MilliAmps, Millis};
 
 use super::Enrolment;
-use super::load::Reports;
+use super::load::{CHANGE_SHOWS, Reports};
 use crate::allocation::Claim;
 use crate::lease::Grants;
 
@@ -112,6 +112,18 @@ impl Device {
         let granted = self.grants.largest(now);
         let entitled = reported.into_iter().chain(granted).max().unwrap_or(MilliAmps::ZERO);
         entitled.max(self.enrolment.failsafe_ma)
+    }
+
+    /// What the device may draw already although it has not said so: a limit that was sent just now.
+    pub fn rising(&self, ours: Session, now: BootTime) -> MilliAmps {
+        let (Some(sent), Some(heard)) = (self.sent, &self.heard) else { return MilliAmps::ZERO };
+        let obeys = heard.measurement.obeys.filter(|obeys| obeys.session == ours);
+        let reported = obeys.is_some_and(|obeys| obeys.seq >= sent.seq);
+        if reported || now.since(sent.at) > CHANGE_SHOWS {
+            MilliAmps::ZERO
+        } else {
+            sent.limit.min(heard.measurement.demand_ma)
+        }
     }
 
     /// The places of the device's phases among L1, L2, L3.

@@ -7,8 +7,8 @@
 //!   just risen leaves no room. And the highest estimate counts of all that were made while a report stays in force: a
 //!   car that has fallen without saying so (its power was cut, its report was lost) leaves no room either, since it may
 //!   rise again while its lease is alive. Estimates made while a report was changing prove nothing and are not kept.
-//! - **for lowering** it counts with the largest value it reported since the reading: a car that has just risen or
-//!   fallen does not look like a jump of the base load.
+//! - **for lowering** it counts with the largest value it reported since the reading, or may have risen to in the last
+//!   100 ms: a car that has just risen or fallen does not look like a jump of the base load.
 
 use std::collections::VecDeque;
 
@@ -17,7 +17,7 @@ use grid_protocol::units::{BootTime, MilliAmps, Millis};
 use crate::device::DEADBAND;
 
 /// Within this time a change shows in the reading and in the report, whichever is first.
-const CHANGE_SHOWS: Millis = Millis(100);
+pub const CHANGE_SHOWS: Millis = Millis(100);
 
 /// What one device reported lately, per phase of the device.
 #[derive(Clone, Debug, Default)]

@@ -191,7 +191,8 @@ impl Transformer {
             let entitled = device.entitled(starting, now);
             for (place, phase) in device.phases() {
                 for_raising[phase.index()] -= device.reports.smallest(place, at, in_force).min(entitled);
-                for_lowering[phase.index()] -= device.reports.largest(place, at, in_force).min(entitled);
+                let largest = device.reports.largest(place, at, in_force).max(device.rising(self.session, now));
+                for_lowering[phase.index()] -= largest.min(entitled);
             }
         }
         let never_below_zero = |estimate: [MilliAmps; 3]| estimate.map(|current| current.max(MilliAmps::ZERO));
@@ -266,6 +267,8 @@ impl Transformer {
                 true => share.limit,
                 false => MilliAmps(share.limit.0 / STEP.0 * STEP.0).max(share.limit.min(claim.min)),
             };
+            // Who is left out for want of room can differ between the two, so that one gives more than the other.
+            let up = if up.limit <= down.limit { up } else { down.clone() };
             let mut wish = if rounded(&down) < obeyed {
                 Share { limit: rounded(&down), reason: down.reason }
             } else if may_raise && up.limit > obeyed && (satisfied(&up) || rounded(&up) - obeyed >= WORTH_RAISING) {
@@ -320,7 +323,10 @@ impl Transformer {
         } else {
             false
         };
-        let renewal = !answered && since_sent >= Millis(heartbeat(self.plan.ttl).0 / 2) && !idle;
+        // What the device says once a heartbeat is answered when it comes, and its answer to that is not.
+        let beat = heartbeat(self.plan.ttl);
+        let wait = if now == received { Millis(beat.0 / 2) } else { beat + REPEAT * 2 };
+        let renewal = !answered && since_sent >= wait && !idle;
         if !due && !renewal {
             return;
         }
