@@ -13,14 +13,14 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`settings`] | every limit and time, with its rule |
-//! | [`server`] | [`run`]: accept, heartbeat, stop |
-//! | `connection` | one client from its first byte to its will |
+//! | `settings` | [`Settings`]: every limit and time, with its rule |
+//! | `server` | [`run`]: accept, heartbeat, stop |
+//! | `login`, `connection` | one client from its first byte to its will |
 //! | `wire`, `request`, `ending` | packets of both versions in one vocabulary; why a connection ends |
 //! | `outbox`, `subscriptions` | what waits for a client; which message becomes which delivery |
 //! | `clients` | one connection per client id; takeover |
 //! | `retained` | retained messages |
-//! | [`gate`], `router`, `topic`, `message` | the way through the router, and why nothing can hurt it |
+//! | `gate`, `router`, `link`, `topic`, `message` | the way through the router, and why nothing can hurt it |
 //!
 //! # What it offers
 //!
@@ -47,14 +47,16 @@
 mod clients;
 mod connection;
 mod ending;
-pub mod gate;
+mod gate;
+mod link;
+mod login;
 mod message;
 mod outbox;
 mod request;
 mod retained;
 mod router;
-pub mod server;
-pub mod settings;
+mod server;
+mod settings;
 mod subscriptions;
 mod topic;
 mod wire;

@@ -28,12 +28,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rumqttd::local::{LinkBuilder, LinkError, LinkRx, LinkTx};
-use rumqttd::protocol::{Packet, PingReq};
-use rumqttd::{Notification, RouterConfig, SegmentConfig};
+use rumqttd::{RouterConfig, SegmentConfig};
 use thiserror::Error;
 use tokio::sync::Notify;
 
 use crate::gate::{Gate, Mark};
+use crate::link::{Incoming, Link};
 use crate::message::Message;
 use crate::settings::Settings;
 use crate::topic;
@@ -103,24 +103,6 @@ struct Publisher {
     max_filters: usize,
 }
 
-struct Link {
-    number: usize,
-    tx: LinkTx,
-    rx: LinkRx,
-}
-
-enum Incoming {
-    Forward {
-        topic: Bytes,
-        envelope: Bytes,
-    },
-    /// Answer to a subscribe.
-    Granted,
-    /// Answer to a ping.
-    Pong,
-    Nothing,
-}
-
 fn config(settings: &Settings) -> RouterConfig {
     // The router panics on segments below 1 KiB.
     let wide = (settings.window / 2).max(1024);
@@ -165,7 +147,7 @@ impl Router {
             opened: Notify::new(),
         });
         let mut link = router.open_link()?;
-        link.tx.subscribe(BEAT)?;
+        link.subscribe(BEAT)?;
         let heartbeat = Heartbeat { router: Arc::clone(&router), link };
         Ok((router, heartbeat))
     }
@@ -221,7 +203,7 @@ impl Router {
             Some(link) => link,
             None => self.new_link().await?,
         };
-        link.tx.subscribe(MARK)?;
+        link.subscribe(MARK)?;
         while !matches!(link.next().await?, Incoming::Granted) {}
         // From here on the link gets all marks.
         self.publisher().gate.join(link.number);
@@ -243,7 +225,7 @@ impl Router {
     fn open_link(&self) -> Result<Link, Gone> {
         let number = self.links.fetch_add(1, Ordering::Relaxed);
         let (tx, rx) = (self.connect)(&number.to_string())?;
-        Ok(Link { number: usize::try_from(number).map_err(|_| Gone)?, tx, rx })
+        Ok(Link::new(usize::try_from(number).map_err(|_| Gone)?, tx, rx))
     }
 
     fn publisher(&self) -> MutexGuard<'_, Publisher> {
@@ -330,7 +312,7 @@ impl Reader {
     /// The router takes each link's packets in order, but all that a link has at once, so a publish may overtake a
     /// subscribe of another link that was sent before. Hence the wait for its answer.
     async fn subscribe_and_wait(&mut self, filter: &str) -> Result<(), Gone> {
-        self.link.as_mut().ok_or(Gone)?.tx.subscribe(topic::to_router_filter(filter))?;
+        self.link.as_mut().ok_or(Gone)?.subscribe(&topic::to_router_filter(filter))?;
         loop {
             match self.link.as_mut().ok_or(Gone)?.next().await? {
                 Incoming::Granted => return Ok(()),
@@ -348,7 +330,7 @@ impl Reader {
             self.router.publisher().gate.unwatch(filter);
         }
         if let Some(link) = &mut self.link {
-            link.tx.unsubscribe(topic::to_router_filter(filter))?;
+            link.unsubscribe(&topic::to_router_filter(filter))?;
         }
         Ok(())
     }
@@ -398,10 +380,10 @@ impl Reader {
             return Ok(());
         };
         for filter in filters {
-            link.tx.unsubscribe(topic::to_router_filter(&filter))?;
+            link.unsubscribe(&topic::to_router_filter(&filter))?;
         }
-        link.tx.unsubscribe(MARK)?;
-        link.tx.send(Packet::PingReq(PingReq)).await?;
+        link.unsubscribe(MARK)?;
+        link.ping().await?;
         while !matches!(link.next().await?, Incoming::Pong) {}
         lock(&self.router.idle).push(link);
         Ok(())
@@ -417,44 +399,6 @@ impl Drop for Reader {
         let mark = publisher.gate.leave(self.number);
         // A router that is gone is noticed by the heartbeat.
         let _ = self.router.after_gate(&mut publisher, mark);
-    }
-}
-
-impl Link {
-    async fn next(&mut self) -> Result<Incoming, Gone> {
-        match self.rx.next().await? {
-            Some(notification) => self.interpret(notification),
-            None => Ok(Incoming::Nothing),
-        }
-    }
-
-    fn try_next(&mut self) -> Result<Option<Incoming>, Gone> {
-        match self.rx.recv_deadline(Instant::now()) {
-            Ok(Some(notification)) => self.interpret(notification).map(Some),
-            Ok(None) => Ok(Some(Incoming::Nothing)),
-            // Also when the router is gone, which `next` then says.
-            Err(LinkError::RecvTimeout(_)) => Ok(None),
-            Err(_) => Err(Gone),
-        }
-    }
-
-    fn interpret(&mut self, notification: Notification) -> Result<Incoming, Gone> {
-        Ok(match notification {
-            Notification::Forward(forward) => {
-                Incoming::Forward { topic: forward.publish.topic, envelope: forward.publish.payload }
-            }
-            Notification::Unschedule => {
-                // Said at once, and not awaited: a cancelled wait would leave this link paused for ever, and saying it
-                // twice is one of the things that the router does not bear.
-                self.rx.ready()?;
-                Incoming::Nothing
-            }
-            other => match Option::<Packet>::from(other) {
-                Some(Packet::PingResp(_)) => Incoming::Pong,
-                Some(Packet::SubAck(..)) => Incoming::Granted,
-                _ => Incoming::Nothing,
-            },
-        })
     }
 }
 

@@ -61,7 +61,7 @@ pub struct Settings {
     pub max_topics: usize,
 
     /// Bytes that may be between publishers and the tasks that take messages off the router, over all topics.
-    /// When a window is full, publishers are not read until everybody has caught up; see [`gate`](crate::gate).
+    /// When a window is full, publishers are not read until everybody has caught up; see the module `gate`.
     pub window: usize,
 
     /// The same for each topic that somebody subscribed to by its exact name. Since each exact filter keeps up to

@@ -1,4 +1,5 @@
 //! Input that stops rumqttd as it comes. None of it may be more than one client's problem here.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What reaches whom: retained messages, wills, properties, overlapping subscriptions, with real peers of both versions.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod support;
 
