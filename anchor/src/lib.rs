@@ -16,6 +16,7 @@
 
 pub mod bundle;
 pub mod checkpoint;
+pub mod cli;
 pub mod durable;
 pub mod entry;
 pub mod intake;
@@ -23,9 +24,13 @@ pub mod journal;
 pub mod policy;
 pub mod recorder;
 pub mod sequence;
+pub mod service;
+pub mod settings;
 pub mod show;
 pub mod speech;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod tile;
 pub mod tree;
 pub mod verify;

@@ -1,1 +1,18 @@
-fn main() {}
+//! `grid-anchor`: the log of every message in the street.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use grid_anchor::cli::{Arguments, UNKNOWN, run};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    grid_service::log_to_stderr("info");
+    match run(arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("grid-anchor: {error}");
+            ExitCode::from(UNKNOWN)
+        }
+    }
+}

@@ -33,10 +33,13 @@ pub struct SessionLog {
 }
 
 impl SessionLog {
+    /// Acknowledges as far as the ranges that one ack may name reach.
     fn ack(&self, of: Session, tree_size: u64) -> Ack {
         let end = self.settled.highest().max(self.announced);
-        let missing = self.settled.missing_through(end).take(Ack::MOST_RANGES).collect();
-        Ack { of, through: self.settled.through(), missing, tree_size }
+        let mut missing: Vec<(u64, u64)> = self.settled.missing_through(end).take(Ack::MOST_RANGES + 1).collect();
+        let beyond = (missing.len() > Ack::MOST_RANGES).then(|| missing.pop()).flatten();
+        let through = beyond.map_or(end, |(first, _)| first - 1);
+        Ack { of, through, missing, tree_size }
     }
 }
 

@@ -20,6 +20,8 @@ use crate::speech::{Content, Heard, Signed, Speakers, Unverified, Vouched, hear}
 pub struct Messages {
     /// Signed messages that hold, each (device, session, seq) once.
     pub verified: u64,
+    /// How many of them each sender said.
+    pub by_sender: BTreeMap<Name, u64>,
     /// Of how many device sessions.
     pub sessions: u64,
     /// Entries that repeat one of those.
@@ -155,6 +157,7 @@ impl Judge {
                 settled.insert_range(from_seq, to_seq);
             }
             self.messages.sessions += u64::from(known.logged.count() > 0);
+            *self.messages.by_sender.entry(device.clone()).or_default() += known.logged.count();
             self.messages.lost += settled.count() - known.logged.count();
             for (from_seq, to_seq) in settled.missing_through(settled.highest().max(known.announced)) {
                 self.messages.missing = self.messages.missing.saturating_add(to_seq - from_seq + 1);

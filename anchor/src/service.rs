@@ -1,0 +1,247 @@
+//! The running anchor: a connection to the broker on one side, the recorder on a thread of its own on the other.
+//!
+//! The recorder waits for the disk, so it must not share a thread with anything that controls. Commands go to it and
+//! messages to publish come back over channels, in order. If [`run`]'s future is dropped, the recorder is stopped before
+//! its next step on disk and has let go of the folder when the drop returns: as a kill would, only tidier.
+
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use grid_protocol::message::Session;
+use grid_service::clock::{boot_now, unix_now};
+use grid_service::link::{Incoming, Link, Loss, Received, Will};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::durable::Stop;
+use crate::intake::{Arrival, Now};
+use crate::recorder::{AnchorIdentity, Outgoing, Progress, Recorder, RecorderError};
+use crate::settings::Settings;
+
+/// How many commands may wait for the recorder; then the broker waits.
+const QUEUE: usize = 1024;
+/// How often the recorder looks at the time if nothing comes.
+const TICK: Duration = Duration::from_millis(50);
+/// How long the recorder may take to write the last checkpoint.
+const FINISH_WITHIN: Duration = Duration::from_secs(60);
+
+/// Why the anchor ended, or did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AnchorError {
+    /// The log cannot be opened or written.
+    #[error(transparent)]
+    Recorder(#[from] RecorderError),
+    /// No thread for the recorder.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// The recorder ended without saying why, or does not end.
+    #[error("the log could not be closed in order; the next start goes on from what is durable")]
+    NotClosed,
+}
+
+/// What a run of the anchor did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// How far the log is.
+    pub progress: Progress,
+    /// The log's public key.
+    pub vkey: String,
+}
+
+enum Command {
+    Dialing(oneshot::Sender<Will>),
+    Connected,
+    Lost,
+    Message(Received),
+    Tick,
+    Finish(oneshot::Sender<(Outgoing, Summary)>),
+}
+
+/// Runs the anchor until `shutdown` resolves; then says goodbye and puts everything under a last checkpoint.
+/// `progress` is kept up to date meanwhile.
+pub async fn run(
+    settings: Settings,
+    identity: AnchorIdentity,
+    progress: watch::Sender<Progress>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Summary, AnchorError> {
+    let mut worker = Worker::start(&settings, identity, progress).await?;
+    let (link, mut incoming) = Link::open(&settings.broker, &settings.name, vec![format!("grid/{}/#", settings.site)]);
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tokio::pin!(shutdown);
+    loop {
+        let command = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            outgoing = worker.outgoing.recv() => match outgoing {
+                Some(outgoing) => {
+                    publish(&link, outgoing);
+                    continue;
+                }
+                None => return Err(worker.reason()),
+            },
+            happened = incoming.recv() => match happened {
+                Some(happened) => command(happened),
+                None => return Err(AnchorError::NotClosed),
+            },
+            _ = ticks.tick() => Command::Tick,
+        };
+        if worker.commands.send(command).await.is_err() {
+            return Err(worker.reason());
+        }
+    }
+    let (answer, finished) = oneshot::channel();
+    if worker.commands.send(Command::Finish(answer)).await.is_err() {
+        return Err(worker.reason());
+    }
+    let finished = timeout(FINISH_WITHIN, finished).await.map_err(|_| AnchorError::NotClosed)?;
+    let Ok((goodbye, summary)) = finished else { return Err(worker.reason()) };
+    while let Ok(outgoing) = worker.outgoing.try_recv() {
+        publish(&link, outgoing);
+    }
+    publish(&link, goodbye);
+    link.close().await;
+    Ok(summary)
+}
+
+fn command(happened: Incoming) -> Command {
+    match happened {
+        Incoming::Dialing(answer) => Command::Dialing(answer),
+        Incoming::Connected => {
+            tracing::info!("connected to the broker");
+            Command::Connected
+        }
+        Incoming::Message(received) => Command::Message(received),
+        Incoming::Lost(Loss::ThrownOut) => {
+            tracing::warn!("somebody else connected under this anchor's name; trying again in half a minute");
+            Command::Lost
+        }
+        Incoming::Lost(Loss::Broken(why)) => {
+            tracing::warn!(why, "no connection to the broker");
+            Command::Lost
+        }
+    }
+}
+
+/// What cannot be sent is not lost: it is in the log, acknowledgements are repeated when asked for, and the newest
+/// checkpoint is said at the next connect.
+fn publish(link: &Link, outgoing: Outgoing) {
+    let Outgoing { topic, payload, delivery } = outgoing;
+    if let Err(why) = link.publish(&topic, payload, delivery) {
+        tracing::debug!(topic, %why, "not published");
+    }
+}
+
+/// The recorder's thread, and the channels to and from it.
+struct Worker {
+    commands: mpsc::Sender<Command>,
+    outgoing: mpsc::UnboundedReceiver<Outgoing>,
+    failed: std::sync::mpsc::Receiver<RecorderError>,
+    stop: Stop,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    async fn start(
+        settings: &Settings,
+        identity: AnchorIdentity,
+        progress: watch::Sender<Progress>,
+    ) -> Result<Self, AnchorError> {
+        let stop = Stop::never();
+        let (commands, queue) = mpsc::channel(QUEUE);
+        let (publisher, outgoing) = mpsc::unbounded_channel();
+        let (failure, failed) = std::sync::mpsc::channel();
+        let (opened, is_open) = oneshot::channel();
+        let (data_dir, recorder_settings, its_stop) = (settings.data_dir.clone(), settings.recorder(), stop.clone());
+        let work = move || {
+            let session = Session(rand::random());
+            let recorder = Recorder::open(&data_dir, recorder_settings, identity, session, its_stop, now());
+            let ended = recorder.and_then(|recorder| {
+                tracing::info!(vkey = recorder.vkey(), entries = recorder.progress().entries, "the log is open");
+                // Nobody waits for this any more if the anchor was stopped meanwhile.
+                opened.send(()).ok();
+                record(recorder, queue, &publisher, &progress)
+            });
+            if let Err(error) = ended {
+                // Likewise.
+                failure.send(error).ok();
+            }
+        };
+        let thread = thread::Builder::new().name("recorder".to_owned()).spawn(work).map_err(AnchorError::Thread)?;
+        let worker = Self { commands, outgoing, failed, stop, thread: Some(thread) };
+        match is_open.await {
+            Ok(()) => Ok(worker),
+            Err(_) => Err(worker.reason()),
+        }
+    }
+
+    /// Why the thread ended.
+    fn reason(mut self) -> AnchorError {
+        self.join();
+        self.failed.try_recv().map_or(AnchorError::NotClosed, AnchorError::Recorder)
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the recorder panicked");
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop.now();
+        // The thread waits for commands: without a sender it ends.
+        self.commands = mpsc::channel(1).0;
+        self.join();
+    }
+}
+
+fn now() -> Now {
+    Now { unix: unix_now(), boot: boot_now() }
+}
+
+/// The thread: takes commands in batches until nobody sends any more.
+fn record(
+    mut recorder: Recorder,
+    mut queue: mpsc::Receiver<Command>,
+    publisher: &mpsc::UnboundedSender<Outgoing>,
+    progress: &watch::Sender<Progress>,
+) -> Result<(), RecorderError> {
+    let mut batch = Vec::new();
+    // A receiver that is gone means that we are about to be stopped.
+    let publish = |outgoing| publisher.send(outgoing).unwrap_or(());
+    while queue.blocking_recv_many(&mut batch, QUEUE) > 0 {
+        for command in batch.drain(..) {
+            match command {
+                Command::Dialing(answer) => {
+                    let will = recorder.will(now())?;
+                    // The connection may have been given up meanwhile.
+                    answer.send(will).ok();
+                }
+                Command::Connected => recorder.connected(now())?.into_iter().for_each(publish),
+                Command::Lost => recorder.lost(),
+                Command::Message(Received { topic, payload, retained, .. }) => {
+                    recorder.receive(Arrival { topic: &topic, payload: &payload, retained }, now())?;
+                }
+                Command::Tick => {}
+                Command::Finish(answer) => {
+                    let goodbye = recorder.finish(now())?;
+                    progress.send_replace(recorder.progress());
+                    let summary = Summary { progress: recorder.progress(), vkey: recorder.vkey().to_owned() };
+                    // The folder is free when the caller hears of it.
+                    drop(recorder);
+                    answer.send((goodbye, summary)).ok();
+                    return Ok(());
+                }
+            }
+        }
+        recorder.settle(now())?.into_iter().for_each(publish);
+        progress.send_replace(recorder.progress());
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! What a person configures: one TOML file.
+//!
+//! ```toml
+//! site = "demo"
+//! name = "anchor-1"
+//! data_dir = "/var/lib/grid-anchor"
+//!
+//! [identity]
+//! message_key = "/etc/grid/anchor-1.key"
+//! certificate = "/etc/grid/anchor-1.pem"
+//! authority = "/etc/grid/ca.pem"
+//!
+//! [broker]
+//! host = "127.0.0.1"
+//!
+//! [log]
+//! commit_ms = 5000
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::DecodePrivateKey;
+use grid_protocol::identity::Authority;
+use grid_protocol::topic::Name;
+use grid_protocol::units::Millis;
+use grid_service::link::BrokerSettings;
+use grid_service::settings::{Problems, SettingsError, load};
+use serde::{Deserialize, Serialize};
+
+use crate::recorder::{AnchorIdentity, RecorderSettings};
+
+/// The anchor's settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The site: the street, car park or model. 1 to 32 of a-z, 0-9 and '-'.
+    pub site: Name,
+    /// The anchor's name on the site, as in its certificate. Default: `anchor-1`.
+    #[serde(default = "default_name")]
+    pub name: Name,
+    /// Where the log, its key, the journal and `site.policy` are kept. One anchor at a time may use it.
+    pub data_dir: PathBuf,
+    /// Who the anchor is. `run` needs it.
+    #[serde(default)]
+    pub identity: Option<IdentitySettings>,
+    /// Where the broker is.
+    #[serde(default)]
+    pub broker: BrokerSettings,
+    /// How the log is written.
+    #[serde(default)]
+    pub log: LogSettings,
+}
+
+/// Files that say who the anchor is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentitySettings {
+    /// The Ed25519 key that signs its messages: PKCS#8, PEM.
+    pub message_key: PathBuf,
+    /// Its certificate, PEM or DER.
+    pub certificate: PathBuf,
+    /// The certificate of the site's authority, PEM or DER.
+    pub authority: PathBuf,
+}
+
+/// How the log is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// How long a message may wait until it is on disk and acknowledged, in milliseconds, 10 to 60000. Events do not
+    /// wait. Each time is one write to an SD card. Default: 5000.
+    pub commit_ms: Millis,
+    /// How long an entry may wait until it is under a signed checkpoint, in milliseconds, 100 to 86400000.
+    /// Default: 60000.
+    pub checkpoint_ms: Millis,
+    /// The log's name: a URL without scheme, spaces or `+`. It cannot change. Default:
+    /// `<site>-<8 hex digits of the log key's SHA-256>.invalid`.
+    pub origin: Option<String>,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { commit_ms: Millis(5000), checkpoint_ms: Millis(60_000), origin: None }
+    }
+}
+
+fn default_name() -> Name {
+    "anchor-1".parse().unwrap_or_else(|_| unreachable!("anchor-1 is a name"))
+}
+
+/// Why the anchor's identity cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityFileError {
+    /// There is no `[identity]` section.
+    #[error("the settings have no [identity] section with message_key, certificate and authority")]
+    None,
+    /// A file in it cannot be used.
+    #[error("[identity] {key} = {file:?}: {why}")]
+    File {
+        /// Which setting.
+        key: &'static str,
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl Settings {
+    /// Settings with all defaults, for an anchor whose identity is given otherwise.
+    pub fn new(site: Name, name: Name, data_dir: PathBuf) -> Self {
+        Self { site, name, data_dir, identity: None, broker: BrokerSettings::default(), log: LogSettings::default() }
+    }
+
+    /// Reads settings from a file and the environment, and checks their values.
+    pub fn load(file: &Path) -> Result<Self, SettingsError> {
+        let settings: Self = load(file)?;
+        let mut problems = Problems::default();
+        let Millis(commit) = settings.log.commit_ms;
+        problems.unless((10..=60_000).contains(&commit), || format!("log.commit_ms = {commit}: use 10 to 60000"));
+        let Millis(checkpoint) = settings.log.checkpoint_ms;
+        problems.unless((100..=86_400_000).contains(&checkpoint), || {
+            format!("log.checkpoint_ms = {checkpoint}: use 100 to 86400000")
+        });
+        if let Some(origin) = &settings.log.origin {
+            let fits = signed_note::is_key_name_valid(origin) && !origin.chars().any(char::is_control);
+            problems.unless(fits, || format!("log.origin = {origin:?}: it must not have spaces or +"));
+        }
+        problems.check()?;
+        Ok(settings)
+    }
+
+    /// The part that the recorder needs.
+    pub fn recorder(&self) -> RecorderSettings {
+        RecorderSettings {
+            site: self.site.clone(),
+            name: self.name.clone(),
+            commit: self.log.commit_ms,
+            checkpoint: self.log.checkpoint_ms,
+            origin: self.log.origin.clone(),
+        }
+    }
+
+    /// Reads the files that say who the anchor is.
+    pub fn read_identity(&self) -> Result<AnchorIdentity, IdentityFileError> {
+        let files = self.identity.as_ref().ok_or(IdentityFileError::None)?;
+        let wrong = |key, file: &Path, why: String| IdentityFileError::File { key, file: file.to_owned(), why };
+        let read =
+            |key, file: &Path| fs::read(file).map_err(|error| wrong(key, file, format!("it cannot be read ({error})")));
+        let certificate = |key, file: &Path| certificate_der(read(key, file)?).map_err(|why| wrong(key, file, why));
+        let pem = String::from_utf8_lossy(&read("message_key", &files.message_key)?).into_owned();
+        let message_key = SigningKey::from_pkcs8_pem(&pem).map_err(|error| {
+            wrong("message_key", &files.message_key, format!("it is not an Ed25519 key in PKCS#8 PEM ({error})"))
+        })?;
+        let authority = Authority::from_der(&certificate("authority", &files.authority)?)
+            .map_err(|error| wrong("authority", &files.authority, error.to_string()))?;
+        let certificate = certificate("certificate", &files.certificate)?;
+        Ok(AnchorIdentity { message_key, certificate, authority })
+    }
+}
+
+/// The DER of a certificate in a file, which may be PEM (RFC 7468) or DER.
+fn certificate_der(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    let Some((_, after)) =
+        std::str::from_utf8(&bytes).ok().and_then(|text| text.split_once("-----BEGIN CERTIFICATE-----"))
+    else {
+        return Ok(bytes);
+    };
+    let (body, _) = after.split_once("-----END CERTIFICATE-----").ok_or("its PEM has no end")?;
+    let base64: String = body.split_whitespace().collect();
+    STANDARD.decode(base64).map_err(|error| format!("its PEM is not base64 ({error})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_text(text: &str) -> Result<Settings, SettingsError> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("anchor.toml");
+        fs::write(&file, text).unwrap();
+        Settings::load(&file)
+    }
+
+    #[test]
+    fn a_minimal_file_has_the_defaults() {
+        let settings = load_text("site = \"demo\"\ndata_dir = \"/x\"\n").unwrap();
+        assert_eq!(settings, Settings::new("demo".parse().unwrap(), "anchor-1".parse().unwrap(), "/x".into()));
+        assert!(settings.read_identity().is_err());
+    }
+
+    #[test]
+    fn wrong_values_are_all_named() {
+        let error = load_text(
+            "site = \"demo\"\ndata_dir = \"/x\"\n[log]\ncommit_ms = 1\ncheckpoint_ms = 1\norigin = \"a b\"\n",
+        );
+        let error = error.unwrap_err().to_string();
+        for named in ["commit_ms = 1", "checkpoint_ms = 1", "\"a b\""] {
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_may_be_pem_or_der() {
+        let pem = "-----BEGIN CERTIFICATE-----\nAAEC\nAw==\n-----END CERTIFICATE-----\n";
+        assert_eq!(certificate_der(pem.into()), Ok(vec![0, 1, 2, 3]));
+        assert_eq!(certificate_der(vec![0x30, 1]), Ok(vec![0x30, 1]));
+        assert!(certificate_der("-----BEGIN CERTIFICATE-----\nAAEC".into()).is_err());
+    }
+}
