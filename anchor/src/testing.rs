@@ -12,7 +12,7 @@ use grid_protocol::message::{
 use grid_protocol::topic::{Kind, Name};
 use grid_protocol::units::{BootTime, MilliAmps, MilliVolts, MilliWattHours, Millis, UnixMillis};
 
-use crate::intake::{Arrival, Now};
+use crate::intake::Now;
 use crate::recorder::{AnchorIdentity, RecorderSettings};
 use crate::speech::Speakers;
 
@@ -29,9 +29,9 @@ pub fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-/// A message as it comes.
-pub fn arrival(signed: &Signed) -> (String, Vec<u8>) {
-    (signed.topic.to_string(), signed.payload.clone())
+/// A folder for a test, in memory where that is possible: syncing a disk takes long, and no test cuts the power.
+pub fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// A site.
@@ -180,10 +180,4 @@ impl Speaker {
             Replay { topic: message.topic.to_string(), payload: String::from_utf8(message.payload.clone()).unwrap() };
         self.author.say_unnumbered(&self.author.name().clone(), Kind::Replay, body, START).unwrap()
     }
-}
-
-/// Shows a message to something that takes arrivals.
-pub fn show<T>(signed: &Signed, to: impl FnOnce(Arrival) -> T) -> T {
-    let (topic, payload) = arrival(signed);
-    to(Arrival { topic: &topic, payload: &payload, retained: false })
 }

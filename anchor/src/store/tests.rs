@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::durable::Stop;
+use crate::testing::folder;
 use crate::verify::verify_log;
 use ed25519_dalek::SigningKey;
 use grid_protocol::units::UnixMillis;
@@ -47,7 +48,7 @@ fn consistent(folder: &Path) -> u64 {
 
 #[test]
 fn a_log_grows_over_many_checkpoints_and_restarts() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     for size in [0, 1, 2, 255, 256, 257, 300, 511, 512, 513, 1000] {
         let mut store = open(folder.path(), Stop::never()).unwrap();
         grow(&mut store, size).unwrap();
@@ -85,7 +86,7 @@ fn scenario(folder: &Path, stop: Stop, durable: &mut u64) -> Result<(), StoreErr
 #[test]
 fn killed_before_any_step_it_goes_on_with_everything_that_was_durable() {
     for steps in 0.. {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         let mut durable = 0;
         let ended = scenario(folder.path(), Stop::after(steps), &mut durable);
         if folder.path().join("log/checkpoint").exists() {
@@ -110,7 +111,7 @@ fn killed_before_any_step_it_goes_on_with_everything_that_was_durable() {
 
 #[test]
 fn a_torn_journal_is_cut_and_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let mut store = open(folder.path(), Stop::never()).unwrap();
     grow(&mut store, 5).unwrap();
     store.sync().unwrap();
@@ -131,7 +132,7 @@ fn a_torn_journal_is_cut_and_goes_on() {
 
 #[test]
 fn it_refuses_what_it_cannot_prove_and_names_the_file() {
-    let made = tempfile::tempdir().unwrap();
+    let made = folder();
     let mut durable = 0;
     scenario(made.path(), Stop::never(), &mut durable).unwrap();
     let names = [
@@ -171,10 +172,12 @@ fn it_refuses_what_it_cannot_prove_and_names_the_file() {
 
 #[test]
 fn a_journal_of_another_log_is_refused() {
-    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (one, other) = (folder(), folder());
     for (folder, shift) in [(&one, 0), (&other, 1)] {
         let mut store = open(folder.path(), Stop::never()).unwrap();
-        (0..10).for_each(|index| drop(store.append(Standing::Unverified, entry(index + shift)).unwrap()));
+        for index in 0..10 {
+            store.append(Standing::Unverified, entry(index + shift)).unwrap();
+        }
         store.checkpoint(b"{}").unwrap();
         grow(&mut store, 15).unwrap();
         store.sync().unwrap();
@@ -186,7 +189,7 @@ fn a_journal_of_another_log_is_refused() {
 
 #[test]
 fn a_key_is_made_once_and_keeps_its_origin() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let site = "demo".parse().unwrap();
     let mut durable = Durable::open(folder.path(), Stop::never()).unwrap();
     let key = read_or_make_key(&mut durable, &site, Some("example.com/a")).unwrap();

@@ -1,1 +1,322 @@
+//! A log holds, and nothing can be changed in it unnoticed.
 
+use std::collections::BTreeSet;
+use std::fs;
+
+use grid_protocol::message::{Event, PreviousSession, Role};
+
+use super::*;
+use crate::checkpoint::LogKey;
+use crate::durable::Stop;
+use crate::intake::Arrival;
+use crate::recorder::Recorder;
+use crate::testing::{START, Street, at, folder, name, recorder_settings};
+use crate::tile::{Level, Tile};
+
+struct Log {
+    folder: tempfile::TempDir,
+    street: Street,
+}
+
+impl Log {
+    /// A log of one birth, measurements of one device, and the anchor's goodbye: `size` entries.
+    fn of(size: u64) -> Self {
+        let log = Self { folder: folder(), street: Street::new() };
+        let mut device = log.street.speaker("cp-1", Role::Device, 1);
+        log.record(201, |recorder| {
+            let mut said = vec![device.birth()];
+            said.extend((2..size).map(|_| device.measurement()));
+            for said in said {
+                let topic = said.topic.to_string();
+                let arrival = Arrival { topic: &topic, payload: &said.payload, retained: false };
+                recorder.receive(arrival, at(0)).unwrap();
+            }
+        });
+        log
+    }
+
+    fn record(&self, session: u64, work: impl FnOnce(&mut Recorder)) {
+        let mut recorder = Recorder::open(
+            self.folder.path(),
+            recorder_settings(),
+            self.street.anchor(),
+            Session(session),
+            Stop::never(),
+            at(0),
+        )
+        .unwrap();
+        work(&mut recorder);
+        recorder.finish(at(1000)).unwrap();
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::read(&fs::read_to_string(self.folder.path().join("site.policy")).unwrap()).unwrap()
+    }
+
+    fn verify(&self) -> Report {
+        verify_log(&self.path(), Some(&self.policy())).unwrap()
+    }
+
+    fn files(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.path()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    files.push(path.strip_prefix(self.path()).unwrap().to_str().unwrap().to_owned());
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    /// The change is noticed, and what is blamed is `file` or an entry in it.
+    fn notices(&self, file: &str, what: &str) {
+        let report = self.verify();
+        let failure = report.failure.unwrap_or_else(|| panic!("{file}: {what} went unnoticed"));
+        assert!(!report.holds);
+        assert_eq!(failure.file, file, "{what}: {failure}");
+    }
+}
+
+#[test]
+fn a_log_holds_and_says_what_is_in_it() {
+    let log = Log::of(600);
+    let report = log.verify();
+    assert!(report.holds, "{:?}", report.failure);
+    assert_eq!((report.tree_size, report.entries, report.ahead), (600, 600, 0));
+    let Messages { verified, sessions, unverified, missing, duplicates, .. } = report.messages;
+    assert_eq!((verified, sessions, unverified, missing, duplicates), (600, 2, 0, 0, 0));
+}
+
+#[test]
+fn every_changed_bit_of_every_file_of_a_small_log_is_noticed() {
+    let log = Log::of(4);
+    let files = log.files();
+    assert_eq!(files, ["checkpoint", "tile/0/000.p/4", "tile/entries/000.p/4"]);
+    for file in files {
+        let path = log.path().join(&file);
+        let good = fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                fs::write(&path, &bad).unwrap();
+                log.notices(&file, &format!("bit {bit} of byte {at}"));
+            }
+        }
+        fs::write(&path, &good).unwrap();
+    }
+    assert!(log.verify().holds);
+}
+
+#[test]
+fn changed_bytes_in_all_files_of_a_larger_log_are_noticed() {
+    let log = Log::of(1030);
+    let files = log.files();
+    assert_eq!(files.len(), 1 + 5 + 5 + 1);
+    for file in files {
+        let path = log.path().join(&file);
+        let good = fs::read(&path).unwrap();
+        let step = (good.len() / 23).max(1);
+        for at in (0..good.len()).step_by(step).chain([good.len() - 1]) {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            fs::write(&path, &bad).unwrap();
+            log.notices(&file, &format!("byte {at}"));
+        }
+        for bad in [&good[..good.len() - 1], &[good.as_slice(), b"x"].concat(), &[]] {
+            fs::write(&path, bad).unwrap();
+            log.notices(&file, "another length");
+        }
+        fs::remove_file(&path).unwrap();
+        log.notices(&file, "missing");
+        fs::create_dir(&path).unwrap();
+        log.notices(&file, "a folder instead");
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, &good).unwrap();
+    }
+    assert!(log.verify().holds);
+}
+
+#[test]
+fn swapped_files_are_noticed() {
+    let log = Log::of(1030);
+    let by_kind = |kind: &str| log.files().into_iter().filter(|file| file.starts_with(kind)).collect::<Vec<_>>();
+    for kind in ["tile/entries/", "tile/0/"] {
+        let files = by_kind(kind);
+        let (one, other) = (log.path().join(&files[0]), log.path().join(&files[1]));
+        let kept = log.path().join("kept");
+        let swap = || {
+            fs::rename(&one, &kept).unwrap();
+            fs::rename(&other, &one).unwrap();
+            fs::rename(&kept, &other).unwrap();
+        };
+        swap();
+        assert!(log.verify().failure.is_some(), "{kind}");
+        swap();
+    }
+    assert!(log.verify().holds);
+}
+
+#[test]
+fn files_that_do_not_belong_are_named() {
+    let log = Log::of(300);
+    let some = fs::read(log.path().join("tile/0/000")).unwrap();
+    for (file, bytes) in [
+        ("notes.txt", b"x".as_slice()),
+        ("tile/0/000.p/300", &some),
+        ("tile/0/00", &some),
+        ("tile/0/007", &some),
+        ("tile/3/000", &some),
+        ("tile/1/000", &some),
+        ("tile/0/000.p/3", &some[..96 - 1]),
+        ("tile/0/000.p/2", &some[32..96]),
+        ("tile/0/001.p/45", &some),
+        ("tile/entries/000.p/3", &some),
+        ("tile/entries/001.p/45", &some),
+        ("tile/entries/005", &some),
+    ] {
+        let path = log.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        log.notices(file, "added");
+        fs::remove_file(&path).unwrap();
+    }
+    std::os::unix::fs::symlink("checkpoint", log.path().join("link")).unwrap();
+    log.notices("link", "added");
+}
+
+#[test]
+fn older_partial_files_that_fit_are_accepted() {
+    let log = Log::of(300);
+    let tile = fs::read(log.path().join("tile/0/001.p/44")).unwrap();
+    fs::write(log.path().join("tile/0/001.p/7"), &tile[..7 * 32]).unwrap();
+    fs::create_dir(log.path().join("tile/0/000.p")).unwrap();
+    let full = fs::read(log.path().join("tile/0/000")).unwrap();
+    fs::write(log.path().join("tile/0/000.p/255"), &full[..255 * 32]).unwrap();
+    let report = log.verify();
+    assert!(report.holds, "{:?}", report.failure);
+}
+
+/// The files of a log with another's checkpoint: what an anchor that is killed between tiles and checkpoint leaves.
+#[test]
+fn files_ahead_of_the_checkpoint_must_continue_it() {
+    let log = Log::of(300);
+    let before = fs::read(log.path().join("checkpoint")).unwrap();
+    let partials = ["tile/0/001.p/44", "tile/entries/001.p/44", "tile/1/000.p/1"];
+    let kept = partials.map(|file| fs::read(log.path().join(file)).unwrap());
+    let mut device = log.street.speaker("cp-2", Role::Device, 2);
+    log.record(202, |recorder| {
+        for said in std::iter::once(device.birth()).chain((0..300).map(|_| device.measurement())) {
+            let topic = said.topic.to_string();
+            recorder.receive(Arrival { topic: &topic, payload: &said.payload, retained: false }, at(0)).unwrap();
+        }
+    });
+    fs::write(log.path().join("checkpoint"), before).unwrap();
+    for (file, bytes) in partials.iter().zip(kept) {
+        let path = log.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    let report = log.verify();
+    assert!(report.holds, "{:?}", report.failure);
+    assert_eq!((report.tree_size, report.ahead), (300, 302));
+    for file in ["tile/0/001", "tile/0/002.p/90", "tile/1/000.p/2", "tile/entries/001", "tile/entries/002.p/90"] {
+        let path = log.path().join(file);
+        let good = fs::read(&path).unwrap();
+        let mut bad = good.clone();
+        bad[good.len() / 2] ^= 1;
+        fs::write(&path, bad).unwrap();
+        log.notices(file, "changed");
+        fs::write(&path, good).unwrap();
+    }
+}
+
+/// Somebody with full access, but without the log's key, replaces an entry and whatever can be computed anew.
+#[test]
+fn an_entry_that_is_replaced_with_all_its_hashes_is_noticed() {
+    let log = Log::of(600);
+    let tile = Tile::full(Level::Entries, 1);
+    let path = log.path().join(tile.path());
+    let plain = crate::bundle::unpack(&fs::read(&path).unwrap()).unwrap();
+    let mut entries: Vec<Vec<u8>> =
+        crate::bundle::entries(&plain, 256).unwrap().into_iter().map(<[u8]>::to_vec).collect();
+    entries[17] = crate::entry::write(START, "grid/demo/cp-1/set/x", b"never said");
+    fs::write(&path, crate::bundle::pack(entries.iter().map(Vec::as_slice))).unwrap();
+    let failure = log.verify().failure.unwrap();
+    let entry = failure.entry.clone().unwrap();
+    assert_eq!((entry.index, entry.topic.as_deref()), (273, Some("grid/demo/cp-1/set/x")), "{failure}");
+    assert!(failure.to_string().contains("2027-01-15T08:00:00.000Z"), "{failure}");
+
+    // With new tiles too, the root differs; with a new checkpoint, the key.
+    let mut edge = crate::tree::Edge::default();
+    let mut write = |tile: Tile, hashes: &[tlog_tiles::Hash]| {
+        fs::write(log.path().join(tile.path()), crate::tree::tile_bytes(hashes)).unwrap();
+    };
+    crate::show::show(&log.path(), &crate::show::Selection::default(), |_| true).unwrap();
+    for index in 0..3u64 {
+        let width = if index == 2 { 88 } else { 256 };
+        let tile = Tile { level: Level::Entries, index, width };
+        let plain = crate::bundle::unpack(&fs::read(log.path().join(tile.path())).unwrap()).unwrap();
+        for entry in crate::bundle::entries(&plain, width).unwrap() {
+            edge.push(tlog_tiles::record_hash(entry), &mut write);
+        }
+    }
+    write(Level::Hashes(1).partial_tile(600).unwrap(), edge.partial(1));
+    log.notices("checkpoint", "all tiles anew");
+    let key = LogKey::generate(&name("demo"), Some(log.policy().log.origin())).unwrap();
+    fs::write(log.path().join("checkpoint"), key.sign(600, edge.root()).unwrap()).unwrap();
+    log.notices("checkpoint", "signed by another key");
+}
+
+#[test]
+fn without_a_policy_it_is_consistent_but_nobody_vouches() {
+    let log = Log::of(300);
+    let report = verify_log(&log.path(), None).unwrap();
+    assert_eq!((report.holds, report.vouched, &report.failure), (false, false, &None));
+    assert!(log.policy().log.vkey().starts_with(&report.keys[0]));
+    assert!(matches!(verify_log(&log.folder.path().join("nothing"), None), Err(VerifyError::NoLog(_))));
+}
+
+#[test]
+fn gaps_forgeries_and_losses_are_told_apart() {
+    let log = Log { folder: folder(), street: Street::new() };
+    let mut device = log.street.speaker("cp-1", Role::Device, 1);
+    log.record(201, |recorder| {
+        let mut said = vec![device.birth()];
+        let mut dropped =
+            |device: &mut crate::testing::Speaker, count| (0..count).for_each(|_| drop(device.measurement()));
+        dropped(&mut device, 3);
+        said.push(device.measurement());
+        dropped(&mut device, 2);
+        said.push(device.event(Event::OutboxOverflow { of: Session(1), from_seq: 6, to_seq: 7 }));
+        said.push(device.will(1));
+        let mut forged = device.measurement();
+        forged.payload[40] ^= 1;
+        said.push(forged);
+        let mut next = device.restarted(&log.street, 2);
+        said.push(next.birth_after(Some(PreviousSession { session: Session(1), seq: 11 })));
+        for said in said {
+            let topic = said.topic.to_string();
+            recorder.receive(Arrival { topic: &topic, payload: &said.payload, retained: false }, at(0)).unwrap();
+        }
+        let command = Arrival { topic: "grid/demo/cp-1/set/charging", payload: b"ON", retained: false };
+        recorder.receive(command, at(0)).unwrap();
+    });
+    let report = log.verify();
+    assert!(report.holds);
+    let messages = report.messages;
+    assert_eq!((messages.verified, messages.last_wills, messages.commands, messages.unverified), (5, 1, 1, 1));
+    assert_eq!((messages.lost, messages.missing), (2, 6));
+    let gaps: BTreeSet<(u64, u64)> = messages.gaps.iter().map(|gap| (gap.from_seq, gap.to_seq)).collect();
+    assert_eq!(gaps, BTreeSet::from([(2, 4), (9, 11)]));
+}

@@ -19,6 +19,9 @@ const BATCH: u64 = 64;
 pub fn in_parallel<'a, T: Sync, U: Send>(items: &'a [T], work: impl Fn(&'a T) -> U + Sync) -> Vec<U> {
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let share = items.len().div_ceil(cores).max(1);
+    if share >= items.len() {
+        return items.iter().map(work).collect();
+    }
     thread::scope(|scope| {
         let work = &work;
         let parts: Vec<_> =
