@@ -20,7 +20,7 @@ pub struct Report {
     pub longest_over_limit_ms: u64,
     /// What became of each charging session.
     pub sessions: Vec<SessionLine>,
-    /// Numbered messages that agents and anchor signed.
+    /// Numbered messages that the agents signed. (The anchor writes its own before it publishes them.)
     pub messages_published: u64,
     /// Of those, how many stand in the log.
     pub messages_logged: u64,

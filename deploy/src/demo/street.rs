@@ -15,6 +15,11 @@ use grid_agent::run::{
 };
 use grid_agent::simulated_ina219::SimulatedBus;
 use grid_agent::transformer::{Enrolment, Plan};
+use grid_anchor::policy::{BadPolicy, Policy};
+use grid_anchor::recorder::{AnchorIdentity, Progress as LogProgress};
+use grid_anchor::service::{AnchorError, Summary as AnchorSummary};
+use grid_anchor::settings::Settings as AnchorSettings;
+use grid_anchor::verify::{VerifyError, verify_log};
 use grid_broker::BrokerError;
 use grid_protocol::identity::{Identity, IssueError, Issuer};
 use grid_protocol::message::{DeviceKind, Phase, Role};
@@ -43,6 +48,10 @@ const WIND_DOWN: Millis = Millis(1500);
 /// Shunt and range of a simulated chip let it measure this much before scaling.
 const CHIP_RANGE: MilliAmps = MilliAmps(3200);
 const FIRST_ADDRESS: u8 = 0x40;
+/// How often the anchor writes to disk.
+const COMMIT: Millis = Millis(1000);
+/// How often it signs a checkpoint.
+const CHECKPOINT: Millis = Millis(10_000);
 const CHECK_EVERY: Duration = Duration::from_millis(10);
 const DEFAULT_PORT: u16 = 1883;
 
@@ -112,6 +121,15 @@ pub enum DemoError {
     /// A simulated chip could not be attached.
     #[error("a simulated chip could not be attached: {0}")]
     Chip(#[from] grid_agent::simulated_ina219::SimulationError),
+    /// The anchor ended by itself.
+    #[error("the anchor ended")]
+    Anchor(#[from] AnchorError),
+    /// The log could not be verified.
+    #[error("the log could not be verified")]
+    Verify(#[from] VerifyError),
+    /// The policy could not be read.
+    #[error("the policy could not be read")]
+    Policy(#[from] BadPolicy),
     /// The broker ended by itself.
     #[error("the broker ended")]
     Broker(#[from] BrokerError),
@@ -155,6 +173,10 @@ pub struct Demo {
     time_factor: u32,
     agents: BTreeMap<Name, JoinHandle<Result<Summary, AgentError>>>,
     stop_agents: watch::Sender<bool>,
+    anchor_credentials: Credentials,
+    anchor: Option<JoinHandle<Result<AnchorSummary, AnchorError>>>,
+    anchor_progress: watch::Receiver<LogProgress>,
+    stop_anchor: watch::Sender<bool>,
     broker: JoinHandle<Result<(), BrokerError>>,
     stop_broker: watch::Sender<bool>,
     checking: JoinHandle<()>,
@@ -228,9 +250,14 @@ impl Demo {
             time_factor,
             agents: BTreeMap::new(),
             stop_agents,
+            anchor_credentials: site.credentials(&anchor_name(), Role::Anchor)?,
+            anchor: None,
+            anchor_progress: watch::channel(LogProgress::default()).1,
+            stop_anchor: watch::channel(false).0,
             broker,
             stop_broker,
         };
+        demo.start_anchor();
         demo.start_transformer(&site, simulation)?;
         let charge_points: Vec<ChargePointId> = lock(&demo.plant).charge_points().collect();
         for id in charge_points {
@@ -242,7 +269,7 @@ impl Demo {
     fn common(&self, site: &Site, name: &Name, role: Role, simulation: Simulation) -> Result<Common, DemoError> {
         Ok(Common {
             credentials: site.credentials(name, role)?,
-            broker: BrokerSettings { host: self.address.ip().to_string(), port: self.address.port() },
+            broker: self.broker_settings(),
             anchor: anchor_name(),
             replay_after: Millis(5000),
             simulation: Some(simulation),
@@ -306,6 +333,32 @@ impl Demo {
         Ok(())
     }
 
+    /// Starts the anchor, or starts it again after [`Demo::kill_anchor`].
+    pub fn start_anchor(&mut self) {
+        let Credentials { site, name, certificate, key, authority } = self.anchor_credentials.clone();
+        let mut settings = AnchorSettings::new(site, name, self.options.data_dir.clone());
+        settings.broker = self.broker_settings();
+        (settings.log.commit_ms, settings.log.checkpoint_ms) = (COMMIT, CHECKPOINT);
+        let identity = AnchorIdentity { message_key: key, certificate, authority };
+        let (progress, seen) = watch::channel(LogProgress::default());
+        let stop = told(self.stop_anchor.subscribe());
+        self.anchor_progress = seen;
+        self.anchor = Some(tokio::spawn(grid_anchor::service::run(settings, identity, progress, stop)));
+    }
+
+    /// Stops the anchor dead: what it has not written to disk is gone.
+    pub async fn kill_anchor(&mut self) {
+        if let Some(task) = self.anchor.take() {
+            task.abort();
+            // An aborted task ends with an error that says just that.
+            let _ = task.await;
+        }
+    }
+
+    fn broker_settings(&self) -> BrokerSettings {
+        BrokerSettings { host: self.address.ip().to_string(), port: self.address.port() }
+    }
+
     /// Where the broker listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -340,7 +393,7 @@ impl Demo {
             limit_w: self.options.limit_w,
             charging,
             held_back_percent: (wanted - drawn).max(0) * 100 / wanted.max(1),
-            logged: 0,
+            logged: self.anchor_progress.borrow().entries,
         }
     }
 
@@ -372,8 +425,25 @@ impl Demo {
             let summary = task.await?.map_err(|source| DemoError::Agent { name, source })?;
             published += summary.sessions.iter().map(|(_, last)| last).sum::<u64>();
         }
+        self.stop_anchor.send_replace(true);
+        if let Some(anchor) = self.anchor.take() {
+            anchor.await??;
+        }
         self.stop_broker.send_replace(true);
         (&mut self.broker).await??;
+        let folder = self.options.data_dir.clone();
+        let log = tokio::task::spawn_blocking(move || {
+            let path = folder.join("site.policy");
+            let text = std::fs::read_to_string(&path).map_err(|source| DemoError::File { path, source })?;
+            let policy = Policy::read(&text)?;
+            Ok::<_, DemoError>(verify_log(&folder.join("log"), Some(&policy))?)
+        })
+        .await??;
+        if let Some(failure) = &log.failure {
+            tracing::error!(%failure, "the log does not hold");
+        }
+        let by_agents = log.messages.by_sender.iter().filter(|(name, _)| **name != anchor_name());
+        let logged = by_agents.map(|(_, messages)| messages).sum();
         let wall = |plant: Duration| u64::try_from(plant.as_millis()).unwrap_or(u64::MAX) / u64::from(self.time_factor);
         Ok(Report {
             limit_w: self.options.limit_w,
@@ -383,9 +453,9 @@ impl Demo {
             longest_over_limit_ms: wall(statistics.longest_over_limit),
             sessions,
             messages_published: published,
-            messages_logged: 0,
+            messages_logged: logged,
             records_on_ledger: 0,
-            verified: false,
+            verified: log.holds,
             lease_violations: self.watch.violations(),
             control_latency_us: self.watch.latency(),
         })

@@ -1,0 +1,229 @@
+//! Whole streets, looked at from outside.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use grid::demo::{Demo, Options, Pace};
+use grid::plant::ChargePointId;
+use grid::plant::wires::lock;
+use grid::street::Street;
+use grid_protocol::units::MilliAmps;
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+/// Two hours from midnight at 20 kW, with two cars of 21.8 kW that want more than they can get: 30 s at 240 times the
+/// clock.
+fn two_cars() -> Street {
+    let mut base = "time,base_load_w,pv_w\n".to_owned();
+    for row in 0..8 {
+        base += &format!("2024-01-01T{:02}:{:02}:00,20000,0\n", row / 4, row % 4 * 15);
+    }
+    let sessions = "charge_point,max_power_w,arrival,departure,energy_wh\n\
+                    cp-1,21800,2024-01-01T00:15:00,2024-01-01T01:59:00,90000\n\
+                    cp-2,21800,2024-01-01T00:20:00,2024-01-01T01:59:00,90000\n";
+    Street::parse(("base", &base), ("sessions", sessions)).unwrap()
+}
+
+async fn start(folder: &Path) -> Demo {
+    let options = Options {
+        street: two_cars(),
+        limit_w: 40_000,
+        pace: Pace::Factor(240),
+        listen: Some("127.0.0.1:0".parse().unwrap()),
+        data_dir: folder.to_owned(),
+    };
+    Demo::start(options).await.unwrap()
+}
+
+/// A real `mosquitto_sub`, ended with the test.
+struct MosquittoSub {
+    child: Child,
+    lines: mpsc::UnboundedReceiver<(String, String)>,
+}
+
+impl MosquittoSub {
+    fn start(broker: SocketAddr, topic: &str) -> Self {
+        let mut child = Command::new("mosquitto_sub")
+            .args(["-h", &broker.ip().to_string(), "-p", &broker.port().to_string(), "-t", topic, "-v"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let (topic, payload) = line.split_once(' ').unwrap();
+                if sender.send((topic.to_owned(), payload.to_owned())).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    async fn next(&mut self) -> (String, Value) {
+        let (topic, payload) = timeout(Duration::from_secs(20), self.lines.recv()).await.unwrap().unwrap();
+        (topic, serde_json::from_str(&payload).unwrap())
+    }
+}
+
+impl Drop for MosquittoSub {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn golden(kind: &str) -> Map<String, Value> {
+    let file = format!("{}/../protocol/tests/golden/{kind}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
+/// Holds a message against the golden example of its kind: the same members of the same types, in the same order.
+fn assert_like_golden(kind: &str, message: &Map<String, Value>) {
+    let golden = golden(kind);
+    // What only a device without a lease leaves out, and what only simulations and signatures add.
+    let optional = ["obeys"];
+    let added = ["plant_time_ms", "sig"];
+    for (key, example) in &golden {
+        match message.get(key) {
+            Some(value) => assert_eq!(
+                std::mem::discriminant(value),
+                std::mem::discriminant(example),
+                "{kind}: {key} is {value}, in the golden example {example}"
+            ),
+            None => assert!(optional.contains(&key.as_str()), "{kind}: {key} is missing in {message:?}"),
+        }
+    }
+    for key in message.keys() {
+        assert!(golden.contains_key(key) || added.contains(&key.as_str()), "{kind}: nobody promised {key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mosquitto_sub_sees_the_messages_that_the_golden_examples_promise() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = start(&folder.path().join("run")).await;
+    let mut client = MosquittoSub::start(demo.address(), "grid/#");
+    let wanted = ["status", "measurement", "setpoint", "balance", "event", "ack", "checkpoint"];
+    let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+    while wanted.iter().any(|kind| !seen.contains_key(kind)) {
+        let (topic, message) = client.next().await;
+        let Value::Object(message) = message else { panic!("{topic} carries no object") };
+        let mut parts = topic.split('/');
+        assert_eq!((parts.next(), parts.next()), (Some("grid"), Some("demo")));
+        let device = parts.next().unwrap();
+        let kind = parts.next().unwrap();
+        let signature = message["sig"].as_str().unwrap();
+        assert_eq!(signature.len(), 86);
+        match kind {
+            "measurement" | "setpoint" | "balance" | "ack" => assert_like_golden(kind, &message),
+            "status" if device.starts_with("cp-") => assert_like_golden(kind, &message),
+            "event" => {
+                let header: BTreeSet<&str> = ["from", "session", "seq", "time_ms", "event", "sig"].into();
+                assert!(header.iter().all(|key| message.contains_key(*key)), "{message:?}");
+            }
+            "status" | "checkpoint" => assert_eq!(message["from"], device),
+            other => assert_eq!(other, "replay", "{topic}"),
+        }
+        if let Some(kind) = wanted.iter().find(|wanted| **wanted == kind) {
+            *seen.entry(kind).or_default() += 1;
+        }
+    }
+    let report = demo.finish().await.unwrap();
+    assert!(report.holds(), "{report:?}");
+    assert_eq!(report.messages_logged, report.messages_published);
+}
+
+fn current(demo: &Demo, id: ChargePointId) -> MilliAmps {
+    demo.progress();
+    lock(demo.plant()).current(id)
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Instant {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(20), "waited too long until {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+    Instant::now()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_stopped_dead_goes_offline_and_its_share_goes_to_others_after_its_lease_and_not_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = start(&folder.path().join("run")).await;
+    let (first, second) = {
+        let plant = lock(demo.plant());
+        let id = |name: &str| plant.charge_point(&name.parse().unwrap()).unwrap();
+        (id("cp-1"), id("cp-2"))
+    };
+    // 40 kW less 20 kW and a margin leave about 27 A a phase for two.
+    let shares = 13_000..15_000;
+    until("both cars share", || {
+        shares.contains(&current(&demo, first).0) && shares.contains(&current(&demo, second).0)
+    })
+    .await;
+    let share = current(&demo, second);
+
+    assert!(demo.kill(&"cp-1".parse().unwrap()));
+    let killed = Instant::now();
+    let mut rose_early = false;
+    let fell = until("the dead agent's charger falls back", || {
+        rose_early |= current(&demo, second) > share + MilliAmps(1000);
+        current(&demo, first) == MilliAmps::ZERO
+    })
+    .await;
+    assert!(!rose_early, "the share was given away before the lease was over");
+    assert!(fell - killed >= Duration::from_millis(1500), "the lease ended after {:?}", fell - killed);
+    until("the other car gets the share", || current(&demo, second) > MilliAmps(25_000)).await;
+
+    let mut client = MosquittoSub::start(demo.address(), "grid/demo/cp-1/status");
+    let (_, status) = client.next().await;
+    assert_eq!((&status["state"], status.get("seq")), (&Value::from("offline"), None));
+    assert!(status["ends"].is_u64());
+    let report = demo.finish().await.unwrap();
+    assert!(report.holds(), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_the_anchor_is_killed_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = start(&folder.path().join("run")).await;
+    let charging = {
+        let plant = lock(demo.plant());
+        plant.charge_point(&"cp-2".parse().unwrap()).unwrap()
+    };
+    until("a car charges", || current(&demo, charging) > MilliAmps::ZERO).await;
+    demo.kill_anchor().await;
+    sleep(Duration::from_secs(3)).await;
+    demo.start_anchor();
+    until("the anchor logs again", || demo.progress().logged > 0).await;
+    sleep(Duration::from_secs(2)).await;
+    let report = demo.finish().await.unwrap();
+    assert!(report.holds(), "{report:?}");
+    assert!(report.messages_published > 20);
+    assert_eq!(report.messages_logged, report.messages_published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_with_something_in_it_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("diary.txt"), "mine").unwrap();
+    let options = Options {
+        street: two_cars(),
+        limit_w: 40_000,
+        pace: Pace::Factor(240),
+        listen: Some("127.0.0.1:0".parse().unwrap()),
+        data_dir: folder.path().to_owned(),
+    };
+    let error = Demo::start(options).await.err().unwrap().to_string();
+    assert!(error.contains(&folder.path().display().to_string()) && error.contains("not empty"), "{error}");
+}
