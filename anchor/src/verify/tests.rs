@@ -293,8 +293,7 @@ fn gaps_forgeries_and_losses_are_told_apart() {
     let mut device = log.street.speaker("cp-1", Role::Device, 1);
     log.record(201, |recorder| {
         let mut said = vec![device.birth()];
-        let mut dropped =
-            |device: &mut crate::testing::Speaker, count| (0..count).for_each(|_| drop(device.measurement()));
+        let dropped = |device: &mut crate::testing::Speaker, count| (0..count).for_each(|_| drop(device.measurement()));
         dropped(&mut device, 3);
         said.push(device.measurement());
         dropped(&mut device, 2);

@@ -1,0 +1,114 @@
+//! Neither a killed anchor nor one whose future is dropped loses what it acknowledged, or repeats what it logged.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use grid_anchor::recorder::{Progress, RecorderError};
+use grid_anchor::service::{AnchorError, run};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Device, Site, entries_of, name};
+use tokio::sync::{oneshot, watch};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_grid-anchor");
+
+fn start(config: &Path) -> Child {
+    Command::new(BINARY)
+        .args(["run", "--config"])
+        .arg(config)
+        .env("RUST_LOG", "warn")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn verify(site: &Site, more: &[&str]) -> Output {
+    Command::new(BINARY).args(["verify", "--log"]).arg(site.log()).args(more).output().unwrap()
+}
+
+async fn until_acknowledged(device: &mut Device) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while device.unacknowledged() > 0 {
+        assert!(Instant::now() < deadline, "{} messages were never acknowledged", device.unacknowledged());
+        device.live(0, Duration::from_millis(100)).await;
+    }
+}
+
+fn everything_is_there_once(site: &Site, device: &Device) {
+    let report = site.verify();
+    assert!(report.holds, "{:?}", report.failure);
+    assert_eq!(report.messages.by_sender.get(&name("cp-1")), Some(&device.said()));
+    assert_eq!((report.messages.duplicates, report.messages.unverified, report.messages.not_logged), (0, 0, 0));
+    assert!(report.messages.gaps.iter().all(|gap| gap.device != name("cp-1")), "{:?}", report.messages.gaps);
+    assert_eq!(entries_of(&site.log(), "cp-1"), device.said());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_anchor_that_is_killed_again_and_again_has_every_message_once() {
+    let site = Site::start().await;
+    let config = site.anchor_config();
+    let mut device = site.device("cp-1", 1);
+    for run in 0..8u64 {
+        let mut anchor = start(&config);
+        // From the middle of its start to the middle of a checkpoint.
+        device.live(200, Duration::from_millis(60 + 170 * run)).await;
+        anchor.kill().unwrap();
+        anchor.wait().unwrap();
+    }
+    let mut anchor = start(&config);
+    device.live(200, Duration::from_millis(700)).await;
+    until_acknowledged(&mut device).await;
+    kill_process(Pid::from_child(&anchor), Signal::TERM).unwrap();
+    assert!(anchor.wait().unwrap().success());
+    everything_is_there_once(&site, &device);
+
+    let output = verify(&site, &["--json", "--policy", site.policy().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["holds"], true);
+    let nobody = verify(&site, &[]);
+    assert_eq!(nobody.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&nobody.stdout).contains("nobody vouches for key"));
+    let bundle = site.log().join("tile/entries/000");
+    let mut bytes = std::fs::read(&bundle).unwrap();
+    bytes[5] ^= 1;
+    std::fs::write(&bundle, bytes).unwrap();
+    let changed = verify(&site, &["--policy", site.policy().to_str().unwrap()]);
+    assert_eq!(changed.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&changed.stdout).contains("tile/entries/000"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropping_the_anchors_future_is_like_a_kill() {
+    let site = Site::start().await;
+    let mut device = site.device("cp-1", 1);
+    for pause in [5, 150, 400, 700] {
+        let (settings, identity) = site.anchor();
+        let anchor = tokio::spawn(run(settings, identity, watch::Sender::default(), std::future::pending()));
+        device.live(100, Duration::from_millis(300 + pause)).await;
+        anchor.abort();
+        assert!(anchor.await.unwrap_err().is_cancelled());
+    }
+    let (settings, identity) = site.anchor();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let progress = watch::Sender::new(Progress::default());
+    let mut seen = progress.subscribe();
+    let shutdown = async { stopped.await.unwrap() };
+    let anchor = tokio::spawn(run(settings.clone(), identity.clone(), progress, shutdown));
+    device.live(100, Duration::from_millis(500)).await;
+    until_acknowledged(&mut device).await;
+    assert!(seen.borrow_and_update().durable >= device.said());
+
+    let second = run(settings, identity, watch::Sender::default(), std::future::pending()).await;
+    assert!(matches!(second, Err(AnchorError::Recorder(RecorderError::Durable(_)))), "{second:?}");
+    assert!(second.unwrap_err().to_string().contains("another anchor uses"));
+
+    stop.send(()).unwrap();
+    let summary = anchor.await.unwrap().unwrap();
+    let Progress { entries, durable, checkpoint_size, .. } = summary.progress;
+    assert_eq!((durable, checkpoint_size), (entries, entries));
+    everything_is_there_once(&site, &device);
+    assert_eq!(site.verify().tree_size, entries);
+}

@@ -1,0 +1,228 @@
+//! A street of one broker, one device that repeats itself until it is acknowledged, and an anchor.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::EncodePrivateKey;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use grid_anchor::policy::Policy;
+use grid_anchor::recorder::AnchorIdentity;
+use grid_anchor::settings::{IdentitySettings, Settings};
+use grid_anchor::verify::{Report, verify_log};
+use grid_protocol::author::{Author, Signed};
+use grid_protocol::identity::{Identity, Issuer};
+use grid_protocol::message::{Ack, DeviceKind, Event, Message, Part, Phase, Presence, Replay, Role, Session, Status};
+use grid_protocol::seal::Sealed;
+use grid_protocol::topic::{Kind, Name};
+use grid_protocol::units::{MilliAmps, MilliWattHours, Millis};
+use grid_service::clock::unix_now;
+use grid_service::link::{BrokerSettings, Delivery, Incoming, Link};
+use tokio::net::TcpListener;
+
+pub fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+/// A site with its broker, which runs as long as the test.
+pub struct Site {
+    pub folder: tempfile::TempDir,
+    pub broker: BrokerSettings,
+    issuer: Issuer,
+}
+
+impl Site {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let broker = BrokerSettings { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
+        tokio::spawn(grid_broker::run(listener, grid_broker::Settings::default(), std::future::pending()));
+        let issuer = Issuer::create(&name("demo"), unix_now()).unwrap();
+        Self { folder: tempfile::tempdir().unwrap(), broker, issuer }
+    }
+
+    fn certify(&self, who: &str, role: Role, key: &SigningKey) -> Vec<u8> {
+        let identity = Identity { site: name("demo"), role, name: name(who), key: key.verifying_key() };
+        self.issuer.issue(&identity, unix_now()).unwrap().0
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// An anchor that syncs and checkpoints often.
+    pub fn anchor(&self) -> (Settings, AnchorIdentity) {
+        let key = SigningKey::from_bytes(&[200; 32]);
+        let certificate = self.certify("anchor-1", Role::Anchor, &key);
+        let mut settings = Settings::new(name("demo"), name("anchor-1"), self.data_dir());
+        settings.broker = self.broker.clone();
+        settings.log.commit_ms = Millis(50);
+        settings.log.checkpoint_ms = Millis(200);
+        (settings, AnchorIdentity { message_key: key, certificate, authority: self.issuer.authority() })
+    }
+
+    /// The same as files.
+    pub fn anchor_config(&self) -> PathBuf {
+        let (mut settings, identity) = self.anchor();
+        let write = |file: &str, bytes: &[u8]| {
+            let path = self.folder.path().join(file);
+            fs::write(&path, bytes).unwrap();
+            path
+        };
+        let pem = identity.message_key.to_pkcs8_pem(LineEnding::LF).unwrap();
+        settings.identity = Some(IdentitySettings {
+            message_key: write("anchor-1.key", pem.as_bytes()),
+            certificate: write("anchor-1.der", &identity.certificate),
+            authority: write("ca.der", identity.authority.der()),
+        });
+        write("anchor.toml", toml::to_string(&settings).unwrap().as_bytes())
+    }
+
+    pub fn verify(&self) -> Report {
+        let policy = fs::read_to_string(self.data_dir().join("site.policy")).unwrap();
+        verify_log(&self.log(), Some(&Policy::read(&policy).unwrap())).unwrap()
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.data_dir().join("log")
+    }
+
+    pub fn policy(&self) -> PathBuf {
+        self.data_dir().join("site.policy")
+    }
+
+    pub fn device(&self, who: &str, seed: u8) -> Device {
+        let key = SigningKey::from_bytes(&[seed; 32]);
+        let certificate = self.certify(who, Role::Device, &key);
+        let author = Author::new(name("demo"), name(who), Session(seed.into()), key);
+        let (link, incoming) = Link::open(&self.broker, &name(who), vec![format!("grid/demo/{who}/ack")]);
+        Device { author, certificate, link, incoming, held: BTreeMap::new(), is_up: false }
+    }
+}
+
+struct Held {
+    signed: Signed,
+    said: Instant,
+}
+
+/// A device that keeps every message until an acknowledgement covers it.
+pub struct Device {
+    author: Author,
+    certificate: Vec<u8>,
+    link: Link,
+    incoming: tokio::sync::mpsc::Receiver<Incoming>,
+    held: BTreeMap<u64, Held>,
+    is_up: bool,
+}
+
+impl Device {
+    /// How many messages it said.
+    pub fn said(&self) -> u64 {
+        self.author.last_seq()
+    }
+
+    /// How many are not acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.held.len()
+    }
+
+    fn say(&mut self, kind: Kind, body: impl serde::Serialize, delivery: Delivery) {
+        let signed = self.author.say(kind, body, unix_now()).unwrap();
+        // Not sent is like lost: it is said again.
+        self.link.publish(&signed.topic.to_string(), signed.payload.clone(), delivery).ok();
+        self.held.insert(signed.seq.unwrap(), Held { signed, said: Instant::now() });
+    }
+
+    fn birth(&mut self) {
+        let part = Part::Device {
+            kind: DeviceKind::Ev,
+            phases: vec![Phase::L1],
+            min_ma: MilliAmps(6000),
+            max_ma: MilliAmps(16_000),
+            failsafe_ma: MilliAmps(0),
+            priority: 5,
+        };
+        let status = Status {
+            state: Presence::Online,
+            part,
+            software: "test".into(),
+            time_factor: 1,
+            plant_time_ms: None,
+            ends: None,
+            previous: None,
+            certificate: STANDARD.encode(&self.certificate),
+        };
+        self.say(Kind::Status, status, Delivery::AssuredRetained);
+    }
+
+    /// Does what a device does for a while: hears acknowledgements, says `count` messages, and repeats old ones.
+    pub async fn live(&mut self, count: u32, span: Duration) {
+        let end = Instant::now() + span;
+        let mut left = count;
+        while Instant::now() < end {
+            while let Ok(happened) = self.incoming.try_recv() {
+                match happened {
+                    Incoming::Connected => {
+                        self.is_up = true;
+                        self.birth();
+                    }
+                    Incoming::Message(message) => {
+                        let sealed = Sealed::parse(&message.payload).unwrap();
+                        self.acknowledged(&sealed.read::<Message<Ack>>().unwrap().body);
+                    }
+                    Incoming::Dialing(_) => {}
+                    Incoming::Lost(_) => self.is_up = false,
+                }
+            }
+            if self.is_up && left > 0 {
+                left -= 1;
+                if left.is_multiple_of(7) {
+                    let event = Event::ChargingStarted { energy_mwh: MilliWattHours(left.into()) };
+                    self.say(Kind::Event, event, Delivery::Assured);
+                } else {
+                    self.say(Kind::Measurement, serde_json::json!({"uptime_ms": left}), Delivery::Once);
+                }
+            }
+            self.repeat();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert!(left < count || count == 0, "the device never connected");
+    }
+
+    fn acknowledged(&mut self, ack: &Ack) {
+        if ack.of == self.author.session() {
+            let missing = |seq: &u64| ack.missing.iter().any(|(first, last)| (first..=last).contains(&seq));
+            self.held.retain(|seq, _| *seq > ack.through || missing(seq));
+        }
+    }
+
+    fn repeat(&mut self) {
+        let patience = Duration::from_millis(400);
+        let old = self.held.values_mut().filter(|held| held.said.elapsed() > patience).take(20);
+        for held in old {
+            held.said = Instant::now();
+            let body = Replay {
+                topic: held.signed.topic.to_string(),
+                payload: String::from_utf8(held.signed.payload.clone()).unwrap(),
+            };
+            let device = self.author.name().clone();
+            let signed = self.author.say_unnumbered(&device, Kind::Replay, body, unix_now()).unwrap();
+            self.link.publish(&signed.topic.to_string(), signed.payload, Delivery::Assured).ok();
+        }
+    }
+}
+
+/// How many entries of the log are on this device's topics.
+pub fn entries_of(log: &Path, device: &str) -> u64 {
+    let selection = grid_anchor::show::Selection { device: Some(name(device)), ..Default::default() };
+    let mut count = 0;
+    grid_anchor::show::show(log, &selection, |_| {
+        count += 1;
+        true
+    })
+    .unwrap();
+    count
+}
