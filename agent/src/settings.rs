@@ -20,17 +20,12 @@
 //! max_ma = 16000
 //! ```
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::DecodePrivateKey;
-use grid_protocol::identity::Authority;
 use grid_protocol::message::{DeviceKind, Phase};
 use grid_protocol::topic::Name;
 use grid_protocol::units::{MilliAmps, Millis};
+use grid_service::identity::{IdentityFileError, IdentityFiles, IdentitySettings};
 use grid_service::link::BrokerSettings;
 use grid_service::settings::{Problems, SettingsError, load};
 use serde::{Deserialize, Serialize};
@@ -80,18 +75,6 @@ fn default_anchor() -> Name {
 
 fn default_replay_after() -> Millis {
     Millis(15_000)
-}
-
-/// Files that say who an agent is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IdentitySettings {
-    /// The private key that signs messages: Ed25519, PKCS#8, PEM.
-    pub message_key: PathBuf,
-    /// The certificate that the site's authority issued for it, PEM.
-    pub certificate: PathBuf,
-    /// The certificate of the site's authority, PEM.
-    pub authority: PathBuf,
 }
 
 /// A controllable device.
@@ -167,15 +150,8 @@ pub enum StartError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// A file of `[identity]` cannot be used.
-    #[error("{key} {file}: {why}")]
-    Identity {
-        /// Which of them.
-        key: &'static str,
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
+    #[error(transparent)]
+    Identity(#[from] IdentityFileError),
 }
 
 /// What an agent is to be, with everything that it needs.
@@ -222,8 +198,10 @@ impl Settings {
 
     /// Reads the identity's files.
     pub fn resolve(self) -> Result<Agent, StartError> {
+        let IdentityFiles { message_key, certificate, authority } = self.identity.read()?;
+        let (site, name) = (self.site, self.name);
         let common = Common {
-            credentials: self.identity.read(self.site, self.name)?,
+            credentials: Credentials { site, name, certificate, key: message_key, authority },
             broker: self.broker,
             anchor: self.anchor,
             replay_after: self.replay_after_ms,
@@ -294,26 +272,5 @@ impl TransformerSection {
             devices: self.device,
         };
         TransformerSettings { phases: Phase::ALL.to_vec(), plan, epoch_file: self.epoch_file }
-    }
-}
-
-impl IdentitySettings {
-    fn read(&self, site: Name, name: Name) -> Result<Credentials, StartError> {
-        let wrong = |key, file: &Path, why: String| StartError::Identity { key, file: file.to_owned(), why };
-        let text = |key, file: &Path| {
-            fs::read_to_string(file).map_err(|error| wrong(key, file, format!("cannot be read: {error}")))
-        };
-        let der = |key, file: &Path| {
-            let text = text(key, file)?;
-            let body = text.split_once("-----BEGIN CERTIFICATE-----").and_then(|(_, rest)| rest.split_once("-----END"));
-            let (body, _) = body.ok_or_else(|| wrong(key, file, "holds no PEM certificate".to_owned()))?;
-            let base64: String = body.split_whitespace().collect();
-            STANDARD.decode(base64).map_err(|error| wrong(key, file, format!("is not valid PEM: {error}")))
-        };
-        let key = SigningKey::from_pkcs8_pem(&text("message_key", &self.message_key)?)
-            .map_err(|error| wrong("message_key", &self.message_key, format!("is no Ed25519 key: {error}")))?;
-        let authority = Authority::from_der(&der("authority", &self.authority)?)
-            .map_err(|error| wrong("authority", &self.authority, error.to_string()))?;
-        Ok(Credentials { site, name, certificate: der("certificate", &self.certificate)?, key, authority })
     }
 }

@@ -3,6 +3,7 @@
 //! Agent and anchor are shells around pure cores. This crate is the part of the shell that they have in common.
 
 pub mod clock;
+pub mod identity;
 pub mod link;
 pub mod settings;
 pub mod shutdown;

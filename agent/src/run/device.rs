@@ -69,7 +69,7 @@ pub async fn run_device(
         failsafe_ma: settings.failsafe_ma,
         priority: settings.priority,
     };
-    let station = Station::open(common.clone(), part, &subscriptions);
+    let station = Station::open(common.clone(), part, &subscriptions)?;
     let core = Device::new(nature, station.session(), boot_now());
     let mut running = Running {
         common,

@@ -51,13 +51,13 @@ pub struct Station {
 }
 
 impl Station {
-    /// Starts to connect. `subscriptions` are topics of the site without `grid/{site}/`.
-    pub fn open(common: Common, part: Part, subscriptions: &[String]) -> Self {
+    /// Is born, and starts to connect. `subscriptions` are topics of the site without `grid/{site}/`.
+    pub fn open(common: Common, part: Part, subscriptions: &[String]) -> Result<Self, AgentError> {
         let credentials = &common.credentials;
         let filters = subscriptions.iter().map(|filter| format!("grid/{}/{filter}", credentials.site)).collect();
         let (link, incoming) = Link::open(&common.broker, &credentials.name, filters);
         let (site, name) = (credentials.site.clone(), credentials.name.clone());
-        Self {
+        let mut station = Self {
             author: Author::new(site.clone(), name, new_session(), credentials.key.clone()),
             directory: Directory::new(site, credentials.authority.clone()),
             common,
@@ -71,7 +71,10 @@ impl Station {
             replayed_at: boot_now(),
             ignored: 0,
             reported_at: boot_now(),
-        }
+        };
+        // A birth is the first message of its session, so that the log shows the key before anything signed with it.
+        station.birth = Some(station.be_born()?);
+        Ok(station)
     }
 
     pub fn session(&self) -> Session {
@@ -138,11 +141,7 @@ impl Station {
     pub fn dialing(&mut self, answer: tokio::sync::oneshot::Sender<Will>) -> Result<(), AgentError> {
         let birth = match self.birth.take() {
             Some(birth) => birth,
-            None => {
-                let birth = self.author.say(Kind::Status, self.status(Presence::Online, None), unix_now())?;
-                self.outbox.keep(self.author.session(), &birth, boot_now());
-                birth
-            }
+            None => self.be_born()?,
         };
         let will = self.status(Presence::Offline, birth.seq);
         let will = self.author.say_unnumbered(self.author.name(), Kind::Status, will, unix_now())?;
@@ -150,6 +149,12 @@ impl Station {
         // If the link has ended meanwhile, `next` will say so.
         let _ = answer.send(Will { topic: will.topic.to_string(), payload: will.payload });
         Ok(())
+    }
+
+    fn be_born(&mut self) -> Result<Signed, AgentError> {
+        let birth = self.author.say(Kind::Status, self.status(Presence::Online, None), unix_now())?;
+        self.outbox.keep(self.author.session(), &birth, boot_now());
+        Ok(birth)
     }
 
     /// The connection stands: publishes the birth.

@@ -42,7 +42,7 @@ pub async fn run_transformer(
     let name = &common.credentials.name;
     let subscriptions = ["+/status".to_owned(), "+/measurement".to_owned(), format!("{name}/ack")];
     let part = Part::Transformer { phases: settings.phases.clone() };
-    let station = Station::open(common.clone(), part, &subscriptions);
+    let station = Station::open(common.clone(), part, &subscriptions)?;
     let epoch = next_epoch(settings.epoch_file.as_deref(), 0)?;
     let core = Transformer::new(settings.plan.clone(), meter.expected_interval(), station.session(), epoch, boot_now());
     let meter_interval = meter.expected_interval();
