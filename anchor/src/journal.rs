@@ -172,7 +172,7 @@ impl<R: Read> Records<R> {
     }
 
     /// The next record; `None` at the end, be it whole or torn.
-    pub fn next(&mut self) -> Result<Option<Record>, BadJournal> {
+    pub fn read(&mut self) -> Result<Option<Record>, BadJournal> {
         let mut bytes = Vec::new();
         self.take(PREFIX, &mut bytes)?;
         if bytes.is_empty() {
@@ -237,7 +237,7 @@ mod tests {
     fn read(bytes: &[u8]) -> Result<(Vec<Record>, u64), BadJournal> {
         let mut records = Records::open(bytes)?;
         let mut all = Vec::new();
-        while let Some(record) = records.next()? {
+        while let Some(record) = records.read()? {
             all.push(record);
         }
         Ok((all, records.offset()))

@@ -207,7 +207,7 @@ impl Store {
     pub fn replay(&self, from: u64, mut each: impl FnMut(Record)) -> Result<(), StoreError> {
         let bad = |why: BadJournal| refuse(&self.durable, JOURNAL, why);
         let mut records = Records::open(self.durable.reader(JOURNAL)?).map_err(bad)?;
-        while let Some(record) = records.next().map_err(bad)? {
+        while let Some(record) = records.read().map_err(bad)? {
             if record.index >= from {
                 each(record);
             }
@@ -277,7 +277,7 @@ impl Store {
         let journal = self.durable.path(JOURNAL);
         let bad = |why: BadJournal| StoreError::Inconsistent { path: journal.clone(), why: why.into() };
         let mut records = Records::open(self.durable.reader(JOURNAL)?).map_err(bad)?;
-        while let Some(record) = records.next().map_err(bad)? {
+        while let Some(record) = records.read().map_err(bad)? {
             if record.index < edge.size() {
                 continue;
             }
@@ -410,7 +410,7 @@ fn scan_journal(durable: &Durable, edge: &Edge, edge_entries: &[Vec<u8>]) -> Res
         return Err(foreign());
     }
     let bundle_start = edge.size() - edge_entries.len() as u64;
-    while let Some(record) = records.next().map_err(bad)? {
+    while let Some(record) = records.read().map_err(bad)? {
         let known = record.index.checked_sub(bundle_start).and_then(|at| edge_entries.get(at as usize));
         if known.is_some_and(|known| *known != record.entry) {
             return Err(foreign());

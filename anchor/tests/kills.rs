@@ -1,5 +1,7 @@
 //! Neither a killed anchor nor one whose future is dropped loses what it acknowledged, or repeats what it logged.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
 mod support;
 
 use std::path::Path;

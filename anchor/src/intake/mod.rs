@@ -289,12 +289,13 @@ impl Intake {
 
     /// A status came: what waited for it is judged again.
     fn hear_again(&mut self, name: &Name, now: Now, admitted: &mut Vec<Admitted>) {
-        let (again, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|message: &Waiting| {
-            let sealed = Sealed::parse(&message.payload).ok();
-            sealed.and_then(|sealed| sealed.read::<Header>().ok()).is_some_and(|header| header.from == *name)
-        });
+        let (again, waiting): (Vec<Waiting>, _) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|message: &Waiting| {
+                let sealed = Sealed::parse(&message.payload).ok();
+                sealed.and_then(|sealed| sealed.read::<Header>().ok()).is_some_and(|header| header.from == *name)
+            });
         self.waiting = waiting;
-        for Waiting { since, topic, payload, retained } in Vec::from(again) {
+        for Waiting { since, topic, payload, retained } in again {
             let received = Now { unix: since.unix, boot: now.boot };
             self.judge(Arrival { topic: &topic, payload: &payload, retained }, received, admitted);
         }
@@ -344,11 +345,11 @@ impl Intake {
 
     /// Time has passed: gives up waiting, and reports what was not logged.
     pub fn tick(&mut self, now: Now, admitted: &mut Vec<Admitted>) {
-        let (given_up, waiting) = std::mem::take(&mut self.waiting)
+        let (given_up, waiting): (Vec<Waiting>, _) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition(|message: &Waiting| now.boot.since(message.since.boot) >= PATIENCE);
         self.waiting = waiting;
-        for Waiting { since, topic, payload, retained } in Vec::from(given_up) {
+        for Waiting { since, topic, payload, retained } in given_up {
             let received = Now { unix: since.unix, boot: now.boot };
             self.admit_unverified(Arrival { topic: &topic, payload: &payload, retained }, received, admitted);
         }
