@@ -1,1 +1,48 @@
-//! Checkpoints on the IOTA ledger.
+//! Checkpoints on the ledger.
+//!
+//! The anchor writes the head of its log, now and then, as a record into an **audit trail** on IOTA: a shared object of
+//! the IOTA Foundation's Audit Trails package that holds a sequence of texts. [`init`] makes such a trail and seals it:
+//! its deletion locks outlast everybody, we keep a capability that can add records and nothing else, and the one that
+//! could change that is destroyed. From then on nobody, we included, can delete or replace what is there.
+//! [`IotaLedger`] adds and reads records through the [`Ledger`] trait; [`TrailReader`] reads them for anybody.
+//!
+//! ```text
+//! init ─► IotaLedger ──┐                     ┌── mainnet, testnet, devnet, localnet
+//!                      ├── gRPC (iota-sdk) ──┤
+//! verify ─► TrailReader┘                     └── mock (not IOTA)
+//! ```
+//!
+//! Mainnet and mock run through the same code; only [`Endpoints`] differ. [`mock`] is a development double of a node.
+//!
+//! Files in the folder: `ledger.key` (the key, PEM), `ledger.json` (how far the trail has come, and the newest receipt),
+//! `ledger.pending` (a signed transaction that may be under way), `ledger.lock`. All are for their owner alone.
+
+mod audit_trail;
+mod error;
+mod faucet;
+mod file;
+mod init;
+mod iota;
+mod key;
+mod ledger;
+pub mod mock;
+mod network;
+mod node;
+mod program;
+mod seal;
+mod state;
+mod trail;
+mod wallet;
+
+pub use audit_trail::{DeletionWindow, Permission, TimeLock};
+pub use error::LedgerError;
+pub use file::FileError;
+pub use init::{InitLinks, InitReport, InitSettings, init};
+pub use iota::IotaLedger;
+pub use iota_sdk::types::{Address, ExecutionStatus, ObjectId, TransactionDigest};
+pub use key::RecoveryWords;
+pub use ledger::{Ledger, NewRecord, Receipt, Record, Step, Watch, text_sha256};
+pub use network::{Endpoints, Network, Packages, UnknownNetwork};
+pub use seal::{HUNDRED_YEARS, Role, Seal, Weakness};
+pub use state::Paid;
+pub use trail::TrailReader;

@@ -1,0 +1,199 @@
+//! What can go wrong between anchor and ledger.
+
+use std::path::PathBuf;
+
+use iota_sdk::types::{Address, ExecutionStatus, ObjectId, TransactionDigest};
+
+use crate::file::FileError;
+use crate::network::Network;
+use crate::seal::{Seal, Weakness};
+
+/// Why the ledger could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// No answer.
+    #[error("cannot reach the node at {endpoint}: {reason}. Check the address and the network, or try again later")]
+    Unreachable {
+        /// Its URL.
+        endpoint: String,
+        /// What the transport says.
+        reason: String,
+    },
+    /// An answer that makes no sense.
+    #[error("{endpoint} answered something unexpected: {reason}. Is that a node of IOTA, and one new enough?")]
+    Unexpected {
+        /// The URL.
+        endpoint: String,
+        /// What was wrong.
+        reason: String,
+    },
+    /// The node belongs to another ledger.
+    #[error("{endpoint} serves chain {found}, not {expected}: give it a node of the right network")]
+    WrongChain {
+        /// Its URL.
+        endpoint: String,
+        /// The chain that was meant.
+        expected: String,
+        /// The one it serves.
+        found: String,
+    },
+    /// There is nothing at that id.
+    #[error("no such trail: the node at {endpoint} knows no object {trail}. Is the id right, and of this network?")]
+    NoSuchTrail {
+        /// The id.
+        trail: ObjectId,
+        /// The node's URL.
+        endpoint: String,
+    },
+    /// There is something else at that id.
+    #[error("{id} is not an audit trail of text records by the configured package, but {found}")]
+    NotATrail {
+        /// The id.
+        id: ObjectId,
+        /// Its type.
+        found: String,
+    },
+    /// Somebody could still change what the trail says.
+    #[error("trail {} is not sealed: {}", .seal.trail, join(.weaknesses))]
+    NotSealed {
+        /// What the trail object shows.
+        seal: Box<Seal>,
+        /// What is open.
+        weaknesses: Vec<Weakness>,
+    },
+    /// A record is gone, or was never there.
+    #[error("the node at {endpoint} does not show record {sequence_number} of trail {trail}; it should be there")]
+    NoSuchRecord {
+        /// Its trail.
+        trail: ObjectId,
+        /// Its number.
+        sequence_number: u64,
+        /// The node's URL.
+        endpoint: String,
+    },
+    /// What was read back after `init` is not what was written.
+    #[error("the trail on the ledger is not the one that was made: {0}. Do not use it")]
+    NotAsMade(String),
+    /// The capability that should let this anchor add records does not.
+    #[error("capability {capability} does not let {address} add records: {reason}")]
+    NoRecorder {
+        /// The capability's id.
+        capability: ObjectId,
+        /// Who wants to add.
+        address: Address,
+        /// Why not.
+        reason: String,
+    },
+    /// Not enough money.
+    #[error("{address} holds {balance} NANOS, and {needed} are needed (1 IOTA is 1,000,000,000): send it some")]
+    Unfunded {
+        /// Who pays.
+        address: Address,
+        /// What it holds in one coin, in NANOS.
+        balance: u64,
+        /// What must be covered, in NANOS.
+        needed: u64,
+    },
+    /// The faucet gave nothing.
+    #[error("the faucet {url} gave nothing: {reason}. Try later, or send {address} some gas by hand")]
+    Faucet {
+        /// Its URL.
+        url: String,
+        /// Why not.
+        reason: String,
+        /// Who should have got it.
+        address: Address,
+    },
+    /// The transaction would abort; it was not submitted and cost nothing.
+    #[error("{purpose} would fail and was not submitted: {status:?}")]
+    WouldFail {
+        /// What it was for.
+        purpose: &'static str,
+        /// What the simulation says.
+        status: ExecutionStatus,
+    },
+    /// The transaction aborted. It is on the ledger, was paid for, and changed nothing.
+    #[error("{purpose} failed on the ledger in transaction {transaction}: {status:?}")]
+    Failed {
+        /// What it was for.
+        purpose: &'static str,
+        /// The transaction.
+        transaction: TransactionDigest,
+        /// How it ended.
+        status: ExecutionStatus,
+    },
+    /// The node will not take the transaction, now or later.
+    #[error("the node refuses transaction {transaction} ({purpose}): {reason}")]
+    Refused {
+        /// What it was for.
+        purpose: &'static str,
+        /// The transaction.
+        transaction: TransactionDigest,
+        /// What the node says.
+        reason: String,
+    },
+    /// The transaction may or may not be on the ledger. Its signed bytes are kept; doing the same again settles it.
+    #[error("it is unclear whether transaction {transaction} ({purpose}) was executed: {reason}. Do the same again")]
+    Unclear {
+        /// What it was for.
+        purpose: &'static str,
+        /// The transaction.
+        transaction: TransactionDigest,
+        /// What went wrong.
+        reason: String,
+    },
+    /// More text than a transaction carries.
+    #[error("{what} has {length} bytes, and at most {most} fit into a transaction")]
+    TooLong {
+        /// Of what.
+        what: &'static str,
+        /// How many bytes it has.
+        length: usize,
+        /// How many it may have.
+        most: usize,
+    },
+    /// Nobody said where the packages are.
+    #[error("{0} has no packages of its own: publish audit_trails and tf_components, and configure their addresses")]
+    NoPackages(Network),
+    /// There is no trail yet.
+    #[error("{0} is not initialised: run init first")]
+    NotInitialised(PathBuf),
+    /// The folder belongs to another trail.
+    #[error("{folder} was initialised with {what} {stored:?}, not {given:?}: use another folder, or give the former")]
+    Different {
+        /// The folder.
+        folder: PathBuf,
+        /// Which setting differs.
+        what: &'static str,
+        /// What is stored.
+        stored: String,
+        /// What was given.
+        given: String,
+    },
+    /// A file of ours that we cannot read.
+    #[error("{path} cannot be understood: {reason}. Restore it from a backup")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The disk.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Cryptography or encoding failed, which no input explains.
+    #[error("cannot {action}: {reason}")]
+    Internal {
+        /// What was tried.
+        action: &'static str,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Whoever watched said stop.
+    #[error("stopped on request before it could go on from: {0}")]
+    Stopped(&'static str),
+}
+
+fn join(weaknesses: &[Weakness]) -> String {
+    weaknesses.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,257 @@
+//! What we ask a node, through the SDK's gRPC client; answers as values, failures sorted.
+
+use std::fmt;
+use std::time::Duration;
+
+use iota_sdk::grpc_client::read_mask_fields::{SimulateField, TransactionField};
+use iota_sdk::grpc_client::tonic::Code;
+use iota_sdk::grpc_client::{GrpcClient, GrpcError};
+use iota_sdk::grpc_types::v1::transaction::ExecutedTransaction;
+use iota_sdk::transaction_builder::{
+    TransactionBuilderExecutionClient, TransactionBuilderLedgerClient, WaitForTransaction,
+};
+use iota_sdk::types::framework::Coin;
+use iota_sdk::types::{
+    Address, Event, Object, ObjectId, ObjectReference, SignedTransaction, StructTag, Transaction, TransactionDigest,
+    TransactionEffects, TransactionEffectsV1,
+};
+use tokio::time::timeout;
+
+use crate::error::LedgerError;
+
+/// How long one question may take. Executing waits for consensus, which takes seconds on a bad day.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Objects asked for at once.
+const OBJECTS_AT_ONCE: usize = 50;
+/// Pages of coins looked at. Who owns more than a few thousand coins has a problem that we cannot solve.
+const COIN_PAGES: usize = 100;
+
+/// A node.
+#[derive(Clone)]
+pub(crate) struct Node {
+    client: GrpcClient,
+    endpoint: String,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Node({})", self.endpoint)
+    }
+}
+
+/// A transaction that is on the ledger.
+#[derive(Clone, Debug)]
+pub(crate) struct Executed {
+    pub(crate) effects: TransactionEffectsV1,
+    pub(crate) events: Vec<Event>,
+}
+
+/// What came of handing in a transaction.
+#[derive(Debug)]
+pub(crate) enum Submission {
+    /// It is on the ledger; whether it succeeded, its status says.
+    Executed(Box<Executed>),
+    /// The node will not have it.
+    Refused(String),
+    /// No answer, or one that does not say.
+    Unclear(String),
+}
+
+/// A coin of IOTA.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GasCoin {
+    pub(crate) reference: ObjectReference,
+    pub(crate) balance: u64,
+}
+
+impl Node {
+    /// Connects when first asked.
+    pub(crate) fn new(endpoint: &str) -> Result<Self, LedgerError> {
+        let client = GrpcClient::new(endpoint).map_err(|error| unreachable(endpoint, &error))?;
+        Ok(Self { client, endpoint: endpoint.to_owned() })
+    }
+
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The chain that it serves: the first four bytes of the genesis checkpoint's digest, in hex.
+    pub(crate) async fn chain(&self) -> Result<String, LedgerError> {
+        let answer = self.ask(async { self.client.service_info().await }).await?;
+        let digest = answer.body().chain_identifier().map_err(|error| self.unexpected(error))?;
+        Ok(digest.bytes().iter().take(4).map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The newest versions of objects, in order; `None` for those that are not there.
+    pub(crate) async fn objects(&self, ids: &[ObjectId]) -> Result<Vec<Option<Object>>, LedgerError> {
+        let mut objects = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(OBJECTS_AT_ONCE) {
+            let ids: Vec<_> = ids.iter().map(|id| (*id, None)).collect();
+            objects.extend(self.ask(self.client.objects_by_id(&ids)).await?);
+        }
+        Ok(objects)
+    }
+
+    pub(crate) async fn object(&self, id: ObjectId) -> Result<Option<Object>, LedgerError> {
+        Ok(self.objects(&[id]).await?.pop().flatten())
+    }
+
+    /// All coins of an address, the largest first.
+    pub(crate) async fn coins(&self, owner: Address) -> Result<Vec<GasCoin>, LedgerError> {
+        let (mut coins, mut cursor) = (Vec::new(), None);
+        for _ in 0..COIN_PAGES {
+            let tag = Some(StructTag::new_gas_coin());
+            let page =
+                self.ask(TransactionBuilderLedgerClient::objects(&self.client, tag, owner, cursor, None)).await?;
+            for object in &page.data {
+                let coin = Coin::try_from_object(object).map_err(|error| self.unexpected(error))?;
+                coins.push(GasCoin { reference: object.object_ref(), balance: coin.balance() });
+            }
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        coins.sort_by_key(|coin| (std::cmp::Reverse(coin.balance), coin.reference.object_id));
+        Ok(coins)
+    }
+
+    /// NANOS per unit of computation in this epoch.
+    pub(crate) async fn gas_price(&self) -> Result<u64, LedgerError> {
+        let price = self.ask(TransactionBuilderLedgerClient::reference_gas_price(&self.client, None)).await?;
+        price.ok_or_else(|| self.unexpected("an epoch without gas price"))
+    }
+
+    /// What would come of a transaction. All checks on: one that would abort shows it here, for free.
+    pub(crate) async fn simulate(&self, transaction: &Transaction) -> Result<TransactionEffectsV1, LedgerError> {
+        let question = self
+            .client
+            .simulate_transaction(transaction.clone())
+            .read_mask(SimulateField::EXECUTED_TRANSACTION_EFFECTS_BCS);
+        let answer = self.ask(async { question.await }).await?;
+        let executed = answer.body().executed_transaction().map_err(|error| self.unexpected(error))?;
+        self.effects(executed)
+    }
+
+    /// Hands in a transaction. The same one may be handed in again: it is executed once, and the answer is the same.
+    pub(crate) async fn execute(&self, signed: SignedTransaction) -> Submission {
+        let question = self
+            .client
+            .execute_transaction(signed)
+            .read_mask([TransactionField::EFFECTS_BCS, TransactionField::EVENTS_EVENTS_BCS]);
+        match timeout(ANSWER_WITHIN, async { question.await }).await {
+            Err(_) => Submission::Unclear(format!("no answer within {} s", ANSWER_WITHIN.as_secs())),
+            Ok(Err(error)) => match code(&error) {
+                // What cannot get better by waiting. Everything else may have reached the validators.
+                Some(
+                    Code::InvalidArgument
+                    | Code::FailedPrecondition
+                    | Code::OutOfRange
+                    | Code::PermissionDenied
+                    | Code::Unauthenticated
+                    | Code::Unimplemented,
+                ) => Submission::Refused(message(&error)),
+                _ => Submission::Unclear(message(&error)),
+            },
+            Ok(Ok(answer)) => match self.executed(answer.body()) {
+                Ok(executed) => Submission::Executed(Box::new(executed)),
+                Err(error) => Submission::Unclear(error.to_string()),
+            },
+        }
+    }
+
+    /// A transaction that was executed before; `None` if the node does not know it.
+    pub(crate) async fn transaction(&self, digest: TransactionDigest) -> Result<Option<Executed>, LedgerError> {
+        let question = self
+            .client
+            .transactions([digest])
+            .read_mask([TransactionField::EFFECTS_BCS, TransactionField::EVENTS_EVENTS_BCS]);
+        let answer = self.ask(async { question.await }).await?.into_inner().pop();
+        match answer {
+            Some(Ok(executed)) => Ok(Some(self.executed(&executed)?)),
+            Some(Err(error)) if error.is_not_found() => Ok(None),
+            Some(Err(error)) => Err(self.failed(&error)),
+            None => Err(self.unexpected("no result for a transaction")),
+        }
+    }
+
+    /// Waits until the node shows what a transaction did. A node answers for the validators before it has caught up.
+    pub(crate) async fn settled(&self, digest: TransactionDigest) -> Result<(), LedgerError> {
+        self.ask(self.client.wait_for_transaction(digest, WaitForTransaction::IndexedOnNode)).await
+    }
+
+    fn executed(&self, executed: &ExecutedTransaction) -> Result<Executed, LedgerError> {
+        let effects = self.effects(executed)?;
+        // A transaction without events, such as one that aborted, has no list of them.
+        let events = match &executed.events {
+            Some(events) if events.events.is_some() => events.events().map_err(|error| self.unexpected(error))?.0,
+            Some(_) | None => Vec::new(),
+        };
+        Ok(Executed { effects, events })
+    }
+
+    fn effects(&self, executed: &ExecutedTransaction) -> Result<TransactionEffectsV1, LedgerError> {
+        match executed.effects().and_then(|effects| effects.effects()).map_err(|error| self.unexpected(error))? {
+            TransactionEffects::V1(effects) => Ok(*effects),
+            other => Err(self.unexpected(format!("effects of a version from after this program: {other:?}"))),
+        }
+    }
+
+    async fn ask<T>(&self, question: impl Future<Output = Result<T, GrpcError>>) -> Result<T, LedgerError> {
+        match timeout(ANSWER_WITHIN, question).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(_) => Err(LedgerError::Unreachable {
+                endpoint: self.endpoint.clone(),
+                reason: format!("no answer within {} s", ANSWER_WITHIN.as_secs()),
+            }),
+        }
+    }
+
+    fn failed(&self, error: &GrpcError) -> LedgerError {
+        match code(error) {
+            Some(Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted) => {
+                unreachable(&self.endpoint, error)
+            }
+            _ => self.unexpected(message(error)),
+        }
+    }
+
+    pub(crate) fn unexpected(&self, reason: impl ToString) -> LedgerError {
+        LedgerError::Unexpected { endpoint: self.endpoint.clone(), reason: reason.to_string() }
+    }
+}
+
+fn unreachable(endpoint: &str, error: &GrpcError) -> LedgerError {
+    LedgerError::Unreachable { endpoint: endpoint.to_owned(), reason: message(error) }
+}
+
+/// The status code of a failed call, or of a failed item in a call that went well.
+fn code(error: &GrpcError) -> Option<Code> {
+    match error {
+        GrpcError::Server(status) => Some(Code::from_i32(status.code)),
+        GrpcError::Grpc(status) => Some(status.code()),
+        _ => None,
+    }
+}
+
+/// What a failure says, with what lies beneath it: tonic hides the reason of a failed connection there.
+fn message(error: &GrpcError) -> String {
+    let mut text = match error {
+        GrpcError::Server(status) => status.message.clone(),
+        GrpcError::Grpc(status) => status.message().to_owned(),
+        other => other.to_string(),
+    };
+    let mut beneath = match error {
+        GrpcError::Grpc(status) => std::error::Error::source(status.as_ref()),
+        other => std::error::Error::source(other),
+    };
+    while let Some(error) = beneath {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = if text.is_empty() { more } else { format!("{text}: {more}") };
+        }
+        beneath = error.source();
+    }
+    text
+}

@@ -1,0 +1,114 @@
+//! Reading a trail from a node, without key or index.
+
+use std::ops::Range;
+
+use iota_sdk::types::{Object, ObjectId};
+
+use crate::audit_trail::{AuditTrail, Data, RecordField, read, record_id};
+use crate::error::LedgerError;
+use crate::ledger::Record;
+use crate::network::{Endpoints, Packages};
+use crate::node::Node;
+use crate::seal::Seal;
+use crate::wallet::check_chain;
+
+/// A trail that can be read. All that a verifier needs.
+#[derive(Clone, Debug)]
+pub struct TrailReader {
+    node: Node,
+    packages: Packages,
+    trail: ObjectId,
+}
+
+impl TrailReader {
+    /// Asks the node which chain it serves, and reads nothing yet. `chain` is what is expected where the network does
+    /// not say it ([`crate::Network::chain`]): a mock or local network that was made anew is another one.
+    pub async fn open(endpoints: &Endpoints, chain: Option<&str>, trail: ObjectId) -> Result<Self, LedgerError> {
+        let packages = endpoints.packages.ok_or(LedgerError::NoPackages(endpoints.network))?;
+        let node = Node::new(&endpoints.grpc)?;
+        check_chain(&node, endpoints.network.chain().or(chain)).await?;
+        Ok(Self::on(node, packages, trail))
+    }
+
+    pub(crate) fn on(node: Node, packages: Packages, trail: ObjectId) -> Self {
+        Self { node, packages, trail }
+    }
+
+    /// The trail's id.
+    pub fn trail(&self) -> ObjectId {
+        self.trail
+    }
+
+    /// What the trail is sealed against; [`LedgerError::NotSealed`] if it is not sealed.
+    pub async fn seal(&self) -> Result<Seal, LedgerError> {
+        let trail = self.read().await?;
+        let (seal, added) = Seal::of(trail);
+        seal.sealed(added)
+    }
+
+    /// The records with this sequence number and above, in order.
+    pub async fn records(&self, from: u64) -> Result<Vec<Record>, LedgerError> {
+        let trail = self.read().await?;
+        // One earlier, since it tells the transaction that added the first.
+        let numbers = from.saturating_sub(1)..trail.sequence_number;
+        let objects = self.node.objects(&ids(&trail, numbers.clone())).await?;
+        let mut records = Vec::with_capacity(objects.len());
+        let mut adder_of_next = None;
+        for (sequence_number, object) in numbers.zip(objects) {
+            let missing = || LedgerError::NoSuchRecord {
+                trail: self.trail,
+                sequence_number,
+                endpoint: self.node.endpoint().to_owned(),
+            };
+            let object = object.ok_or_else(missing)?;
+            let (mut record, is_newest) = self.record(sequence_number, &object)?;
+            let own = (sequence_number == 0 && is_newest).then_some(object.previous_transaction);
+            record.transaction = adder_of_next.or(own);
+            adder_of_next = Some(object.previous_transaction);
+            if sequence_number >= from {
+                records.push(record);
+            }
+        }
+        Ok(records)
+    }
+
+    fn record(&self, sequence_number: u64, object: &Object) -> Result<(Record, bool), LedgerError> {
+        let wrong = |reason: String| self.node.unexpected(format!("record {sequence_number}: {reason}"));
+        let field = read::<RecordField>(object, &self.packages.record_field())
+            .ok_or_else(|| wrong(format!("its type is {:?}", object.struct_tag())))?
+            .map_err(|error| wrong(error.to_string()))?;
+        if field.name != sequence_number || field.record.sequence_number != sequence_number {
+            return Err(wrong(format!("it says that it is record {}", field.record.sequence_number)));
+        }
+        let Data::Text(text) = field.record.data else { return Err(wrong("it holds bytes, not text".to_owned())) };
+        let record = Record {
+            sequence_number,
+            text,
+            metadata: field.record.metadata,
+            added_ms: field.record.added_at,
+            added_by: field.record.added_by,
+            transaction: None,
+        };
+        Ok((record, field.next.is_none()))
+    }
+
+    async fn read(&self) -> Result<AuditTrail, LedgerError> {
+        let object = self.node.object(self.trail).await?;
+        let object = object
+            .ok_or_else(|| LedgerError::NoSuchTrail { trail: self.trail, endpoint: self.node.endpoint().to_owned() })?;
+        read_trail(&object, &self.packages)
+    }
+}
+
+/// The trail in an object.
+pub(crate) fn read_trail(object: &Object, packages: &Packages) -> Result<AuditTrail, LedgerError> {
+    let not_a_trail = |found| LedgerError::NotATrail { id: object.id(), found };
+    let found = || object.struct_tag().map_or_else(|| "a Move package".to_owned(), |tag| tag.to_string());
+    read::<AuditTrail>(object, &packages.trail())
+        .ok_or_else(|| not_a_trail(found()))?
+        .map_err(|error| not_a_trail(format!("{} with other fields ({error})", found())))
+}
+
+fn ids(trail: &AuditTrail, numbers: Range<u64>) -> Vec<ObjectId> {
+    numbers.map(|number| record_id(trail.records.id, number)).collect()
+}
