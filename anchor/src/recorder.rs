@@ -25,8 +25,9 @@ use crate::policy::{BadPolicy, Policy};
 use crate::speech::{Speakers, Unverified};
 use crate::store::{Store, StoreError, read_or_make_key};
 
-/// A checkpoint is written early when the journal has grown by this many entries.
-const MOST_UNCOVERED: u64 = 65_536;
+/// A checkpoint is written early when the journal has grown by this many entries, so that none takes much longer than
+/// half a second.
+const MOST_UNCOVERED: u64 = 16_384;
 const POLICY: &str = "site.policy";
 
 /// Who the anchor is.
@@ -225,6 +226,9 @@ impl Recorder {
             self.write_checkpoint(now)?;
             outgoing.extend(self.announce(now)?);
         }
+        if !self.connected {
+            return Ok(outgoing);
+        }
         for (device, ack) in self.intake.acks(now.boot) {
             // We know what we said ourselves.
             if device != self.settings.name {
@@ -355,3 +359,6 @@ fn check_policy(durable: &mut Durable, ours: &Policy) -> Result<(), RecorderErro
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! What the anchor itself says, and when it syncs, acknowledges and checkpoints.
+
+use super::*;
+use crate::testing::{Speaker, Street, at, folder, recorder_settings};
+use crate::verify::verify_log;
+use grid_protocol::message::{Ack, Event, Header, Message};
+use grid_protocol::seal::Sealed;
+use std::fs;
+
+struct Desk {
+    folder: tempfile::TempDir,
+    street: Street,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self { folder: folder(), street: Street::new() }
+    }
+
+    fn open_as(&self, identity: AnchorIdentity) -> Result<Recorder, RecorderError> {
+        Recorder::open(self.folder.path(), recorder_settings(), identity, Session(99), Stop::never(), at(0))
+    }
+
+    fn open(&self) -> Recorder {
+        self.open_as(self.street.anchor()).unwrap()
+    }
+}
+
+fn hear(recorder: &mut Recorder, signed: &Signed, ms: u64) {
+    let topic = signed.topic.to_string();
+    recorder.receive(Arrival { topic: &topic, payload: &signed.payload, retained: false }, at(ms)).unwrap();
+}
+
+fn header(outgoing: &Outgoing) -> Header {
+    Sealed::parse(&outgoing.payload).unwrap().read().unwrap()
+}
+
+fn acks(outgoing: &[Outgoing]) -> Vec<Ack> {
+    let acks = outgoing.iter().filter(|outgoing| outgoing.topic.ends_with("/ack"));
+    acks.map(|ack| Sealed::parse(&ack.payload).unwrap().read::<Message<Ack>>().unwrap().body).collect()
+}
+
+fn device(desk: &Desk) -> Speaker {
+    desk.street.speaker("cp-1", Role::Device, 1)
+}
+
+#[test]
+fn the_last_will_ends_the_birth_that_follows_it() {
+    let desk = Desk::new();
+    let mut recorder = desk.open();
+    for _ in 0..3 {
+        let will = recorder.will(at(0)).unwrap();
+        let status: Message<Status> = Sealed::parse(&will.payload).unwrap().read().unwrap();
+        let birth = recorder.connected(at(0)).unwrap().remove(0);
+        assert_eq!((status.header.seq, status.body.ends), (None, header(&birth).seq));
+        assert_eq!(birth.delivery, Delivery::AssuredRetained);
+        recorder.lost();
+    }
+}
+
+#[test]
+fn what_the_anchor_says_is_durable_before_it_is_published_and_its_echo_is_known() {
+    let desk = Desk::new();
+    let mut recorder = desk.open();
+    let birth = recorder.connected(at(0)).unwrap().remove(0);
+    assert_eq!(recorder.progress().durable, 1);
+    let echo = Arrival { topic: &birth.topic, payload: &birth.payload, retained: true };
+    recorder.receive(echo, at(1)).unwrap();
+    recorder.receive(Arrival { retained: false, ..echo }, at(2)).unwrap();
+    assert_eq!(recorder.progress().entries, 1);
+    assert_eq!(recorder.settle(at(5000)).unwrap(), []);
+}
+
+#[test]
+fn a_message_is_acknowledged_when_it_is_durable_and_an_event_at_once() {
+    let desk = Desk::new();
+    let mut recorder = desk.open();
+    recorder.connected(at(0)).unwrap();
+    let mut device = device(&desk);
+    hear(&mut recorder, &device.birth(), 0);
+    hear(&mut recorder, &device.measurement(), 0);
+    assert_eq!(recorder.settle(at(999)).unwrap(), []);
+    assert_eq!(recorder.progress().durable, 1);
+    let said = acks(&recorder.settle(at(1000)).unwrap());
+    assert_eq!(said, [Ack { of: Session(1), through: 2, missing: vec![], tree_size: 3 }]);
+    hear(&mut recorder, &device.event(Event::ThrownOut {}), 2500);
+    assert_eq!(acks(&recorder.settle(at(2500)).unwrap())[0].through, 3);
+}
+
+#[test]
+fn a_checkpoint_comes_when_it_is_due_but_not_for_the_anchors_own_ones() {
+    let desk = Desk::new();
+    let mut recorder = desk.open();
+    recorder.connected(at(0)).unwrap();
+    assert_eq!(recorder.settle(at(60_000)).unwrap(), []);
+    hear(&mut recorder, &device(&desk).birth(), 60_000);
+    let said = recorder.settle(at(60_000)).unwrap();
+    assert_eq!(recorder.progress().checkpoint_size, 2);
+    let checkpoint = said.iter().find(|outgoing| outgoing.topic == "grid/demo/anchor-1/checkpoint").unwrap();
+    let body: Message<Checkpoint> = Sealed::parse(&checkpoint.payload).unwrap().read().unwrap();
+    assert_eq!(body.body.tree_size, 2);
+    assert_eq!(body.body.note.as_bytes(), fs::read(desk.folder.path().join("log/checkpoint")).unwrap());
+    // That message is in the log, and waits for the next checkpoint.
+    assert_eq!(recorder.progress().durable, 3);
+    recorder.settle(at(600_000)).unwrap();
+    assert_eq!(recorder.progress().checkpoint_size, 2);
+    // Who connects later hears of it then.
+    recorder.will(at(700_000)).unwrap();
+    let topics: Vec<String> = recorder.connected(at(700_000)).unwrap().into_iter().map(|said| said.topic).collect();
+    assert_eq!(topics, ["grid/demo/anchor-1/status", "grid/demo/anchor-1/checkpoint"]);
+}
+
+#[test]
+fn many_entries_bring_a_checkpoint_early() {
+    let desk = Desk::new();
+    let mut recorder = desk.open();
+    for number in 0..=MOST_UNCOVERED {
+        let payload = number.to_string();
+        let command = Arrival { topic: "grid/demo/cp-1/set/x", payload: payload.as_bytes(), retained: false };
+        recorder.receive(command, at(0)).unwrap();
+    }
+    recorder.settle(at(1)).unwrap();
+    assert_eq!(recorder.progress().checkpoint_size, MOST_UNCOVERED + 1);
+}
+
+#[test]
+fn the_end_puts_everything_under_a_checkpoint_with_the_goodbye() {
+    let desk = Desk::new();
+    let mut recorder = desk.open();
+    recorder.connected(at(0)).unwrap();
+    hear(&mut recorder, &device(&desk).birth(), 0);
+    let goodbye = recorder.finish(at(10)).unwrap();
+    let status: Message<Status> = Sealed::parse(&goodbye.payload).unwrap().read().unwrap();
+    assert_eq!((status.header.seq, status.body.state, status.body.ends), (Some(2), Presence::Offline, None));
+    let progress = recorder.progress();
+    assert_eq!((progress.entries, progress.durable, progress.checkpoint_size), (3, 3, 3));
+    drop(recorder);
+    let policy = fs::read_to_string(desk.folder.path().join("site.policy")).unwrap();
+    let report = verify_log(&desk.folder.path().join("log"), Some(&Policy::read(&policy).unwrap())).unwrap();
+    assert!(report.holds);
+    assert_eq!((report.messages.verified, report.messages.missing), (3, 0));
+}
+
+#[test]
+fn a_certificate_of_somebody_else_is_refused() {
+    let desk = Desk::new();
+    let own = desk.street.anchor();
+    let device = device(&desk).certificate;
+    let other = Street::new().anchor().certificate;
+    let key = SigningKey::from_bytes(&[7; 32]);
+    let identity = |certificate| AnchorIdentity { certificate, ..own.clone() };
+    let refused = |identity| desk.open_as(identity).map(|_| ()).unwrap_err();
+    assert!(matches!(refused(identity(device)), RecorderError::OtherIdentity { .. }));
+    assert!(matches!(refused(identity(other)), RecorderError::Certificate(_)));
+    assert!(matches!(refused(AnchorIdentity { message_key: key, ..own.clone() }), RecorderError::OtherIdentity { .. }));
+}
+
+#[test]
+fn a_data_dir_of_another_site_is_refused() {
+    let desk = Desk::new();
+    drop(desk.open());
+    let other = Street::new();
+    let moved = Desk { street: other, ..desk };
+    let error = moved.open_as(moved.street.anchor()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, RecorderError::OtherPolicy { .. }), "{error}");
+}
