@@ -13,7 +13,7 @@
 //! How much can be unread? The router serves the filters of one reader in turn, and between two looks at the
 //! internal topic it looks at every other filter. So who has seen mark *k* has read all that was published before mark
 //! *k − 1*; and nothing is published after mark *k + 1* is due and before *k* was seen by all. That makes three
-//! windows, plus one message each that may overshoot. [`crate::router`] gives the logs room for that.
+//! windows, each with the message that filled it. [`crate::router`] gives the logs room for that.
 //!
 //! There are two kinds of window: one over all topics, for wildcard filters, and a smaller one for each topic that
 //! somebody subscribed to by its exact name. A mark ends the current window of both kinds.

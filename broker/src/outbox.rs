@@ -9,6 +9,9 @@ use std::collections::VecDeque;
 
 use crate::message::{Message, Qos};
 
+/// A queue that grew beyond this is given back when it is empty.
+const KEPT_CAPACITY: usize = 64;
+
 /// A message on its way to one client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
@@ -88,6 +91,9 @@ impl Outbox {
             (None, None) => return None,
         };
         let (_, delivery) = queue.pop_front()?;
+        if queue.is_empty() && queue.capacity() > KEPT_CAPACITY {
+            *queue = VecDeque::new();
+        }
         self.bytes -= delivery.message.size();
         Some(delivery)
     }

@@ -43,10 +43,11 @@ const MARK: &str = "m";
 /// Topic and filter of the heartbeat.
 const BEAT: &str = "h";
 
-/// Segments per log. Together with the sizes in [`config`] they give the room that [`crate::gate`] asks for: all
-/// segments but one hold at least three windows, each with one message too many.
-const WIDE_SEGMENTS: usize = 8;
-const EXACT_SEGMENTS: usize = 6;
+/// Segments per log, each of one window of [`crate::gate`]. A segment and a window both end with the message that
+/// fills them, so a segment reaches at least to the end of the window in which it begins: three unread windows lie in
+/// at most four segments, however large the messages. The fifth is for what passes a closed gate: the wills of many
+/// clients that vanish at once, and one message of each connection that is just being served.
+const SEGMENTS: usize = 5;
 
 /// The router's thread has ended or does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -105,15 +106,13 @@ struct Publisher {
 
 fn config(settings: &Settings) -> RouterConfig {
     // The router panics on segments below 1 KiB.
-    let wide = (settings.window / 2).max(1024);
-    let exact =
-        SegmentConfig { max_segment_size: (settings.exact_window * 2).max(1024), max_segment_count: EXACT_SEGMENTS };
+    let exact = SegmentConfig { max_segment_size: settings.exact_window.max(1024), max_segment_count: SEGMENTS };
     RouterConfig {
         // Clients' links, those of clients just leaving, the publisher's and the heartbeat's.
         max_connections: settings.max_clients * 2 + 16,
         max_outgoing_packet_count: 1000,
-        max_segment_size: wide,
-        max_segment_count: WIDE_SEGMENTS,
+        max_segment_size: settings.window.max(1024),
+        max_segment_count: SEGMENTS,
         custom_segment: Some(topic::EXACT_FILTERS.map(|key| (key.to_owned(), exact.clone())).into()),
         ..RouterConfig::default()
     }

@@ -64,9 +64,9 @@ pub struct Settings {
     /// When a window is full, publishers are not read until everybody has caught up; see the module `gate`.
     pub window: usize,
 
-    /// The same for each topic that somebody subscribed to by its exact name. Since each exact filter keeps up to
-    /// about twelve times this in the router (wildcard filters: four times [`window`](Self::window)), it decides
-    /// what hundreds of device topics cost.
+    /// The same for each topic that somebody subscribed to by its exact name. The router keeps the last five windows
+    /// of every filter ever subscribed to, so this decides what hundreds of device topics cost, and
+    /// [`window`](Self::window) what each wildcard filter costs; in memory it is about twice as much.
     pub exact_window: usize,
 
     /// How often the broker sends itself a message through the router.
@@ -94,7 +94,7 @@ impl Default for Settings {
             max_retained_bytes: 16 * 1024 * 1024,
             max_filters: 10_000,
             max_topics: 50_000,
-            window: 1024 * 1024,
+            window: 512 * 1024,
             exact_window: 4 * 1024,
             heartbeat: Duration::from_secs(1),
             heartbeat_timeout: Duration::from_secs(3),

@@ -191,7 +191,7 @@ impl Wire {
         self.send(packet.into())
     }
 
-    /// Acknowledges a QoS 1 message; `kept` is false where it could not be taken in full.
+    /// Acknowledges a QoS 1 message; `reason` is for MQTT 5 clients only.
     pub fn puback(&mut self, packet_id: u16, reason: PubackReasonCode) -> Result<(), MqttError> {
         if self.is_v5() {
             let builder = v5_0::Puback::builder().packet_id(packet_id);

@@ -302,3 +302,43 @@ async fn sixty_thousand_messages_at_qos_1_reach_one_wildcard_subscriber_complete
     publishing.await.unwrap();
     broker.stop().await;
 }
+
+#[tokio::test]
+async fn what_several_publish_at_once_reaches_every_subscriber_complete_whatever_its_filter() {
+    const COUNT: u16 = 2000;
+    let broker = Broker::start().await;
+    let mut subscribers = Vec::new();
+    for (index, filter) in ["#", "load/#", "load/+", "load/0", "load/1", "load/2", "+/+", "#"].iter().enumerate() {
+        let mut subscriber = broker.v3(&format!("s{index}")).await;
+        subscriber.subscribe(filter, 1).await;
+        let topics = if filter.contains(['+', '#']) { 3 } else { 1 };
+        subscribers.push(tokio::spawn(async move {
+            let mut next = std::collections::HashMap::new();
+            for _ in 0..usize::from(COUNT) * topics {
+                let message = subscriber.packet().await;
+                let start = message.len() - 202;
+                let number = u16::from_be_bytes([message[start], message[start + 1]]);
+                subscriber.send(&[0x40, 2, message[start - 2], message[start - 1]]).await;
+                let topic = message[start - 3];
+                assert_eq!(next.insert(topic, number).unwrap_or(0) + 1, number, "in order");
+            }
+            subscriber.expect_silence().await;
+        }));
+    }
+    for index in 0..3 {
+        let mut publisher = broker.v3(&format!("p{index}")).await;
+        tokio::spawn(async move {
+            for number in 1..=COUNT {
+                let payload = [&number.to_be_bytes()[..], &[b'x'; 200]].concat();
+                publisher.send(&publish_v3(&format!("load/{index}"), &payload, 1, false, number)).await;
+            }
+            for _ in 1..=COUNT {
+                publisher.packet().await;
+            }
+        });
+    }
+    for subscriber in subscribers {
+        within(subscriber).await.unwrap();
+    }
+    broker.stop().await;
+}
