@@ -6,6 +6,7 @@ mod support;
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use grid_anchor::recorder::{Progress, RecorderError};
@@ -99,7 +100,14 @@ async fn dropping_the_anchors_future_is_like_a_kill() {
     let mut seen = progress.subscribe();
     let shutdown = async { stopped.await.unwrap() };
     let anchor = tokio::spawn(run(settings.clone(), identity.clone(), progress, shutdown));
-    device.live(100, Duration::from_millis(500)).await;
+    // A log holds at any time, also while it grows.
+    let site = Arc::new(site);
+    let auditor = tokio::task::spawn_blocking({
+        let site = site.clone();
+        move || (0..50).find_map(|_| site.verify().failure)
+    });
+    device.live(300, Duration::from_millis(1500)).await;
+    assert_eq!(auditor.await.unwrap(), None);
     until_acknowledged(&mut device).await;
     assert!(seen.borrow_and_update().durable >= device.said());
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use tlog_tiles::{Hash, record_hash};
@@ -39,7 +40,12 @@ pub fn find_extra(folder: &Folder, size: u64) -> Result<Vec<Tile>, Broken> {
 fn walk(root: &Path, within: &str, each: &mut impl FnMut(&str, bool) -> Result<(), Broken>) -> Result<(), Broken> {
     let folder = root.join(within);
     let unreadable = |source| Broken::Unknown(VerifyError::Unreadable { path: folder.clone(), source });
-    for entry in fs::read_dir(&folder).map_err(unreadable)? {
+    let entries = match fs::read_dir(&folder) {
+        // A running anchor removes folders of partial files that are superseded.
+        Err(error) if error.kind() == ErrorKind::NotFound && !within.is_empty() => return Ok(()),
+        other => other.map_err(unreadable)?,
+    };
+    for entry in entries {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = if within.is_empty() { name } else { format!("{within}/{name}") };

@@ -15,7 +15,8 @@ mod tests;
 mod tree;
 
 use std::path::{Path, PathBuf};
-use std::{fmt, fs, io};
+use std::time::Duration;
+use std::{fmt, fs, io, thread};
 
 use grid_protocol::message::Session;
 use grid_protocol::topic::Name;
@@ -29,6 +30,8 @@ pub use messages::{Gap, Messages};
 
 /// How often a log that changes meanwhile is looked at again.
 const TRIES: u32 = 3;
+/// How long an anchor is given to finish what it is writing.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why it could not be told whether a log holds.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +124,8 @@ impl fmt::Display for Failure {
 enum Broken {
     /// Something does not hold.
     Fails(Box<Failure>),
+    /// A file beside those of the checkpoint does not hold.
+    Extra(Box<Failure>),
     /// It cannot be told.
     Unknown(VerifyError),
 }
@@ -153,16 +158,18 @@ pub fn verify_log(folder: &Path, policy: Option<&Policy>) -> Result<Report, Veri
     loop {
         tries += 1;
         let before = fs::read(folder.join("checkpoint")).ok();
-        let report = verify_once(folder, policy)?;
+        let (report, moving) = verify_once(folder, policy)?;
         let changed = fs::read(folder.join("checkpoint")).ok() != before;
-        // An anchor that writes a checkpoint while we read replaces files that we expect.
-        if report.failure.is_none() || !changed || tries == TRIES {
+        // An anchor that writes a checkpoint while we read replaces files that we expect, and adds others.
+        if report.failure.is_none() || !(changed || moving) || tries == TRIES {
             return Ok(report);
         }
+        thread::sleep(PAUSE);
     }
 }
 
-fn verify_once(folder: &Path, policy: Option<&Policy>) -> Result<Report, VerifyError> {
+/// Also says whether what does not hold is about files that a running anchor adds and removes.
+fn verify_once(folder: &Path, policy: Option<&Policy>) -> Result<(Report, bool), VerifyError> {
     let folder = Folder(folder);
     let mut report = Report {
         holds: false,
@@ -179,9 +186,13 @@ fn verify_once(folder: &Path, policy: Option<&Policy>) -> Result<Report, VerifyE
     match check(&folder, policy, &mut report) {
         Ok(()) => report.holds = report.vouched,
         Err(Broken::Fails(failure)) => report.failure = Some(*failure),
+        Err(Broken::Extra(failure)) => {
+            report.failure = Some(*failure);
+            return Ok((report, true));
+        }
         Err(Broken::Unknown(error)) => return Err(error),
     }
-    Ok(report)
+    Ok((report, false))
 }
 
 fn check(folder: &Folder, policy: Option<&Policy>, report: &mut Report) -> Result<(), Broken> {
@@ -199,7 +210,10 @@ fn check(folder: &Folder, policy: Option<&Policy>, report: &mut Report) -> Resul
     });
     report.messages = judge.map(messages::Judge::finish).unwrap_or_default();
     let edge = outcome?;
-    report.ahead = files::check_extra(folder, &edge, extra)?;
+    report.ahead = files::check_extra(folder, &edge, extra).map_err(|broken| match broken {
+        Broken::Fails(failure) => Broken::Extra(failure),
+        Broken::Extra(_) | Broken::Unknown(_) => broken,
+    })?;
     if edge.root() != head.root {
         return Err(Failure::of("checkpoint", "the entries do not give its root hash").into());
     }
