@@ -1,5 +1,6 @@
 //! `grid-broker`: the broker as a program.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -64,7 +65,11 @@ impl Failure {
 fn main() -> ExitCode {
     let Arguments { command: Command::Run { listen, open } } = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,rumqttd=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     match start(listen, open) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
