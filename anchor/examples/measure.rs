@@ -2,10 +2,11 @@
 //! checkpoints take, and how long `verify` takes for the resulting log.
 //!
 //! ```text
-//! cargo run --release -p grid-anchor --example measure -- 200000
+//! cargo run --release -p grid-anchor --example measure -- 200000 [a new folder that is kept]
 //! ```
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use ed25519_dalek::{Signer, SigningKey};
@@ -41,7 +42,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let alone = signatures_alone(&messages);
     println!("Ed25519    {alone:.0} signatures a second on one core, alone");
 
-    let folder = tempfile::tempdir()?;
+    let temporary = tempfile::tempdir()?;
+    let folder = std::env::args_os().nth(2).map_or_else(|| temporary.path().to_owned(), PathBuf::from);
     let message_key = SigningKey::from_bytes(&[200; 32]);
     let certificate = certify("anchor-1", Role::Anchor, &message_key)?;
     let identity = AnchorIdentity { message_key, certificate, authority: issuer.authority() };
@@ -52,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         checkpoint: Millis(60_000),
         origin: None,
     };
-    let mut recorder = Recorder::open(folder.path(), settings, identity, Session(1), Stop::never(), now())?;
+    let mut recorder = Recorder::open(&folder, settings, identity, Session(1), Stop::never(), now())?;
     let start = Instant::now();
     let mut slowest = start.elapsed();
     for batch in messages.chunks(BATCH) {
@@ -68,9 +70,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("intake     {rate:.0} messages a second, verified, durable, under checkpoints; longest stop {slowest:?}");
     drop(recorder);
 
-    let policy = Policy::read(&std::fs::read_to_string(folder.path().join("site.policy"))?)?;
+    let policy = Policy::read(&std::fs::read_to_string(folder.join("site.policy"))?)?;
     let start = Instant::now();
-    let report = verify_log(&folder.path().join("log"), Some(&policy))?;
+    let report = verify_log(&folder.join("log"), Some(&policy))?;
     let span = start.elapsed();
     let per_million = span.as_secs_f64() * 1e6 / report.entries as f64;
     println!(

@@ -127,6 +127,11 @@ impl Durable {
         }
     }
 
+    /// Whether something is there.
+    pub fn exists(&self, path: &str) -> bool {
+        self.path(path).exists()
+    }
+
     /// Puts a file where it belongs, whole, replacing what is there. Durable after [`Self::settle`].
     pub fn place(&mut self, path: &str, bytes: &[u8]) -> Result<(), DurableError> {
         self.place_with_mode(path, bytes, 0o666)

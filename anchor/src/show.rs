@@ -209,6 +209,72 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::durable::Stop;
+    use crate::intake::Arrival;
+    use crate::recorder::Recorder;
+    use crate::testing::{Street, at, folder, name, recorder_settings};
+    use grid_protocol::message::{Role, Session};
+    use grid_protocol::units::MilliWattHours;
+
+    #[test]
+    fn a_log_reads_as_who_said_what_when() {
+        let (folder, street) = (folder(), Street::new());
+        let settings = recorder_settings();
+        let opened = Recorder::open(folder.path(), settings, street.anchor(), Session(9), Stop::never(), at(0));
+        let mut recorder = opened.unwrap();
+        let mut device = street.speaker("cp-1", Role::Device, 1);
+        let mut transformer = street.speaker("trafo-1", Role::Transformer, 2);
+        let said = [
+            device.birth(),
+            transformer.birth(),
+            device.measurement(),
+            transformer.setpoint("cp-1"),
+            device.event(Event::ChargingEnded { energy_mwh: MilliWattHours(5) }),
+            device.will(1),
+        ];
+        for (second, said) in said.iter().enumerate() {
+            let topic = said.topic.to_string();
+            let arrival = Arrival { topic: &topic, payload: &said.payload, retained: false };
+            recorder.receive(arrival, at(1000 * second as u64)).unwrap();
+        }
+        let command = Arrival { topic: "grid/demo/cp-1/set/charging", payload: b"OFF\n", retained: false };
+        recorder.receive(command, at(6000)).unwrap();
+        recorder.finish(at(7000)).unwrap();
+
+        let lines = |selection: Selection| {
+            let mut lines = Vec::new();
+            show(&folder.path().join("log"), &selection, |line| {
+                lines.push(format!(
+                    "{} {} {} {}: {}",
+                    &line.time[17..],
+                    line.device,
+                    line.kind,
+                    line.from,
+                    line.message
+                ));
+                true
+            })
+            .unwrap();
+            lines
+        };
+        let expected = [
+            "00.000Z cp-1 status cp-1: online, device with test",
+            "01.000Z trafo-1 status trafo-1: online, transformer with test",
+            "02.000Z cp-1 measurement cp-1: charging, 11.95 A of 12.00 A, wants 16.00 A",
+            "03.000Z cp-1 setpoint trafo-1: 8.00 A for 3000 ms (phase L3)",
+            "04.000Z cp-1 event cp-1: event:charging_ended, energy_mwh:5",
+            "05.000Z cp-1 status cp-1: is gone (last will), device with test",
+            "06.000Z cp-1 set/charging : OFF ",
+            "07.000Z anchor-1 status anchor-1: goes offline, anchor with grid-anchor 0.1.0",
+        ];
+        assert_eq!(lines(Selection::default()), expected);
+        let of_device = Selection { device: Some(name("trafo-1")), ..Selection::default() };
+        assert_eq!(lines(of_device), expected[1..2]);
+        let of_kind = Selection { kind: Some("set/charging".into()), ..Selection::default() };
+        assert_eq!(lines(of_kind), expected[6..7]);
+        let between = Selection { from: Some(at(2000).unix), to: Some(at(4000).unix), ..Selection::default() };
+        assert_eq!(lines(between), expected[2..4]);
+    }
 
     #[test]
     fn dates_read_back() {

@@ -160,7 +160,7 @@ impl Store {
             None => start_empty(&mut durable, &key)?,
         };
         let (edge, edge_entries) = read_edge(&durable, &head)?;
-        if head.size == 0 && durable.read(JOURNAL)?.is_none() {
+        if head.size == 0 && !durable.exists(JOURNAL) {
             durable.place(JOURNAL, &journal::header(0, edge.root()))?;
             durable.settle()?;
         }
@@ -345,7 +345,7 @@ fn refuse(durable: &Durable, path: &str, why: impl Into<Inconsistency>) -> Store
 /// A folder without a checkpoint is the start of a log, unless something else of a log is there.
 fn start_empty(durable: &mut Durable, key: &LogKey) -> Result<Head, StoreError> {
     let remains = !durable.names_in("log")?.is_empty();
-    if remains || durable.read(JOURNAL)?.is_some() || durable.read(SESSIONS)?.is_some() {
+    if remains || durable.exists(JOURNAL) || durable.exists(SESSIONS) {
         return Err(refuse(durable, CHECKPOINT, Inconsistency::Missing));
     }
     let root = Edge::default().root();
@@ -401,7 +401,7 @@ struct Scan {
 fn scan_journal(durable: &Durable, edge: &Edge, edge_entries: &[Vec<u8>]) -> Result<Scan, StoreError> {
     let bad = |why: BadJournal| refuse(durable, JOURNAL, why);
     let foreign = || refuse(durable, JOURNAL, Inconsistency::Continues(edge.size()));
-    if durable.read(JOURNAL)?.is_none() {
+    if !durable.exists(JOURNAL) {
         return Err(refuse(durable, JOURNAL, Inconsistency::Missing));
     }
     let mut records = Records::open(durable.reader(JOURNAL)?).map_err(bad)?;

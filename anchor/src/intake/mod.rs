@@ -178,14 +178,14 @@ impl Intake {
         }
         match arrival.topic.parse::<Topic>() {
             Ok(Topic { kind: Kind::Ack, .. }) => {}
-            Ok(topic @ Topic { kind: Kind::Replay, .. }) => self.unwrap(&topic, arrival, now, admitted),
+            Ok(topic @ Topic { kind: Kind::Replay, .. }) => self.take_replay(&topic, arrival, now, admitted),
             Ok(_) | Err(_) => self.judge(arrival, now, admitted),
         }
     }
 
     /// A replay: its sender must be known, and then its content is judged for itself.
-    fn unwrap(&mut self, topic: &Topic, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
-        let Some(replay) = self.read_replay(topic, arrival.payload) else { return self.count_only(now) };
+    fn take_replay(&mut self, topic: &Topic, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
+        let Some(replay) = self.read_replay(topic, arrival.payload, now) else { return self.count_only(now) };
         let inner = Arrival { topic: &replay.topic, payload: replay.payload.as_bytes(), retained: false };
         let is_logged = |inner: Topic| inner.kind.is_logged();
         if inner.topic.len() > LONGEST_TOPIC || !inner.topic.parse().is_ok_and(is_logged) {
@@ -194,22 +194,23 @@ impl Intake {
         self.judge(inner, now, admitted);
     }
 
-    fn read_replay(&self, topic: &Topic, payload: &[u8]) -> Option<Replay> {
+    fn read_replay(&self, topic: &Topic, payload: &[u8], now: Now) -> Option<Replay> {
         let sealed = Sealed::parse(payload).ok()?;
         let header: Header = sealed.read().ok()?;
         // Before its first birth reaches us a sender is unknown; the birth that it replays names its key.
         let replay: Replay = sealed.read().ok()?;
-        let who = self.speakers.certificate_of(&header.from, header.session).or_else(|| self.introduced(&replay))?;
+        let who =
+            self.speakers.certificate_of(&header.from, header.session).or_else(|| self.introduced(&replay, now))?;
         let fits =
             topic.site == *self.speakers.site() && header.from == topic.device && who.identity.name == header.from;
         (fits && sealed.verify(&topic.to_string(), &who.identity.key).is_ok()).then_some(replay)
     }
 
     /// The certificate in a replayed status.
-    fn introduced(&self, replay: &Replay) -> Option<Arc<Vouched>> {
+    fn introduced(&self, replay: &Replay, now: Now) -> Option<Arc<Vouched>> {
         let Ok(Heard::Signed(signed)) = hear(&replay.topic, replay.payload.as_bytes()) else { return None };
         let Content::Status { .. } = signed.content else { return None };
-        let who = self.speakers.who(&signed, signed.header.time_ms).ok()?;
+        let who = self.speakers.who(&signed, now.unix).ok()?;
         signed.verify(&who).ok().map(|()| who)
     }
 
