@@ -112,7 +112,7 @@ pub fn write(received_ms: UnixMillis, topic: &str, payload: &[u8]) -> Vec<u8> {
     digest.write()
 }
 
-/// Reads an entry. Accepts only what [`write`] writes.
+/// Reads an entry. Accepts only what [`write()`] writes.
 pub fn read(bytes: &[u8]) -> Result<Entry<'_>, BadEntry> {
     let members: Members = serde_json::from_slice(bytes)?;
     if members.write() != bytes {

@@ -2,8 +2,8 @@
 //!
 //! The log is read bundle by bundle, so memory does not grow with it. For each entry its leaf hash must stand in the
 //! level-0 tile, each full tile's hash in the tile above, and the root in the checkpoint that the policy's key signed
-//! ([`tree`]); files that do not belong are named ([`files`]). Then each message is judged by the certificates that
-//! stand before it ([`messages`]).
+//! (`tree`); files that do not belong are named (`files`). Then each message is judged by the certificates that
+//! stand before it (`messages`).
 //!
 //! A log that is being written may have files that its checkpoint does not cover yet, and partial tiles of older
 //! checkpoints after a kill. They must fit too.
