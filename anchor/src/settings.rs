@@ -17,16 +17,11 @@
 //! commit_ms = 5000
 //! ```
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::DecodePrivateKey;
-use grid_protocol::identity::Authority;
 use grid_protocol::topic::Name;
 use grid_protocol::units::Millis;
+use grid_service::identity::{IdentityFileError, IdentityFiles, IdentitySettings};
 use grid_service::link::BrokerSettings;
 use grid_service::settings::{Problems, SettingsError, load};
 use serde::{Deserialize, Serialize};
@@ -53,18 +48,6 @@ pub struct Settings {
     /// How the log is written.
     #[serde(default)]
     pub log: LogSettings,
-}
-
-/// Files that say who the anchor is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct IdentitySettings {
-    /// The Ed25519 key that signs its messages: PKCS#8, PEM.
-    pub message_key: PathBuf,
-    /// Its certificate, PEM or DER.
-    pub certificate: PathBuf,
-    /// The certificate of the site's authority, PEM or DER.
-    pub authority: PathBuf,
 }
 
 /// How the log is written.
@@ -94,20 +77,13 @@ fn default_name() -> Name {
 
 /// Why the anchor's identity cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum IdentityFileError {
+pub enum NoIdentity {
     /// There is no `[identity]` section.
     #[error("the settings have no [identity] section with message_key, certificate and authority")]
-    None,
+    Missing,
     /// A file in it cannot be used.
-    #[error("[identity] {key} = {file:?}: {why}")]
-    File {
-        /// Which setting.
-        key: &'static str,
-        /// Which file.
-        file: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
+    #[error(transparent)]
+    File(#[from] IdentityFileError),
 }
 
 impl Settings {
@@ -146,38 +122,17 @@ impl Settings {
     }
 
     /// Reads the files that say who the anchor is.
-    pub fn read_identity(&self) -> Result<AnchorIdentity, IdentityFileError> {
-        let files = self.identity.as_ref().ok_or(IdentityFileError::None)?;
-        let wrong = |key, file: &Path, why: String| IdentityFileError::File { key, file: file.to_owned(), why };
-        let read =
-            |key, file: &Path| fs::read(file).map_err(|error| wrong(key, file, format!("it cannot be read ({error})")));
-        let certificate = |key, file: &Path| certificate_der(read(key, file)?).map_err(|why| wrong(key, file, why));
-        let pem = String::from_utf8_lossy(&read("message_key", &files.message_key)?).into_owned();
-        let message_key = SigningKey::from_pkcs8_pem(&pem).map_err(|error| {
-            wrong("message_key", &files.message_key, format!("it is not an Ed25519 key in PKCS#8 PEM ({error})"))
-        })?;
-        let authority = Authority::from_der(&certificate("authority", &files.authority)?)
-            .map_err(|error| wrong("authority", &files.authority, error.to_string()))?;
-        let certificate = certificate("certificate", &files.certificate)?;
+    pub fn read_identity(&self) -> Result<AnchorIdentity, NoIdentity> {
+        let IdentityFiles { message_key, certificate, authority } =
+            self.identity.as_ref().ok_or(NoIdentity::Missing)?.read()?;
         Ok(AnchorIdentity { message_key, certificate, authority })
     }
-}
-
-/// The DER of a certificate in a file, which may be PEM (RFC 7468) or DER.
-fn certificate_der(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
-    let Some((_, after)) =
-        std::str::from_utf8(&bytes).ok().and_then(|text| text.split_once("-----BEGIN CERTIFICATE-----"))
-    else {
-        return Ok(bytes);
-    };
-    let (body, _) = after.split_once("-----END CERTIFICATE-----").ok_or("its PEM has no end")?;
-    let base64: String = body.split_whitespace().collect();
-    STANDARD.decode(base64).map_err(|error| format!("its PEM is not base64 ({error})"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn load_text(text: &str) -> Result<Settings, SettingsError> {
         let folder = tempfile::tempdir().unwrap();
@@ -202,13 +157,5 @@ mod tests {
         for named in ["commit_ms = 1", "checkpoint_ms = 1", "\"a b\""] {
             assert!(error.contains(named), "{error}");
         }
-    }
-
-    #[test]
-    fn a_certificate_may_be_pem_or_der() {
-        let pem = "-----BEGIN CERTIFICATE-----\nAAEC\nAw==\n-----END CERTIFICATE-----\n";
-        assert_eq!(certificate_der(pem.into()), Ok(vec![0, 1, 2, 3]));
-        assert_eq!(certificate_der(vec![0x30, 1]), Ok(vec![0x30, 1]));
-        assert!(certificate_der("-----BEGIN CERTIFICATE-----\nAAEC".into()).is_err());
     }
 }

@@ -12,7 +12,7 @@ use ed25519_dalek::pkcs8::EncodePrivateKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use grid_anchor::policy::Policy;
 use grid_anchor::recorder::AnchorIdentity;
-use grid_anchor::settings::{IdentitySettings, Settings};
+use grid_anchor::settings::Settings;
 use grid_anchor::verify::{Report, verify_log};
 use grid_protocol::author::{Author, Signed};
 use grid_protocol::identity::{Identity, Issuer};
@@ -21,6 +21,7 @@ use grid_protocol::seal::Sealed;
 use grid_protocol::topic::{Kind, Name};
 use grid_protocol::units::{MilliAmps, MilliWattHours, Millis};
 use grid_service::clock::unix_now;
+use grid_service::identity::IdentitySettings;
 use grid_service::link::{BrokerSettings, Delivery, Incoming, Link};
 use tokio::net::TcpListener;
 
