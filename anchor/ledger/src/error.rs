@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use iota_sdk::types::{Address, ExecutionStatus, ObjectId, TransactionDigest};
+use iota_sdk::types::{Address, ObjectId, TransactionDigest};
 
 use crate::file::FileError;
 use crate::network::Network;
@@ -105,22 +105,22 @@ pub enum LedgerError {
         address: Address,
     },
     /// The transaction would abort; it was not submitted and cost nothing.
-    #[error("{purpose} would fail and was not submitted: {status:?}")]
+    #[error("{purpose} would fail and was not submitted: {reason}")]
     WouldFail {
         /// What it was for.
         purpose: &'static str,
-        /// What the simulation says.
-        status: ExecutionStatus,
+        /// What the simulation says: the command, and the Move function that aborts.
+        reason: String,
     },
     /// The transaction aborted. It is on the ledger, was paid for, and changed nothing.
-    #[error("{purpose} failed on the ledger in transaction {transaction}: {status:?}")]
+    #[error("{purpose} failed on the ledger in transaction {transaction}: {reason}")]
     Failed {
         /// What it was for.
         purpose: &'static str,
         /// The transaction.
         transaction: TransactionDigest,
-        /// How it ended.
-        status: ExecutionStatus,
+        /// Why: the command, and the Move function that aborted.
+        reason: String,
     },
     /// The node will not take the transaction, now or later.
     #[error("the node refuses transaction {transaction} ({purpose}): {reason}")]

@@ -104,8 +104,8 @@ impl IotaLedger {
                 let receipt = self.receipt(&executed, text_sha256.clone())?;
                 self.note(&pending.purpose, receipt)
             }
-            Settled::Aborted(status) => {
-                tracing::warn!(transaction = %pending.transaction, ?status, "a record that was left over was not added");
+            Settled::Aborted(reason) => {
+                tracing::warn!(transaction = %pending.transaction, reason, "a record that was left over was not added");
                 Pending::remove(&self.wallet.folder)
             }
             // Nodes forget transactions after some weeks, but not objects: the trail itself tells.

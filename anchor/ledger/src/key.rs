@@ -6,6 +6,7 @@ use iota_sdk::crypto::ed25519::Ed25519PrivateKey;
 use iota_sdk::crypto::mnemonic::generate_mnemonic;
 use iota_sdk::crypto::{FromMnemonic, IotaSigner};
 use iota_sdk::types::{Address, SignedTransaction, Transaction};
+use zeroize::Zeroizing;
 
 use crate::error::LedgerError;
 use crate::file::Folder;
@@ -15,7 +16,7 @@ const FILE: &str = "ledger.key";
 /// Twenty-four BIP-39 words that any IOTA wallet turns into the same key (path `m/44'/4218'/0'/0'/0'`).
 ///
 /// They are shown once and stored nowhere: the file has the key, not the words.
-pub struct RecoveryWords(String);
+pub struct RecoveryWords(Zeroizing<String>);
 
 impl RecoveryWords {
     /// The words, to show to their owner and to nobody else.
@@ -43,7 +44,7 @@ impl fmt::Debug for LedgerKey {
 impl LedgerKey {
     /// A new one, which is not stored yet.
     pub(crate) fn generate() -> Result<(Self, RecoveryWords), LedgerError> {
-        let words = generate_mnemonic(None);
+        let words = Zeroizing::new(generate_mnemonic(None));
         let key = Ed25519PrivateKey::from_mnemonic(&words, None, None)
             .map_err(|error| LedgerError::Internal { action: "derive a key", reason: error.to_string() })?;
         Ok((Self(key), RecoveryWords(words)))
@@ -51,7 +52,7 @@ impl LedgerKey {
 
     /// The stored one, if there is one.
     pub(crate) fn load(folder: &Folder) -> Result<Option<Self>, LedgerError> {
-        let Some(bytes) = folder.read(FILE)? else { return Ok(None) };
+        let Some(bytes) = folder.read(FILE)?.map(Zeroizing::new) else { return Ok(None) };
         let damaged = |reason: String| LedgerError::Damaged { path: folder.path(FILE), reason };
         let pem = std::str::from_utf8(&bytes).map_err(|error| damaged(error.to_string()))?;
         // The parser's own message could quote the key.
@@ -60,7 +61,7 @@ impl LedgerKey {
     }
 
     pub(crate) fn store(&self, folder: &Folder) -> Result<(), LedgerError> {
-        let pem = self.0.to_pem();
+        let pem = self.0.to_pem().map(Zeroizing::new);
         let pem = pem.map_err(|error| LedgerError::Internal { action: "encode a key", reason: error.to_string() })?;
         Ok(folder.place(FILE, pem.as_bytes())?)
     }

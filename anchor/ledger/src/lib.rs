@@ -39,7 +39,7 @@ pub use error::LedgerError;
 pub use file::FileError;
 pub use init::{InitLinks, InitReport, InitSettings, init};
 pub use iota::IotaLedger;
-pub use iota_sdk::types::{Address, ExecutionStatus, ObjectId, TransactionDigest};
+pub use iota_sdk::types::{Address, ObjectId, TransactionDigest};
 pub use key::RecoveryWords;
 pub use ledger::{Ledger, NewRecord, Receipt, Record, Step, Watch, text_sha256};
 pub use network::{Endpoints, Network, Packages, UnknownNetwork};

@@ -191,7 +191,8 @@ impl Node {
     }
 
     fn effects(&self, executed: &ExecutedTransaction) -> Result<TransactionEffectsV1, LedgerError> {
-        match executed.effects().and_then(|effects| effects.effects()).map_err(|error| self.unexpected(error))? {
+        let effects = executed.effects().map_err(|error| self.unexpected(error))?;
+        match effects.effects().map_err(|error| self.unexpected(error))? {
             TransactionEffects::V1(effects) => Ok(*effects),
             other => Err(self.unexpected(format!("effects of a version from after this program: {other:?}"))),
         }

@@ -41,7 +41,7 @@ pub(crate) enum Settled {
     /// It is on the ledger and did what it should.
     Done(Box<Executed>),
     /// It is on the ledger, aborted, and did nothing.
-    Aborted(ExecutionStatus),
+    Aborted(String),
     /// The node neither knows it nor takes it.
     Refused(String),
 }
@@ -76,7 +76,9 @@ impl Wallet {
             ExecutionStatus::Failure { error: ExecutionError::InsufficientGas, .. } => {
                 return Err(unfunded(ROUGHLY_NEEDED.max(coin.balance.saturating_mul(2))));
             }
-            status => return Err(LedgerError::WouldFail { purpose: purpose.name(), status }),
+            status => {
+                return Err(LedgerError::WouldFail { purpose: purpose.name(), reason: describe(&status) });
+            }
         }
         // The rebate comes only afterwards. A fifth more, should the ledger have changed by then.
         let used = effects.gas_cost_summary.gas_used();
@@ -92,9 +94,9 @@ impl Wallet {
         self.tell(Step::Signed { purpose, transaction: digest })?;
         match self.hand_in(&pending).await? {
             Settled::Done(executed) => Ok(*executed),
-            Settled::Aborted(status) => {
+            Settled::Aborted(reason) => {
                 Pending::remove(&self.folder)?;
-                Err(LedgerError::Failed { purpose, transaction: digest, status })
+                Err(LedgerError::Failed { purpose, transaction: digest, reason })
             }
             Settled::Refused(reason) => {
                 Pending::remove(&self.folder)?;
@@ -128,7 +130,7 @@ impl Wallet {
         self.tell(Step::Executed { purpose: pending.purpose.name(), transaction: pending.transaction })?;
         Ok(match &executed.effects.status {
             ExecutionStatus::Success => Settled::Done(Box::new(executed)),
-            status => Settled::Aborted(status.clone()),
+            status => Settled::Aborted(describe(status)),
         })
     }
 
@@ -166,6 +168,15 @@ impl Wallet {
             Some(role) => Err(no(format!("its role {:?} may only {:?}", role.name, role.permissions))),
             None => Err(no(format!("its role {:?} does not exist", content.role))),
         }
+    }
+}
+
+/// What went wrong, and in which command.
+fn describe(status: &ExecutionStatus) -> String {
+    match status {
+        ExecutionStatus::Failure { error, command: Some(command) } => format!("command {command}: {error}"),
+        ExecutionStatus::Failure { error, command: None } => error.to_string(),
+        other => format!("{other:?}"),
     }
 }
 

@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 
 use super::execute::{self, Rejection, coin, storage_rebate};
 use super::journal::{Journal, MockError};
-use super::owned;
 use crate::audit_trail::struct_tag;
 
 /// NANOS per unit of computation.
@@ -60,7 +59,7 @@ pub(super) struct Chain {
 impl Chain {
     pub(super) fn open(path: &Path) -> Result<Self, MockError> {
         let (mut journal, entries) = Journal::open::<Entry>(path)?;
-        let damaged = |reason: &str| MockError::Damaged { path: owned(path), reason: reason.to_owned() };
+        let damaged = |reason: &str| MockError::Damaged { path: path.to_owned(), reason: reason.to_owned() };
         let mut entries = entries.into_iter();
         let genesis = match entries.next() {
             Some(genesis) => genesis,

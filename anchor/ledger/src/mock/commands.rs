@@ -1,10 +1,11 @@
 //! The commands of a programmable transaction, and the values that pass between them.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use iota_sdk::types::{
-    Address, Argument, Command, CommandArgumentError, Event, ExecutionError, MakeMoveVector, MergeCoins, Object,
-    ObjectId, Owner, SplitCoins, StructTag, TransactionDigest, TransferObjects, TypeTag, Version,
+    Address, Argument, Command, CommandArgumentError, Event, ExecutionError, ExecutionStatus, MakeMoveVector,
+    MergeCoins, Object, ObjectId, Owner, SplitCoins, StructTag, TransactionDigest, TransferObjects, TypeTag, Version,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -111,12 +112,9 @@ impl Machine {
         }
     }
 
-    /// Runs all commands; an error names the one it happened in.
-    pub(super) fn run(
-        &mut self,
-        commands: &[Command],
-        fetch: impl Fn(ObjectId) -> Option<Object>,
-    ) -> Result<(), (ExecutionError, usize)> {
+    /// Runs all commands, or those up to one that fails.
+    pub(super) fn run(&mut self, commands: &[Command], fetch: impl Fn(ObjectId) -> Option<Object>) -> ExecutionStatus {
+        let failure = |error, at: usize| ExecutionStatus::Failure { error, command: Some(at as u64) };
         for (at, command) in commands.iter().enumerate() {
             let results = match command {
                 Command::MoveCall(call) => calls::call(self, call, &fetch),
@@ -126,13 +124,16 @@ impl Machine {
                 Command::MakeMoveVector(command) => self.vector(command),
                 _ => Err(ExecutionError::FeatureNotYetSupported),
             };
-            self.results.push(results.map_err(|error| (error, at))?);
+            match results {
+                Ok(results) => self.results.push(results),
+                Err(error) => return failure(error, at),
+            }
         }
-        self.nothing_left_over().map_err(|error| (error, commands.len().saturating_sub(1)))?;
-        for slot in self.slots.values() {
-            check_object_size(&slot.contents).map_err(|error| (error, commands.len().saturating_sub(1)))?;
+        let sizes = self.slots.values().try_for_each(|slot| check_object_size(&slot.contents));
+        match self.nothing_left_over().and(sizes) {
+            Ok(()) => ExecutionStatus::Success,
+            Err(error) => failure(error, commands.len().saturating_sub(1)),
         }
-        Ok(())
     }
 
     /// Capabilities and coins cannot just be dropped.
@@ -183,9 +184,9 @@ impl Machine {
 
     /// Brings in a dynamic field, to be changed.
     pub(super) fn load(&mut self, id: ObjectId, fetch: Fetch<'_>) -> Result<(), ExecutionError> {
-        if !self.slots.contains_key(&id) {
+        if let Entry::Vacant(slot) = self.slots.entry(id) {
             let object = fetch(id).ok_or(ExecutionError::InvariantViolation)?;
-            self.slots.insert(id, Slot::of(object.clone()));
+            slot.insert(Slot::of(object.clone()));
             self.loaded.push(object);
         }
         Ok(())

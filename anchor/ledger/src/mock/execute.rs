@@ -120,11 +120,11 @@ pub(super) fn run(chain: &Chain, transaction: &Transaction, now_ms: u64) -> Resu
         Machine::new(checked.slots(), checked.gas, checked.sender, digest, now_ms, checked.inputs.clone());
     machine.withhold(checked.budget);
     let status = match machine.run(&checked.program.commands, |id| chain.object(id).cloned()) {
-        Ok(()) => match checked.settle(&mut machine) {
+        ExecutionStatus::Success => match checked.settle(&mut machine) {
             Ok(summary) => return Ok(checked.outcome(machine, digest, ExecutionStatus::Success, summary)),
             Err(error) => ExecutionStatus::Failure { error, command: None },
         },
-        Err((error, command)) => ExecutionStatus::Failure { error, command: Some(command as u64) },
+        failure => failure,
     };
     // Everything is rolled back but the gas, and the versions of what was to be written.
     let mut machine =

@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{NOT_IOTA, owned};
+use super::NOT_IOTA;
 
 const HEADER: usize = 4 + CHECKSUM;
 const CHECKSUM: usize = 8;
@@ -54,7 +54,7 @@ pub(super) struct Journal {
 impl Journal {
     /// Takes the file, making it if it is not there, and reads all entries.
     pub(super) fn open<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<(Self, Vec<T>), MockError> {
-        let io_error = |action| move |source| MockError::Io { action, path: owned(path), source };
+        let io_error = |action| move |source| MockError::Io { action, path: path.to_owned(), source };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(io_error("make the folder of"))?;
         }
@@ -63,12 +63,12 @@ impl Journal {
         let mut file = options.create(true).read(true).append(true).mode(0o600).open(path).map_err(io_error("open"))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(MockError::Locked(owned(path))),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(MockError::Locked(path.to_owned())),
             Err(errno) => return Err(io_error("lock")(errno.into())),
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io_error("read"))?;
-        let damaged = |reason: String| MockError::Damaged { path: owned(path), reason };
+        let damaged = |reason: String| MockError::Damaged { path: path.to_owned(), reason };
         let (mut entries, mut at) = (Vec::new(), 0);
         while let Some(content) = entry(&bytes[at..]).map_err(&damaged)? {
             entries.push(bcs::from_bytes(content).map_err(|error| damaged(error.to_string()))?);
@@ -78,7 +78,7 @@ impl Journal {
             tracing::warn!(bytes = bytes.len() - at, "cutting off an unfinished transaction ({NOT_IOTA})");
             file.set_len(at as u64).map_err(io_error("cut"))?;
         }
-        Ok((Self { file, path: owned(path) }, entries))
+        Ok((Self { file, path: path.to_owned() }, entries))
     }
 
     /// Appends an entry; it is in the file, if not on the disk, when this returns.

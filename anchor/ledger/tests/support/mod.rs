@@ -19,7 +19,12 @@ pub const DESCRIPTION: &str = "Log key demo-00112233.invalid+01234567+AAAA\nCA c
 pub struct Mock {
     pub listens: SocketAddr,
     state: PathBuf,
-    running: Option<(oneshot::Sender<()>, JoinHandle<Result<(), MockError>>)>,
+    running: Option<Running>,
+}
+
+struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), MockError>>,
 }
 
 impl Mock {
@@ -41,11 +46,11 @@ impl Mock {
             })
             .await
         });
-        self.running = Some((stop, task));
+        self.running = Some(Running { stop, task });
     }
 
     pub async fn stop(&mut self) {
-        let (stop, task) = self.running.take().unwrap();
+        let Running { stop, task } = self.running.take().unwrap();
         stop.send(()).unwrap();
         task.await.unwrap().unwrap();
     }
