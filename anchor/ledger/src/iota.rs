@@ -22,6 +22,8 @@ use crate::wallet::{Settled, Wallet, check_chain};
 
 /// A pure argument has fewer than 16,384 bytes, its length of up to three bytes included.
 const LONGEST_TEXT: usize = 16_380;
+/// What any record can be paid with, in NANOS; a coin with less is compared with the others.
+const COMFORTABLE: u64 = 200_000_000;
 
 /// A sealed trail that we may add to.
 pub struct IotaLedger {
@@ -37,7 +39,8 @@ pub struct IotaLedger {
 
 impl IotaLedger {
     /// Opens the trail that [`crate::init`] made in the folder. Checks that the node serves the same chain, that the
-    /// trail is there and sealed, and that we may add to it; settles a record that was left over.
+    /// trail is there and sealed, and that we may add to it; settles a record that was left over. So it needs the node:
+    /// on [`LedgerError::Unreachable`] and [`LedgerError::Unclear`], try again later.
     pub async fn open(folder: &Path, endpoints: &Endpoints) -> Result<Self, LedgerError> {
         let folder = Folder::open(folder)?;
         let not_initialised = || LedgerError::NotInitialised(folder.root().to_owned());
@@ -91,44 +94,54 @@ impl IotaLedger {
         self.sealed.last.as_ref()
     }
 
-    /// Settles a record that was left over. Its receipt is then [`Self::last_receipt`].
-    async fn settle(&mut self) -> Result<(), LedgerError> {
-        let Some(pending) = Pending::load(&self.wallet.folder)? else { return Ok(()) };
+    /// Settles a record that was left over; its receipt, if it is on the ledger, is [`Self::last_receipt`] from now on.
+    async fn settle(&mut self) -> Result<Option<Receipt>, LedgerError> {
+        let Some(pending) = Pending::load(&self.wallet.folder)? else { return Ok(None) };
         let Purpose::Add { sequence_number, text_sha256 } = &pending.purpose else {
             // `init` noted what it did, and was stopped before it could remove it.
-            return Pending::remove(&self.wallet.folder);
+            Pending::remove(&self.wallet.folder)?;
+            return Ok(None);
         };
-        let Some((_, settled)) = self.wallet.settle().await? else { return Ok(()) };
-        match settled {
-            Settled::Done(executed) => {
-                let receipt = self.receipt(&executed, text_sha256.clone())?;
-                self.note(&pending.purpose, receipt)
-            }
+        let Some((_, settled)) = self.wallet.settle().await? else { return Ok(None) };
+        let transaction = pending.transaction;
+        let receipt = match settled {
+            Settled::Done(executed) => Some(self.receipt(&executed, text_sha256.clone())?),
             Settled::Aborted(reason) => {
-                tracing::warn!(transaction = %pending.transaction, reason, "a record that was left over was not added");
-                Pending::remove(&self.wallet.folder)
+                tracing::warn!(%transaction, reason, "a record that was left over was not added");
+                None
             }
-            // Nodes forget transactions after some weeks, but not objects: the trail itself tells.
             Settled::Refused(reason) => {
-                let records = self.reader.records(*sequence_number).await?;
-                match records.into_iter().find(|record| self::text_sha256(&record.text) == *text_sha256) {
-                    Some(record) => {
-                        let receipt = Receipt {
-                            transaction: pending.transaction,
-                            sequence_number: record.sequence_number,
-                            text_sha256: text_sha256.clone(),
-                            added_ms: record.added_ms,
-                            nanos: None,
-                        };
-                        self.note(&pending.purpose, receipt)
-                    }
-                    None => {
-                        tracing::warn!(transaction = %pending.transaction, reason, "a record that was left over is refused and not there");
-                        Pending::remove(&self.wallet.folder)
-                    }
+                let found = self.find(*sequence_number, text_sha256, transaction).await?;
+                if found.is_none() {
+                    tracing::warn!(%transaction, reason, "a record that was left over is refused, and not there");
                 }
+                found
             }
+        };
+        match &receipt {
+            Some(receipt) => self.note(&pending.purpose, receipt.clone())?,
+            None => Pending::remove(&self.wallet.folder)?,
         }
+        Ok(receipt)
+    }
+
+    /// Looks for a record whose transaction the node does not know. Nodes forget transactions after some weeks, but not
+    /// objects: the trail itself tells.
+    async fn find(
+        &self,
+        from: u64,
+        sha256: &str,
+        transaction: TransactionDigest,
+    ) -> Result<Option<Receipt>, LedgerError> {
+        let records = self.reader.records(from).await?;
+        let found = records.into_iter().find(|record| text_sha256(&record.text) == sha256);
+        Ok(found.map(|record| Receipt {
+            transaction: record.transaction.unwrap_or(transaction),
+            sequence_number: record.sequence_number,
+            text_sha256: sha256.to_owned(),
+            added_ms: record.added_ms,
+            nanos: None,
+        }))
     }
 
     fn note(&mut self, purpose: &Purpose, receipt: Receipt) -> Result<(), LedgerError> {
@@ -173,9 +186,6 @@ impl IotaLedger {
     }
 }
 
-/// What any record can be paid with; a coin with less is compared with the others.
-const COMFORTABLE: u64 = 200_000_000;
-
 #[async_trait]
 impl Ledger for IotaLedger {
     async fn append(&mut self, record: &NewRecord) -> Result<Receipt, LedgerError> {
@@ -186,12 +196,11 @@ impl Ledger for IotaLedger {
             }
         }
         let text_sha256 = text_sha256(&record.text);
-        if Pending::load(&self.wallet.folder)?.is_some() {
-            self.settle().await?;
-            // The same call again after an unclear outcome: that outcome is now its result.
-            if let Some(last) = self.last_receipt().filter(|last| last.text_sha256 == text_sha256) {
-                return Ok(last.clone());
-            }
+        // The same call again after an unclear outcome: that outcome is now its result.
+        if let Some(receipt) = self.settle().await?
+            && receipt.text_sha256 == text_sha256
+        {
+            return Ok(receipt);
         }
         if let Some(transaction) = self.unsettled {
             self.wallet.node.settled(transaction).await?;

@@ -211,3 +211,45 @@ async fn a_text_that_does_not_fit_is_refused_before_anything_is_signed() {
     ));
     assert_eq!(ledger.balance().await.unwrap(), before);
 }
+
+/// The bytes of a transaction that adds `text`, signed and not handed in.
+async fn left_over(setting: &Setting, ledger: &mut IotaLedger, text: &str) -> Vec<u8> {
+    let file = setting.folder.path().join("data/ledger.pending");
+    let (watch, _) = stop_at(0);
+    ledger.watch(watch);
+    assert!(matches!(ledger.append(&record(text)).await, Err(LedgerError::Stopped(_))));
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::remove_file(file).unwrap();
+    bytes
+}
+
+#[tokio::test]
+async fn a_record_whose_transaction_the_node_forgot_is_found_in_the_trail() {
+    let setting = Setting::new().await;
+    let mut ledger = setting.open().await.unwrap();
+    let bytes = left_over(&setting, &mut ledger, "A").await;
+    // Since then the capability was used: those bytes are refused. But the text got there.
+    ledger.append(&record("B")).await.unwrap();
+    let added = ledger.append(&record("A")).await.unwrap();
+    ledger.append(&record("C")).await.unwrap();
+    drop(ledger);
+    std::fs::write(setting.folder.path().join("data/ledger.pending"), bytes).unwrap();
+    let mut ledger = setting.open().await.unwrap();
+    let found = ledger.last_receipt().unwrap().clone();
+    assert_eq!((found.sequence_number, found.transaction, found.nanos), (1, added.transaction, None));
+    assert_eq!(ledger.append(&record("D")).await.unwrap().sequence_number, 3);
+    assert_eq!(setting.texts().await, ["B", "A", "C", "D"]);
+}
+
+#[tokio::test]
+async fn a_left_over_record_that_can_never_be_added_does_not_stand_in_the_way() {
+    let setting = Setting::new().await;
+    let mut ledger = setting.open().await.unwrap();
+    let bytes = left_over(&setting, &mut ledger, "A").await;
+    ledger.append(&record("B")).await.unwrap();
+    std::fs::write(setting.folder.path().join("data/ledger.pending"), bytes).unwrap();
+    // The same text as before is not taken for what was left over.
+    assert_eq!(ledger.append(&record("B")).await.unwrap().sequence_number, 1);
+    assert!(!setting.has_pending());
+    assert_eq!(setting.texts().await, ["B", "B"]);
+}

@@ -148,3 +148,35 @@ async fn a_folder_belongs_to_one_trail() {
     let another = Mock::start(&folder.path().join("another mock")).await;
     assert!(matches!(IotaLedger::open(&data, &another.endpoints()).await, Err(LedgerError::WrongChain { .. })));
 }
+
+#[tokio::test]
+async fn without_a_faucet_init_waits_for_somebody_to_send_gas() {
+    let folder = tempfile::tempdir().unwrap();
+    let mock = Mock::start(&folder.path().join("mock")).await;
+    let data = folder.path().join("data");
+    let endpoints = grid_ledger::Endpoints { faucet: None, ..mock.endpoints() };
+    let settings =
+        grid_ledger::InitSettings { folder: &data, endpoints: &endpoints, name: NAME, description: DESCRIPTION };
+    let address = match grid_ledger::init(settings, None).await {
+        Err(LedgerError::Unfunded { address, balance: 0, .. }) => address,
+        other => panic!("{other:?}"),
+    };
+    mock.give(address).await;
+    assert_eq!(grid_ledger::init(settings, None).await.unwrap().address, address);
+    assert_eq!(mock.trails().await, 1);
+}
+
+#[tokio::test]
+async fn a_faucet_that_gives_nothing_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mock = Mock::start(&folder.path().join("mock")).await;
+    let data = folder.path().join("data");
+    let endpoints =
+        grid_ledger::Endpoints { faucet: Some(format!("http://{}/none", mock.listens)), ..mock.endpoints() };
+    let settings =
+        grid_ledger::InitSettings { folder: &data, endpoints: &endpoints, name: NAME, description: DESCRIPTION };
+    match grid_ledger::init(settings, None).await {
+        Err(LedgerError::Faucet { reason, .. }) => assert!(reason.contains("404"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}

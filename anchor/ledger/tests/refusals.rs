@@ -14,7 +14,7 @@ use iota_sdk::types::{
     ExecutionError, ExecutionStatus, Identifier, Input, Object, ObjectReference, Owner, SharedObjectReference,
     SignedTransaction, StructTag, Transaction, TransactionEffectsV1, TypeTag, UserSignature, Version,
 };
-use support::{Mock, http, init_in};
+use support::{Mock, init_in};
 
 const PACKAGES: Packages = Packages::MOCK;
 
@@ -51,15 +51,7 @@ impl Attacker {
     /// Another key, with coins from the faucet.
     async fn stranger(&self) -> Ed25519PrivateKey {
         let key = Ed25519PrivateKey::new([7; 32]);
-        let address = key.public_key().derive_address();
-        let body = format!(r#"{{"FixedAmountRequest":{{"recipient":"{address}"}}}}"#);
-        let length = body.len();
-        let request = format!(
-            "POST /v1/gas HTTP/1.1\r\nhost: mock\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n\r\n{body}"
-        );
-        let answer = http(self.mock.listens, &request).await;
-        assert!(answer.starts_with("HTTP/1.1 201") && answer.contains("transferTxDigest"), "{answer}");
+        self.mock.give(key.public_key().derive_address()).await;
         key
     }
 

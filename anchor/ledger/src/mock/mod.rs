@@ -62,7 +62,7 @@ pub async fn run(
     let chain = Chain::open(state_file)?;
     tracing::info!(chain = %chain.name(), state = %state_file.display(), "mock ledger ({NOT_IOTA})");
     let shared = Shared(Arc::new(Mutex::new(chain)));
-    let router = services::router(&shared).merge(pages::router(shared));
+    let router = services::router(&shared).merge(pages::router(shared)).fallback(pages::nothing_here);
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {

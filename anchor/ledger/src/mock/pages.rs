@@ -2,18 +2,20 @@
 
 use std::fmt::Write as _;
 
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::Html;
+use axum::extract::{Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use iota_sdk::types::framework::Coin;
 use iota_sdk::types::{
     Address, ExecutionStatus, Object, ObjectId, Owner, Transaction, TransactionDigest, TransactionEffects,
 };
+use iota_sdk_grpc_types::tonic::Status;
 use serde::Deserialize;
 
 use super::chain::{Block, Chain};
+use super::execute::Rejection;
 use super::{NOT_IOTA, Shared};
 use crate::audit_trail::{AuditTrail, Capability, Data, RecordAdded, RecordField, read, record_id};
 use crate::network::Packages;
@@ -69,6 +71,17 @@ async fn faucet(
 }
 
 type Answer = (StatusCode, Html<String>);
+
+/// For paths of neither a page nor a service that the mock has.
+pub(super) async fn nothing_here(request: Request) -> Response {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let is_grpc = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc {
+        let Rejection { code, message } = Rejection::beyond_the_mock(request.uri().path());
+        return Status::new(code, message).into_http();
+    }
+    not_found(&format!("nothing at {}", request.uri().path())).into_response()
+}
 
 async fn front(State(chain): State<Shared>) -> Answer {
     let chain = chain.lock();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use grid_ledger::mock::{self, MockError};
-use grid_ledger::{Endpoints, InitReport, InitSettings, LedgerError, Watch, init};
+use grid_ledger::{Address, Endpoints, InitReport, InitSettings, LedgerError, Watch, init};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -68,6 +68,18 @@ impl Mock {
         http(self.listens, &format!("GET {path} HTTP/1.1\r\nhost: mock\r\nconnection: close\r\n\r\n")).await
     }
 
+    /// Asks the faucet for coins, under its other name.
+    pub async fn give(&self, recipient: Address) {
+        let body = format!(r#"{{"FixedAmountRequest":{{"recipient":"{recipient}"}}}}"#);
+        let length = body.len();
+        let request = format!(
+            "POST /v1/gas HTTP/1.1\r\nhost: mock\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        );
+        let answer = http(self.listens, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 201") && answer.contains("transferTxDigest"), "{answer}");
+    }
+
     /// How many audit trails there are, sealed or not.
     pub async fn trails(&self) -> usize {
         let front = self.page("/").await;
@@ -76,7 +88,7 @@ impl Mock {
     }
 }
 
-pub async fn http(server: SocketAddr, request: &str) -> String {
+async fn http(server: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(server).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
