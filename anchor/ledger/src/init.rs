@@ -145,6 +145,10 @@ struct Run {
 impl Run {
     /// Finishes what an earlier run began.
     async fn settle(&mut self) -> Result<(), LedgerError> {
+        if Pending::load(&self.wallet.folder)?.is_some_and(|it| matches!(it.purpose, Purpose::Add { .. })) {
+            // A record: whoever adds the next one settles it, and needs its receipt.
+            return Ok(());
+        }
         let Some((pending, settled)) = self.wallet.settle().await? else { return Ok(()) };
         match settled {
             Settled::Done(executed) => self.note(&pending.purpose, &executed).await,
@@ -253,10 +257,8 @@ impl Run {
                 let sealed = Sealed { trail, admin, recorder, create, seal: paid, last: None };
                 self.state.progress = Progress::Sealed(sealed);
             }
-            // Noted by the run that was stopped before it could remove the transaction, or changed no state of ours.
-            // A record that was left over is settled by whoever adds records; its bytes must stay.
-            (Purpose::Add { .. }, _) => return Ok(()),
-            (Purpose::Merge | Purpose::Create | Purpose::Seal, _) => {}
+            // It changed no state of ours, or was noted by a run that was stopped before it could remove it.
+            (Purpose::Merge | Purpose::Create | Purpose::Seal | Purpose::Add { .. }, _) => {}
         }
         self.wallet.note(purpose, &self.state)
     }

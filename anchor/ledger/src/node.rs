@@ -142,10 +142,11 @@ impl Node {
         match timeout(ANSWER_WITHIN, async { question.await }).await {
             Err(_) => Submission::Unclear(format!("no answer within {} s", ANSWER_WITHIN.as_secs())),
             Ok(Err(error)) => match code(&error) {
-                // What cannot get better by waiting. Everything else may have reached the validators.
+                // What cannot get better by waiting. Everything else may have reached the validators; also
+                // FAILED_PRECONDITION, by which a node says that they hold objects for a conflicting transaction: when
+                // that is over, the same bytes are executed or refused.
                 Some(
                     Code::InvalidArgument
-                    | Code::FailedPrecondition
                     | Code::OutOfRange
                     | Code::PermissionDenied
                     | Code::Unauthenticated
