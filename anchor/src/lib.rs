@@ -10,6 +10,8 @@
 //! | [`durable`], [`journal`], [`store`] | what is written to disk, in which order |
 //! | [`speech`] | who said what: the rule that intake and verifier share |
 //! | [`sequence`], [`intake`] | what goes into the log, what is there already, what to acknowledge |
+//! | [`initialise`] | a log and its trail on the ledger, tied together once |
+//! | [`notary`] | checkpoints on the ledger, one at a time |
 //! | [`recorder`] | intake and store together, with the anchor's own messages |
 //! | [`verify`], [`show`] | reading a log: does it hold, and what does it say |
 //! | [`settings`], [`service`], [`cli`] | the program around all this |
@@ -19,8 +21,10 @@ pub mod checkpoint;
 pub mod cli;
 pub mod durable;
 pub mod entry;
+pub mod initialise;
 pub mod intake;
 pub mod journal;
+pub mod notary;
 pub mod policy;
 pub mod recorder;
 pub mod sequence;

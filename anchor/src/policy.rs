@@ -5,17 +5,23 @@
 //! site demo
 //! log demo-1f00aa21.invalid+3c2b1a00+AQmN…
 //! ca MIIBkjCC…
+//! trail testnet 2304aa97 0x385307…
 //! ```
 //!
 //! One statement a line, each once, `#` starts a comment line. `log` is the vkey of the log's key, whose name is the
-//! log's origin; `ca` is the certificate of the site's authority, DER in base64.
+//! log's origin; `ca` is the certificate of the site's authority, DER in base64. `trail`, once there is one, is where the
+//! log's head is notarized: network, chain, and the id of the audit trail.
+//!
+//! The trail names the log in turn ([`Policy::trail_name`], [`Policy::trail_description`]), and cannot be changed.
 
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use grid_ledger::{Network, ObjectId, UnknownNetwork};
 use grid_protocol::identity::Authority;
 use grid_protocol::topic::Name;
+use sha2::{Digest, Sha256};
 
 use crate::checkpoint::LogPublicKey;
 
@@ -28,13 +34,27 @@ pub struct Policy {
     pub log: LogPublicKey,
     /// The site's certificate authority.
     pub authority: Authority,
+    /// Where the log's head is notarized, if anywhere.
+    pub trail: Option<TrailAddress>,
+}
+
+/// Where an audit trail is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrailAddress {
+    /// The network.
+    pub network: Network,
+    /// Which chain that is: the first bytes of its genesis checkpoint, in hex. A mock or local network that was made anew
+    /// is another one.
+    pub chain: String,
+    /// The trail.
+    pub trail: ObjectId,
 }
 
 /// Why a text is not a policy.
 #[derive(Debug, thiserror::Error)]
 pub enum BadPolicy {
     /// A line says nothing that we know.
-    #[error("line {line}: {word:?} is none of: site, log, ca")]
+    #[error("line {line}: {word:?} is none of: site, log, ca, trail")]
     Word {
         /// Which line, from 1.
         line: usize,
@@ -65,7 +85,7 @@ pub enum BadPolicy {
 impl Policy {
     /// Reads a policy.
     pub fn read(text: &str) -> Result<Self, BadPolicy> {
-        let (mut site, mut log, mut authority) = (None, None, None);
+        let (mut site, mut log, mut authority, mut trail) = (None, None, None, None);
         for (at, content) in text.lines().enumerate() {
             let line = at + 1;
             let content = content.trim();
@@ -78,6 +98,7 @@ impl Policy {
                 "site" => set(&mut site, line, "site", value.parse())?,
                 "log" => set(&mut log, line, "log", LogPublicKey::read(value))?,
                 "ca" => set(&mut authority, line, "ca", read_authority(value))?,
+                "trail" => set(&mut trail, line, "trail", read_trail(value))?,
                 other => return Err(BadPolicy::Word { line, word: other.chars().take(40).collect() }),
             }
         }
@@ -85,7 +106,25 @@ impl Policy {
             site: site.ok_or(BadPolicy::Missing("site"))?,
             log: log.ok_or(BadPolicy::Missing("log"))?,
             authority: authority.ok_or(BadPolicy::Missing("ca"))?,
+            trail,
         })
+    }
+
+    /// Whether two policies vouch for the same log of the same site. A trail may come later.
+    pub fn same_log(&self, other: &Self) -> bool {
+        self.site == other.site && self.log.vkey() == other.log.vkey() && self.authority == other.authority
+    }
+
+    /// The immutable name of a trail for this log: the log's origin.
+    pub fn trail_name(&self) -> String {
+        self.log.origin().to_owned()
+    }
+
+    /// The immutable description of a trail for this log: its key, and who vouches for the devices that it hears.
+    pub fn trail_description(&self) -> String {
+        let digest = Sha256::digest(self.authority.der());
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("Checkpoints of the log of site {}\nlog {}\nca-sha256 {digest}", self.site, self.log.vkey())
     }
 }
 
@@ -107,12 +146,28 @@ fn read_authority(value: &str) -> Result<Authority, String> {
     Authority::from_der(&der).map_err(|why| why.to_string())
 }
 
+fn read_trail(value: &str) -> Result<TrailAddress, String> {
+    let words: Vec<&str> = value.split_whitespace().collect();
+    let [network, chain, trail] = words[..] else {
+        return Err("expected network, chain and id of a trail".to_owned());
+    };
+    Ok(TrailAddress {
+        network: network.parse().map_err(|why: UnknownNetwork| why.to_string())?,
+        chain: chain.to_owned(),
+        trail: trail.parse().map_err(|_| format!("{trail:?} is not the id of an object"))?,
+    })
+}
+
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# Who vouches for the log of this site. Keep a copy where the anchor cannot change it.")?;
         writeln!(f, "site {}", self.site)?;
         writeln!(f, "log {}", self.log.vkey())?;
-        writeln!(f, "ca {}", STANDARD.encode(self.authority.der()))
+        writeln!(f, "ca {}", STANDARD.encode(self.authority.der()))?;
+        match &self.trail {
+            Some(TrailAddress { network, chain, trail }) => writeln!(f, "trail {network} {chain} {trail}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -127,7 +182,7 @@ mod tests {
         let site: Name = "demo".parse().unwrap();
         let issuer = Issuer::create(&site, UnixMillis(1_800_000_000_000)).unwrap();
         let log = LogKey::generate(&site, None).unwrap().public().clone();
-        Policy { site, log, authority: issuer.authority() }
+        Policy { site, log, authority: issuer.authority(), trail: None }
     }
 
     #[test]
@@ -136,6 +191,20 @@ mod tests {
         let read = Policy::read(&policy.to_string()).unwrap();
         assert_eq!(read.to_string(), policy.to_string());
         assert_eq!(read.authority, policy.authority);
+    }
+
+    #[test]
+    fn a_trail_is_named_with_its_network_and_chain() {
+        let id = format!("0x{}", "5".repeat(64));
+        let text = format!("{}trail testnet 2304aa97 {id}\n", policy());
+        let read = Policy::read(&text).unwrap();
+        assert_eq!(read.to_string().lines().last(), text.lines().last());
+        let trail = read.trail.unwrap();
+        assert_eq!((trail.network, trail.chain.as_str()), (Network::Testnet, "2304aa97"));
+        for bad in ["trail", "trail testnet 0x5", "trail moonnet 2304aa97 0x5", "trail testnet 2304aa97 five"] {
+            let text = format!("{}{bad}\n", policy());
+            assert!(matches!(Policy::read(&text), Err(BadPolicy::Value { line: 5, .. })), "{bad}");
+        }
     }
 
     #[test]

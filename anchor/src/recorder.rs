@@ -9,9 +9,10 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::SigningKey;
+use grid_ledger::NewRecord;
 use grid_protocol::author::{Author, Signed};
 use grid_protocol::identity::Authority;
-use grid_protocol::message::{Checkpoint, Part, Presence, Role, Session, Status};
+use grid_protocol::message::{Checkpoint, LedgerReceipt, Part, Presence, Role, Session, Status};
 use grid_protocol::seal::SealError;
 use grid_protocol::topic::{Kind, Name};
 use grid_protocol::units::{BootTime, Millis};
@@ -22,13 +23,15 @@ use crate::checkpoint::Head;
 use crate::durable::{Durable, DurableError, Stop};
 use crate::intake::{Admitted, Arrival, BadSnapshot, Counts, Intake, Now};
 use crate::policy::{BadPolicy, Policy};
+use crate::show::date;
 use crate::speech::{Speakers, Unverified};
 use crate::store::{Store, StoreError, read_or_make_key};
 
 /// A checkpoint is written early when the journal has grown by this many entries, so that none takes much longer than
 /// half a second.
 const MOST_UNCOVERED: u64 = 16_384;
-const POLICY: &str = "site.policy";
+/// The policy's file.
+pub const POLICY: &str = "site.policy";
 
 /// Who the anchor is.
 #[derive(Clone)]
@@ -135,6 +138,11 @@ pub struct Recorder {
     fresh: bool,
     connected: bool,
     newest: Option<(Head, Vec<u8>)>,
+    /// Whether anything but our own checkpoint messages came since the last record for the ledger.
+    fresh_for_ledger: bool,
+    /// The size that the newest record on the ledger vouches for.
+    notarized: u64,
+    receipt: Option<LedgerReceipt>,
 }
 
 impl Recorder {
@@ -151,9 +159,13 @@ impl Recorder {
         check_identity(&speakers, &settings, &identity, now)?;
         let mut durable = Durable::open(data_dir, stop)?;
         let key = read_or_make_key(&mut durable, &settings.site, settings.origin.as_deref())?;
-        let policy =
-            Policy { site: settings.site.clone(), log: key.public().clone(), authority: identity.authority.clone() };
-        check_policy(&mut durable, &policy)?;
+        let policy = Policy {
+            site: settings.site.clone(),
+            log: key.public().clone(),
+            authority: identity.authority,
+            trail: None,
+        };
+        keep_policy(&mut durable, &policy)?;
         let (store, snapshot) = Store::open(durable, key)?;
         let from = snapshot.as_ref().map_or(0, |snapshot| snapshot.size);
         let mut intake = match &snapshot {
@@ -177,7 +189,55 @@ impl Recorder {
             fresh,
             connected: false,
             newest: None,
+            fresh_for_ledger: true,
+            notarized: 0,
+            receipt: None,
         })
+    }
+
+    /// Takes note of the newest record that the ledger has, if it is a checkpoint of this log.
+    pub fn notarized_before(&mut self, text: &str) {
+        if let Ok(head) = self.store.key().public().open(text.as_bytes()) {
+            self.notarized = head.size;
+        }
+    }
+
+    /// What is due for the ledger: the newest checkpoint, written now if need be. Nothing if nothing has happened.
+    pub fn record_for_ledger(&mut self, now: Now) -> Result<Option<NewRecord>, RecorderError> {
+        if !self.fresh_for_ledger || self.store.size() == 0 {
+            return Ok(None);
+        }
+        if self.newest.as_ref().is_none_or(|(head, _)| head.size < self.store.size()) {
+            self.write_checkpoint(now)?;
+        }
+        let Some((head, note)) = &self.newest else { return Ok(None) };
+        let first = self.notarized.min(head.size - 1);
+        let from = self.store.received_at(first)?;
+        let until = self.store.received_at(head.size - 1)?;
+        let count = match head.size - first {
+            1 => "1 entry".to_owned(),
+            more => format!("{more} entries"),
+        };
+        let metadata = format!("{count}, {} to {}", date(from), date(until));
+        self.fresh_for_ledger = false;
+        Ok(Some(NewRecord { text: String::from_utf8_lossy(note).into_owned(), metadata: Some(metadata) }))
+    }
+
+    /// Takes note that a record is on the ledger, and says so.
+    pub fn notarized(
+        &mut self,
+        text: &str,
+        receipt: LedgerReceipt,
+        now: Now,
+    ) -> Result<Option<Outgoing>, RecorderError> {
+        self.notarized_before(text);
+        self.receipt = Some(receipt);
+        self.announce(now)
+    }
+
+    /// Takes note that a record did not come on the ledger: the next is due although nothing else may happen.
+    pub fn not_notarized(&mut self) {
+        self.fresh_for_ledger = true;
     }
 
     /// How far the log is.
@@ -204,6 +264,7 @@ impl Recorder {
     fn append(&mut self, fresh: bool, now: Now) -> Result<(), RecorderError> {
         for admitted in self.admitted.drain(..) {
             self.fresh |= fresh;
+            self.fresh_for_ledger |= fresh;
             self.urgent |= admitted.urgent;
             self.unsynced_since.get_or_insert(now.boot);
             self.store.append(admitted.standing, admitted.entry)?;
@@ -263,6 +324,7 @@ impl Recorder {
             tree_size: head.size,
             root_hash: head.root.to_string(),
             note: String::from_utf8_lossy(&note).into_owned(),
+            receipt: self.receipt.clone(),
         };
         let signed = self.author.say(Kind::Checkpoint, body, now.unix)?;
         self.log_own(signed, now).map(Some)
@@ -314,14 +376,16 @@ impl Recorder {
         self.connected = false;
     }
 
-    /// The end: the goodbye is logged, and everything goes under a last checkpoint. Returns the goodbye.
-    pub fn finish(&mut self, now: Now) -> Result<Outgoing, RecorderError> {
+    /// The end: the goodbye is logged, and everything goes under a last checkpoint. Returns the goodbye, and what is due
+    /// for the ledger.
+    pub fn finish(&mut self, now: Now) -> Result<(Outgoing, Option<NewRecord>), RecorderError> {
         self.intake.finish(now, &mut self.admitted);
         self.append(true, now)?;
         let signed = self.author.say(Kind::Status, self.status(Presence::Offline, None), now.unix)?;
         let goodbye = self.log_own(signed, now)?;
         self.write_checkpoint(now)?;
-        Ok(goodbye)
+        self.fresh_for_ledger = true;
+        Ok((goodbye, self.record_for_ledger(now)?))
     }
 }
 
@@ -347,17 +411,18 @@ fn check_identity(
 }
 
 /// Writes `site.policy` at the first start; later it must be for the same site, log and authority.
-fn check_policy(durable: &mut Durable, ours: &Policy) -> Result<(), RecorderError> {
+pub fn keep_policy(durable: &mut Durable, ours: &Policy) -> Result<(), RecorderError> {
     let Some(bytes) = durable.read(POLICY)? else {
         durable.place(POLICY, ours.to_string().as_bytes())?;
         return Ok(durable.settle()?);
     };
     let found = Policy::read(&String::from_utf8_lossy(&bytes))?;
-    let (found, ours) = (found.to_string(), ours.to_string());
-    match found.lines().zip(ours.lines()).find(|(found, ours)| found != ours) {
-        Some((found, ours)) => Err(RecorderError::OtherPolicy { found: found.to_owned(), ours: ours.to_owned() }),
-        None => Ok(()),
+    if found.same_log(ours) {
+        return Ok(());
     }
+    let (found, ours) = (found.to_string(), ours.to_string());
+    let differs = found.lines().zip(ours.lines()).find(|(found, ours)| found != ours).unwrap_or_default();
+    Err(RecorderError::OtherPolicy { found: differs.0.to_owned(), ours: differs.1.to_owned() })
 }
 
 #[cfg(test)]

@@ -7,15 +7,17 @@
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use grid_protocol::message::Session;
+use grid_ledger::{LedgerError, NewRecord, Receipt};
+use grid_protocol::message::{LedgerReceipt, Session};
 use grid_service::clock::{boot_now, unix_now};
 use grid_service::link::{Incoming, Link, Loss, Received, Will};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::durable::Stop;
 use crate::intake::{Arrival, Now};
+use crate::notary::Notary;
 use crate::recorder::{AnchorIdentity, Outgoing, Progress, Recorder, RecorderError};
 use crate::settings::Settings;
 
@@ -25,6 +27,8 @@ const QUEUE: usize = 1024;
 const TICK: Duration = Duration::from_millis(50);
 /// How long the recorder may take to write the last checkpoint.
 const FINISH_WITHIN: Duration = Duration::from_secs(60);
+/// How long the end waits for the last record on the ledger.
+const LAST_RECORD_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why the anchor ended, or did not start.
 #[derive(Debug, thiserror::Error)]
@@ -55,21 +59,37 @@ enum Command {
     Lost,
     Message(Received),
     Tick,
-    Finish(oneshot::Sender<(Outgoing, Summary)>),
+    /// A record is due for the ledger. `None`: nothing has happened since the last.
+    Record(oneshot::Sender<Option<NewRecord>>),
+    /// What became of the record with this text.
+    Notarized(String, Option<LedgerReceipt>),
+    Finish(oneshot::Sender<Finished>),
 }
 
-/// Runs the anchor until `shutdown` resolves; then says goodbye and puts everything under a last checkpoint.
-/// `progress` is kept up to date meanwhile.
+/// The recorder's last words.
+struct Finished {
+    goodbye: Outgoing,
+    record: Option<NewRecord>,
+    summary: Summary,
+}
+
+/// Runs the anchor until `shutdown` resolves; then says goodbye and puts everything under a last checkpoint, also on the
+/// ledger if there is one. `progress` is kept up to date meanwhile.
 pub async fn run(
     settings: Settings,
     identity: AnchorIdentity,
+    notary: Option<Notary>,
     progress: watch::Sender<Progress>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Summary, AnchorError> {
-    let mut worker = Worker::start(&settings, identity, progress).await?;
+    let known = notary.as_ref().and_then(Notary::last_text).map(str::to_owned);
+    let mut worker = Worker::start(&settings, identity, known, progress).await?;
+    let mut records = Records { notary, text: String::new(), wanted: None };
     let (link, mut incoming) = Link::open(&settings.broker, &settings.name, vec![format!("grid/{}/#", settings.site)]);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut due = interval(records.interval());
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(shutdown);
     loop {
         let command = tokio::select! {
@@ -86,24 +106,107 @@ pub async fn run(
                 Some(happened) => command(happened),
                 None => return Err(AnchorError::NotClosed),
             },
+            told = records.next() => told,
+            _ = due.tick(), if records.may_ask() => records.ask(),
             _ = ticks.tick() => Command::Tick,
         };
         if worker.commands.send(command).await.is_err() {
             return Err(worker.reason());
         }
     }
+    let latest = Instant::now() + LAST_RECORD_WITHIN;
+    if let Some(told) = records.finish(latest).await {
+        worker.commands.send(told).await.ok();
+    }
     let (answer, finished) = oneshot::channel();
     if worker.commands.send(Command::Finish(answer)).await.is_err() {
         return Err(worker.reason());
     }
     let finished = timeout(FINISH_WITHIN, finished).await.map_err(|_| AnchorError::NotClosed)?;
-    let Ok((goodbye, summary)) = finished else { return Err(worker.reason()) };
+    let Ok(Finished { goodbye, record, summary }) = finished else { return Err(worker.reason()) };
     while let Ok(outgoing) = worker.outgoing.try_recv() {
         publish(&link, outgoing);
     }
     publish(&link, goodbye);
     link.close().await;
+    if let Some(record) = record {
+        records.hand_in(record);
+        // What comes of it is logged; the street does not hear of it, since we said goodbye.
+        records.finish(latest).await;
+    }
     Ok(summary)
+}
+
+/// What is due for the ledger, and what is under way there.
+struct Records {
+    notary: Option<Notary>,
+    /// The text of the record under way.
+    text: String,
+    /// The recorder was asked for a record.
+    wanted: Option<oneshot::Receiver<Option<NewRecord>>>,
+}
+
+impl Records {
+    fn interval(&self) -> Duration {
+        self.notary.as_ref().map_or(FINISH_WITHIN, |notary| Duration::from_millis(notary.interval().0.max(1)))
+    }
+
+    fn may_ask(&self) -> bool {
+        self.wanted.is_none() && self.notary.as_ref().is_some_and(|notary| !notary.is_busy())
+    }
+
+    fn ask(&mut self) -> Command {
+        let (answer, wanted) = oneshot::channel();
+        self.wanted = Some(wanted);
+        Command::Record(answer)
+    }
+
+    fn hand_in(&mut self, record: NewRecord) {
+        if let Some(notary) = &mut self.notary {
+            self.text.clone_from(&record.text);
+            notary.hand_in(record);
+        }
+    }
+
+    /// Waits for a record that was asked for and hands it in, and for what becomes of it.
+    async fn next(&mut self) -> Command {
+        if let Some(wanted) = &mut self.wanted {
+            let record = wanted.await;
+            self.wanted = None;
+            if let Ok(Some(record)) = record {
+                self.hand_in(record);
+            }
+        }
+        match &mut self.notary {
+            Some(notary) => {
+                let outcome = notary.outcome().await;
+                self.tell(outcome)
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn finish(&mut self, latest: Instant) -> Option<Command> {
+        let outcome = self.notary.as_mut()?.finish(latest).await?;
+        Some(self.tell(outcome))
+    }
+
+    fn tell(&mut self, outcome: Result<Receipt, LedgerError>) -> Command {
+        let text = std::mem::take(&mut self.text);
+        let receipt = match (outcome, &self.notary) {
+            (Ok(receipt), Some(notary)) => {
+                let receipt = notary.to_message(&receipt);
+                tracing::info!(record = receipt.record, explorer = receipt.explorer, "on the ledger");
+                Some(receipt)
+            }
+            (Err(error), _) => {
+                tracing::warn!(%error, "not on the ledger; the next record covers it");
+                None
+            }
+            (Ok(_), None) => None,
+        };
+        Command::Notarized(text, receipt)
+    }
 }
 
 fn command(happened: Incoming) -> Command {
@@ -147,6 +250,7 @@ impl Worker {
     async fn start(
         settings: &Settings,
         identity: AnchorIdentity,
+        known: Option<String>,
         progress: watch::Sender<Progress>,
     ) -> Result<Self, AnchorError> {
         let stop = Stop::never();
@@ -158,7 +262,8 @@ impl Worker {
         let work = move || {
             let session = Session(rand::random());
             let recorder = Recorder::open(&data_dir, recorder_settings, identity, session, its_stop, now());
-            let ended = recorder.and_then(|recorder| {
+            let ended = recorder.and_then(|mut recorder| {
+                known.iter().for_each(|text| recorder.notarized_before(text));
                 tracing::info!(vkey = recorder.vkey(), entries = recorder.progress().entries, "the log is open");
                 // Nobody waits for this any more if the anchor was stopped meanwhile.
                 opened.send(()).ok();
@@ -229,13 +334,19 @@ fn record(
                     recorder.receive(Arrival { topic: &topic, payload: &payload, retained }, now())?;
                 }
                 Command::Tick => {}
+                // Whoever asks may have been stopped meanwhile.
+                Command::Record(answer) => answer.send(recorder.record_for_ledger(now())?).unwrap_or(()),
+                Command::Notarized(text, Some(receipt)) => {
+                    recorder.notarized(&text, receipt, now())?.into_iter().for_each(publish);
+                }
+                Command::Notarized(_, None) => recorder.not_notarized(),
                 Command::Finish(answer) => {
-                    let goodbye = recorder.finish(now())?;
+                    let (goodbye, record) = recorder.finish(now())?;
                     progress.send_replace(recorder.progress());
                     let summary = Summary { progress: recorder.progress(), vkey: recorder.vkey().to_owned() };
                     // The folder is free when the caller hears of it.
                     drop(recorder);
-                    answer.send((goodbye, summary)).ok();
+                    answer.send(Finished { goodbye, record, summary }).ok();
                     return Ok(());
                 }
             }

@@ -15,10 +15,14 @@
 //!
 //! [log]
 //! commit_ms = 5000
+//!
+//! [ledger]
+//! network = "testnet"
 //! ```
 
 use std::path::{Path, PathBuf};
 
+use grid_ledger::{Endpoints, Network};
 use grid_protocol::topic::Name;
 use grid_protocol::units::Millis;
 use grid_service::identity::{IdentityFileError, IdentityFiles, IdentitySettings};
@@ -48,6 +52,9 @@ pub struct Settings {
     /// How the log is written.
     #[serde(default)]
     pub log: LogSettings,
+    /// Where its head is notarized. Without this section it is not; `grid-anchor init` must have been run before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerSettings>,
 }
 
 /// How the log is written.
@@ -63,6 +70,50 @@ pub struct LogSettings {
     /// The log's name: a URL without scheme, spaces or `+`. It cannot change. Default:
     /// `<site>-<8 hex digits of the log key's SHA-256>.invalid`.
     pub origin: Option<String>,
+}
+
+/// Where the log's head is notarized.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LedgerSettings {
+    /// `mainnet`, `testnet`, `devnet`, `localnet`, or `mock`, which is not IOTA.
+    pub network: Network,
+    /// How often a record is added if anything has happened, in milliseconds, at least 1000. Default: 600000 on mainnet,
+    /// where it costs money, 10000 on a mock, 60000 elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_ms: Option<Millis>,
+    /// The node's gRPC service, if another than the network's own: `https://node.example:443`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<String>,
+}
+
+impl LedgerSettings {
+    /// Where everything is.
+    pub fn endpoints(&self) -> Endpoints {
+        endpoints(self.network, self.grpc.as_deref())
+    }
+
+    /// How often a record is added.
+    pub fn interval(&self) -> Millis {
+        self.interval_ms.unwrap_or(match self.network {
+            Network::Mainnet => Millis(600_000),
+            Network::Mock => Millis(10_000),
+            Network::Testnet | Network::Devnet | Network::Localnet => Millis(60_000),
+        })
+    }
+}
+
+/// The network's services, with a node of one's own. A mock has everything at the one address.
+pub fn endpoints(network: Network, grpc: Option<&str>) -> Endpoints {
+    let mut endpoints = network.endpoints();
+    if let Some(grpc) = grpc {
+        if network == Network::Mock {
+            grpc.trim_end_matches('/').clone_into(&mut endpoints.explorer);
+            endpoints.faucet = Some(format!("{}/gas", endpoints.explorer));
+        }
+        grpc.clone_into(&mut endpoints.grpc);
+    }
+    endpoints
 }
 
 impl Default for LogSettings {
@@ -89,7 +140,15 @@ pub enum NoIdentity {
 impl Settings {
     /// Settings with all defaults, for an anchor whose identity is given otherwise.
     pub fn new(site: Name, name: Name, data_dir: PathBuf) -> Self {
-        Self { site, name, data_dir, identity: None, broker: BrokerSettings::default(), log: LogSettings::default() }
+        Self {
+            site,
+            name,
+            data_dir,
+            identity: None,
+            broker: BrokerSettings::default(),
+            log: LogSettings::default(),
+            ledger: None,
+        }
     }
 
     /// Reads settings from a file and the environment, and checks their values.
@@ -105,6 +164,9 @@ impl Settings {
         if let Some(origin) = &settings.log.origin {
             let fits = signed_note::is_key_name_valid(origin) && !origin.chars().any(char::is_control);
             problems.unless(fits, || format!("log.origin = {origin:?}: it must not have spaces or +"));
+        }
+        if let Some(Millis(interval)) = settings.ledger.as_ref().and_then(|ledger| ledger.interval_ms) {
+            problems.unless(interval >= 1000, || format!("ledger.interval_ms = {interval}: use at least 1000"));
         }
         problems.check()?;
         Ok(settings)

@@ -24,12 +24,14 @@
 use std::path::PathBuf;
 
 use grid_protocol::topic::Name;
+use grid_protocol::units::UnixMillis;
 use sha2::{Digest, Sha256};
 use tlog_tiles::{Hash, record_hash};
 
 use crate::bundle::{self, BadBundle};
 use crate::checkpoint::{BadCheckpoint, BadKey, Head, LogKey};
 use crate::durable::{Appendable, Durable, DurableError};
+use crate::entry::{self, BadEntry};
 use crate::journal::{self, BadJournal, Record, Records, Standing};
 use crate::tile::{FULL, Level, Tile};
 use crate::tree::{Edge, subtree_hash, tile_bytes, tile_hashes};
@@ -89,6 +91,9 @@ pub enum Inconsistency {
     /// A bundle does not read.
     #[error(transparent)]
     Bundle(#[from] BadBundle),
+    /// An entry does not read.
+    #[error(transparent)]
+    Entry(#[from] BadEntry),
     /// The journal does not read.
     #[error(transparent)]
     Journal(#[from] BadJournal),
@@ -201,6 +206,23 @@ impl Store {
     /// How many of them are under the last checkpoint.
     pub fn checkpoint_size(&self) -> u64 {
         self.edge.size()
+    }
+
+    /// When an entry under the last checkpoint was received.
+    pub fn received_at(&self, index: u64) -> Result<UnixMillis, StoreError> {
+        let size = self.edge.size();
+        let (bundle, place) = (index / u64::from(FULL), (index % u64::from(FULL)) as usize);
+        let tile = match Level::Entries.partial_tile(size) {
+            Some(partial) if partial.index == bundle => partial,
+            Some(_) | None => Tile::full(Level::Entries, bundle),
+        };
+        let path = in_log(tile);
+        let bad = |why: Inconsistency| refuse(&self.durable, &path, why);
+        let file = self.durable.read(&path)?.ok_or_else(|| bad(Inconsistency::Missing))?;
+        let plain = bundle::unpack(&file).map_err(|why| bad(why.into()))?;
+        let entries = bundle::entries(&plain, tile.width).map_err(|why| bad(why.into()))?;
+        let entry = entries.get(place).ok_or_else(|| bad(Inconsistency::Missing))?;
+        Ok(entry::read(entry).map_err(|why| bad(why.into()))?.received_ms)
     }
 
     /// Reads the journal's entries from index `from` on: what the intake learned after its snapshot.

@@ -39,6 +39,7 @@ async fn run(arguments: &Arguments) -> Result<Report, Box<dyn std::error::Error>
     let folder = options.data_dir.clone();
     let demo = Demo::start(options).await?;
     terminal::introduce(&demo, &folder);
+    let ledger = demo.ledger().grpc.clone();
     let ended = async {
         match arguments.ends_after() {
             Some(duration) => tokio::time::sleep(duration).await,
@@ -52,7 +53,7 @@ async fn run(arguments: &Arguments) -> Result<Report, Box<dyn std::error::Error>
         () = terminal::show_progress(&demo, !arguments.headless) => {}
     }
     let report = demo.finish().await?;
-    terminal::summarise(&report, &folder);
+    terminal::summarise(&report, &folder, &ledger);
     if let Some(file) = &arguments.report {
         let json = serde_json::to_vec(&report)?;
         std::fs::write(file, json).map_err(|error| format!("{}: {error}", file.display()))?;

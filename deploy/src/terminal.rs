@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write, stdout};
 use std::path::Path;
 use std::time::Duration;
 
-use grid::demo::{Demo, Report};
+use grid::demo::{Demo, MOCK_STATE, Report};
 use tokio::time::sleep;
 
 const REFRESH: Duration = Duration::from_millis(200);
@@ -15,6 +15,7 @@ pub fn introduce(demo: &Demo, folder: &Path) {
     println!("A street behind one transformer, its day {} times faster than the clock.", demo.time_factor());
     println!("  messages   mosquitto_sub -h {host} -p {port} -t 'grid/#' -v");
     println!("  log        {}", folder.join("log").display());
+    println!("  ledger     {} (a double for trying things out: it is NOT IOTA)", demo.ledger().explorer);
     println!("Ctrl-C ends it.\n");
 }
 
@@ -50,7 +51,7 @@ fn kilowatts(watts: u64) -> f64 {
 }
 
 /// Says what came of it, and how to check it.
-pub fn summarise(report: &Report, folder: &Path) {
+pub fn summarise(report: &Report, folder: &Path, ledger: &str) {
     let (peak, limit) = (kilowatts(report.peak_w), kilowatts(report.limit_w));
     println!("\n\ncharge point   wanted Wh   possible Wh   delivered Wh");
     for session in &report.sessions {
@@ -66,14 +67,23 @@ pub fn summarise(report: &Report, folder: &Path) {
     println!("reading → device {} µs (median), {} µs (99 %), {} µs (worst)", latency.p50, latency.p99, latency.max);
     println!("lease violations {}", report.lease_violations);
     println!("messages         {} signed, {} in the log", report.messages_published, report.messages_logged);
-    println!("log              {}", if report.verified { "holds" } else { "DOES NOT HOLD" });
-    println!("\nCheck it yourself:\n  {}", verify_command(folder));
+    println!("ledger           {} records (mock: NOT IOTA)", report.records_on_ledger);
+    println!("verification     {}", if report.verified { "all holds" } else { "DOES NOT HOLD: see above" });
+    println!("\nCheck it yourself. The first runs the mock ledger again; the second asks it, in another terminal:");
+    for command in commands(folder, ledger) {
+        println!("  {command}");
+    }
 }
 
-/// The command that verifies the log: as it can be typed where this program was started.
-fn verify_command(folder: &Path) -> String {
+/// The commands that verify the log: as they can be typed where this program was started.
+fn commands(folder: &Path, ledger: &str) -> [String; 2] {
     let run_by_cargo = std::env::var_os("CARGO").is_some();
     let program = if run_by_cargo { "cargo run --release -p grid-anchor --" } else { "grid-anchor" };
-    let (log, policy) = (folder.join("log"), folder.join("site.policy"));
-    format!("{program} verify --log {} --policy {}", log.display(), policy.display())
+    let listen = ledger.trim_start_matches("http://");
+    let in_folder = |name: &str| folder.join(name).display().to_string();
+    let (state, log, policy) = (in_folder(MOCK_STATE), in_folder("log"), in_folder("site.policy"));
+    [
+        format!("{program} mock-ledger --listen {listen} --state {state}"),
+        format!("{program} verify --log {log} --policy {policy} --network mock --grpc {ledger}"),
+    ]
 }

@@ -9,10 +9,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use grid::demo::{Demo, Options, Pace};
+use grid::demo::{Demo, MOCK_STATE, Options, Pace};
 use grid::plant::ChargePointId;
 use grid::plant::wires::lock;
 use grid::street::Street;
+use grid_anchor::policy::Policy;
+use grid_ledger::{Endpoints, TrailReader, mock};
 use grid_protocol::units::MilliAmps;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -140,6 +142,26 @@ async fn mosquitto_sub_sees_the_messages_that_the_golden_examples_promise() {
     let report = demo.finish().await.unwrap();
     assert!(report.holds(), "{report:?}");
     assert_eq!(report.messages_logged, report.messages_published);
+
+    // The records on the ledger are checkpoints of the log, and the newest is its newest.
+    let run = folder.path().join("run");
+    let records = records_on_ledger(&run).await;
+    assert_eq!(records.len() as u64, report.records_on_ledger);
+    assert_eq!(records.last().unwrap(), &std::fs::read_to_string(run.join("log/checkpoint")).unwrap());
+}
+
+/// The texts of a run's records, from its mock ledger started again on its state.
+async fn records_on_ledger(run: &Path) -> Vec<String> {
+    let policy = std::fs::read_to_string(run.join("site.policy")).unwrap();
+    let trail = Policy::read(&policy).unwrap().trail.unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoints = Endpoints::mock(listener.local_addr().unwrap());
+    let state = run.join(MOCK_STATE);
+    let mock = tokio::spawn(async move { mock::run(listener, &state, std::future::pending()).await });
+    let reader = TrailReader::open(&endpoints, Some(&trail.chain), trail.trail).await.unwrap();
+    let records = reader.records(0).await.unwrap().into_iter().map(|record| record.text).collect();
+    mock.abort();
+    records
 }
 
 fn current(demo: &Demo, id: ChargePointId) -> MilliAmps {
@@ -204,7 +226,7 @@ async fn nothing_is_lost_when_the_anchor_is_killed_and_comes_back() {
     until("a car charges", || current(&demo, charging) > MilliAmps::ZERO).await;
     demo.kill_anchor().await;
     sleep(Duration::from_secs(3)).await;
-    demo.start_anchor();
+    demo.start_anchor().await.unwrap();
     until("the anchor logs again", || demo.progress().logged > 0).await;
     sleep(Duration::from_secs(2)).await;
     let report = demo.finish().await.unwrap();

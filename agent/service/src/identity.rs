@@ -34,7 +34,7 @@ pub struct IdentityFiles {
 
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("identity.{key} = {file:?}: {why}")]
+#[error("{key} {file:?}: {why}")]
 pub struct IdentityFileError {
     key: &'static str,
     file: PathBuf,
@@ -44,19 +44,34 @@ pub struct IdentityFileError {
 impl IdentitySettings {
     /// Reads the files.
     pub fn read(&self) -> Result<IdentityFiles, IdentityFileError> {
-        let wrong = |key, file: &Path, why: String| IdentityFileError { key, file: file.to_owned(), why };
-        let read =
-            |key, file: &Path| fs::read(file).map_err(|error| wrong(key, file, format!("cannot be read ({error})")));
-        let certificate = |key, file: &Path| der(read(key, file)?).map_err(|why| wrong(key, file, why));
-        let pem = String::from_utf8_lossy(&read("message_key", &self.message_key)?).into_owned();
-        let message_key = SigningKey::from_pkcs8_pem(&pem).map_err(|error| {
-            wrong("message_key", &self.message_key, format!("is not an Ed25519 key in PKCS#8 PEM ({error})"))
-        })?;
-        let authority = Authority::from_der(&certificate("authority", &self.authority)?)
-            .map_err(|error| wrong("authority", &self.authority, error.to_string()))?;
-        let certificate = certificate("certificate", &self.certificate)?;
-        Ok(IdentityFiles { message_key, certificate, authority })
+        let certificate = read("certificate", &self.certificate)?;
+        Ok(IdentityFiles {
+            message_key: read_message_key(&self.message_key)?,
+            certificate: der(certificate).map_err(|why| wrong("certificate", &self.certificate, why))?,
+            authority: read_authority(&self.authority)?,
+        })
     }
+}
+
+/// Reads a private key that signs messages: Ed25519, PKCS#8, PEM.
+pub fn read_message_key(file: &Path) -> Result<SigningKey, IdentityFileError> {
+    let pem = String::from_utf8_lossy(&read("message_key", file)?).into_owned();
+    SigningKey::from_pkcs8_pem(&pem)
+        .map_err(|error| wrong("message_key", file, format!("is not an Ed25519 key in PKCS#8 PEM ({error})")))
+}
+
+/// Reads the certificate of a site's authority, PEM or DER.
+pub fn read_authority(file: &Path) -> Result<Authority, IdentityFileError> {
+    let der = der(read("authority", file)?).map_err(|why| wrong("authority", file, why))?;
+    Authority::from_der(&der).map_err(|error| wrong("authority", file, error.to_string()))
+}
+
+fn read(key: &'static str, file: &Path) -> Result<Vec<u8>, IdentityFileError> {
+    fs::read(file).map_err(|error| wrong(key, file, format!("cannot be read ({error})")))
+}
+
+fn wrong(key: &'static str, file: &Path, why: String) -> IdentityFileError {
+    IdentityFileError { key, file: file.to_owned(), why }
 }
 
 /// The DER of a certificate in a file, which may be PEM (RFC 7468) or DER.

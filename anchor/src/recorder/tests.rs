@@ -129,7 +129,7 @@ fn the_end_puts_everything_under_a_checkpoint_with_the_goodbye() {
     let mut recorder = desk.open();
     recorder.connected(at(0)).unwrap();
     hear(&mut recorder, &device(&desk).birth(), 0);
-    let goodbye = recorder.finish(at(10)).unwrap();
+    let (goodbye, _) = recorder.finish(at(10)).unwrap();
     let status: Message<Status> = Sealed::parse(&goodbye.payload).unwrap().read().unwrap();
     assert_eq!((status.header.seq, status.body.state, status.body.ends), (Some(2), Presence::Offline, None));
     let progress = recorder.progress();

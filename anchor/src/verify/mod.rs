@@ -5,15 +5,19 @@
 //! (`tree`); files that do not belong are named (`files`). Then each message is judged by the certificates that
 //! stand before it (`messages`).
 //!
+//! What the ledger says of it is a question of its own (`ledger`).
+//!
 //! A log that is being written may have files that its checkpoint does not cover yet, and partial tiles of older
 //! checkpoints after a kill. They must fit too.
 
 mod files;
+mod ledger;
 mod messages;
 #[cfg(test)]
 mod tests;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, fs, io, thread};
@@ -22,10 +26,12 @@ use grid_protocol::message::Session;
 use grid_protocol::topic::Name;
 use grid_protocol::units::UnixMillis;
 use serde::Serialize;
+use tlog_tiles::Hash;
 
 use crate::checkpoint::{BadCheckpoint, Head, read_unsigned};
 use crate::policy::Policy;
 
+pub use ledger::{LedgerFailure, LedgerReport, NewestRecord, verify_ledger};
 pub use messages::{Gap, Messages};
 
 /// How often a log that changes meanwhile is looked at again.
@@ -154,11 +160,20 @@ impl Folder<'_> {
 
 /// Checks the log in a folder. Without a policy nobody vouches for its key, and only its inner consistency is checked.
 pub fn verify_log(folder: &Path, policy: Option<&Policy>) -> Result<Report, VerifyError> {
+    verify_log_with_roots(folder, policy, &mut BTreeMap::new())
+}
+
+/// Like [`verify_log`]. `roots` names sizes, and is given the root that the log had at each of them.
+pub fn verify_log_with_roots(
+    folder: &Path,
+    policy: Option<&Policy>,
+    roots: &mut BTreeMap<u64, Option<Hash>>,
+) -> Result<Report, VerifyError> {
     let mut tries = 0;
     loop {
         tries += 1;
         let before = fs::read(folder.join("checkpoint")).ok();
-        let (report, moving) = verify_once(folder, policy)?;
+        let (report, moving) = verify_once(folder, policy, roots)?;
         let changed = fs::read(folder.join("checkpoint")).ok() != before;
         // An anchor that writes a checkpoint while we read replaces files that we expect, and adds others.
         if report.failure.is_none() || !(changed || moving) || tries == TRIES {
@@ -169,7 +184,11 @@ pub fn verify_log(folder: &Path, policy: Option<&Policy>) -> Result<Report, Veri
 }
 
 /// Also says whether what does not hold is about files that a running anchor adds and removes.
-fn verify_once(folder: &Path, policy: Option<&Policy>) -> Result<(Report, bool), VerifyError> {
+fn verify_once(
+    folder: &Path,
+    policy: Option<&Policy>,
+    roots: &mut BTreeMap<u64, Option<Hash>>,
+) -> Result<(Report, bool), VerifyError> {
     let folder = Folder(folder);
     let mut report = Report {
         holds: false,
@@ -183,7 +202,7 @@ fn verify_once(folder: &Path, policy: Option<&Policy>) -> Result<(Report, bool),
         ahead: 0,
         failure: None,
     };
-    match check(&folder, policy, &mut report) {
+    match check(&folder, policy, roots, &mut report) {
         Ok(()) => report.holds = report.vouched,
         Err(Broken::Fails(failure)) => report.failure = Some(*failure),
         Err(Broken::Extra(failure)) => {
@@ -195,14 +214,19 @@ fn verify_once(folder: &Path, policy: Option<&Policy>) -> Result<(Report, bool),
     Ok((report, false))
 }
 
-fn check(folder: &Folder, policy: Option<&Policy>, report: &mut Report) -> Result<(), Broken> {
+fn check(
+    folder: &Folder,
+    policy: Option<&Policy>,
+    roots: &mut BTreeMap<u64, Option<Hash>>,
+    report: &mut Report,
+) -> Result<(), Broken> {
     if !folder.0.join("checkpoint").exists() && !folder.0.join("tile").exists() {
         return Err(Broken::Unknown(VerifyError::NoLog(folder.0.to_owned())));
     }
     let head = check_checkpoint(folder, policy, report)?;
     let extra = files::find_extra(folder, head.size)?;
     let mut judge = policy.map(|policy| messages::Judge::new(policy.site.clone(), policy.authority.clone()));
-    let outcome = tree::check_tree(folder, &head, |bundles| {
+    let outcome = tree::check_tree(folder, &head, roots, |bundles| {
         report.entries += bundles.iter().map(|entries| entries.len() as u64).sum::<u64>();
         if let Some(judge) = &mut judge {
             judge.hear_all(bundles);

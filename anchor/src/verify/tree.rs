@@ -1,5 +1,6 @@
 //! The tree, computed again from the entries and compared with every tile.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::thread;
 
@@ -38,9 +39,21 @@ pub fn in_parallel<'a, T: Sync, U: Send>(items: &'a [T], work: impl Fn(&'a T) ->
 }
 
 /// Checks bundles and tiles of the tree under `head`, and shows `each` batch of entries, in order, as the bundles hold
-/// them. Returns the right edge; its root is still to be compared.
-pub fn check_tree(folder: &Folder, head: &Head, mut each: impl FnMut(&[Vec<Entry>])) -> Result<Edge, Broken> {
+/// them. `roots` names sizes, and is given the root that the tree had at each of them. Returns the right edge; its root
+/// is still to be compared.
+pub fn check_tree(
+    folder: &Folder,
+    head: &Head,
+    roots: &mut BTreeMap<u64, Option<Hash>>,
+    mut each: impl FnMut(&[Vec<Entry>]),
+) -> Result<Edge, Broken> {
     let mut edge = Edge::default();
+    let mut note_root = |edge: &Edge| {
+        if let Some(root) = roots.get_mut(&edge.size()) {
+            *root = Some(edge.root());
+        }
+    };
+    note_root(&edge);
     let bundles: u64 = head.size.div_ceil(u64::from(FULL));
     for start in (0..bundles).step_by(BATCH as usize) {
         let batch: Vec<Tile> = (start..bundles.min(start + BATCH)).map(|index| bundle_at(index, head.size)).collect();
@@ -49,6 +62,7 @@ pub fn check_tree(folder: &Folder, head: &Head, mut each: impl FnMut(&[Vec<Entry
         for hash in read.iter().flat_map(|(_, hashes)| hashes) {
             let mut filled = Vec::new();
             edge.push(*hash, |tile, hashes| filled.push((tile, tile_bytes(hashes))));
+            note_root(&edge);
             // Level 0 was compared when its bundle was read.
             for (tile, bytes) in filled.iter().filter(|(tile, _)| tile.level > Level::Hashes(0)) {
                 compare(folder, *tile, bytes)?;

@@ -10,5 +10,5 @@ mod street;
 mod watch;
 
 pub use report::{Report, SessionLine};
-pub use street::{Demo, DemoError, Options, Pace, Progress};
+pub use street::{Demo, DemoError, MOCK_STATE, Options, Pace, Progress};
 pub use watch::{Latency, Watch};

@@ -15,12 +15,16 @@ use grid_agent::run::{
 };
 use grid_agent::simulated_ina219::SimulatedBus;
 use grid_agent::transformer::{Enrolment, Plan};
+use grid_anchor::initialise::{InitError, initialise};
+use grid_anchor::notary::Notary;
 use grid_anchor::policy::{BadPolicy, Policy};
 use grid_anchor::recorder::{AnchorIdentity, Progress as LogProgress};
 use grid_anchor::service::{AnchorError, Summary as AnchorSummary};
 use grid_anchor::settings::Settings as AnchorSettings;
-use grid_anchor::verify::{VerifyError, verify_log};
+use grid_anchor::verify::{LedgerFailure, LedgerReport, Report as Log, verify_ledger, verify_log};
 use grid_broker::BrokerError;
+use grid_ledger::mock::MockError;
+use grid_ledger::{Endpoints, LedgerError, TrailReader, mock};
 use grid_protocol::identity::{Identity, IssueError, Issuer};
 use grid_protocol::message::{DeviceKind, Phase, Role};
 use grid_protocol::topic::Name;
@@ -52,6 +56,10 @@ const FIRST_ADDRESS: u8 = 0x40;
 const COMMIT: Millis = Millis(1000);
 /// How often it signs a checkpoint.
 const CHECKPOINT: Millis = Millis(10_000);
+/// How often a checkpoint goes on the ledger.
+const LEDGER: Millis = Millis(10_000);
+/// The mock ledger's state, in the run's folder.
+pub const MOCK_STATE: &str = "mock-ledger.state";
 const CHECK_EVERY: Duration = Duration::from_millis(10);
 const DEFAULT_PORT: u16 = 1883;
 
@@ -124,9 +132,18 @@ pub enum DemoError {
     /// The anchor ended by itself.
     #[error("the anchor ended")]
     Anchor(#[from] AnchorError),
+    /// The log could not be tied to a trail.
+    #[error("no trail could be made on the mock ledger")]
+    Init(#[from] InitError),
     /// The log could not be verified.
     #[error("the log could not be verified")]
-    Verify(#[from] VerifyError),
+    Verify(#[from] LedgerFailure),
+    /// The mock ledger does not answer.
+    #[error("the mock ledger cannot be used")]
+    Ledger(#[from] LedgerError),
+    /// The mock ledger ended by itself.
+    #[error("the mock ledger ended")]
+    Mock(#[from] MockError),
     /// The policy could not be read.
     #[error("the policy could not be read")]
     Policy(#[from] BadPolicy),
@@ -177,6 +194,9 @@ pub struct Demo {
     anchor: Option<JoinHandle<Result<AnchorSummary, AnchorError>>>,
     anchor_progress: watch::Receiver<LogProgress>,
     stop_anchor: watch::Sender<bool>,
+    endpoints: Endpoints,
+    mock: JoinHandle<Result<(), MockError>>,
+    stop_mock: watch::Sender<bool>,
     broker: JoinHandle<Result<(), BrokerError>>,
     stop_broker: watch::Sender<bool>,
     checking: JoinHandle<()>,
@@ -222,7 +242,7 @@ impl Demo {
         let time_factor = time_factor(&options)?;
         make_empty(&options.data_dir)?;
         let listener = listen(options.listen).await?;
-        let address = listener.local_addr().map_err(|source| DemoError::Listen { address: usual(), source })?;
+        let address = local_address(&listener)?;
         let (stop_broker, told_broker) = watch::channel(false);
         let broker = tokio::spawn(grid_broker::run(listener, grid_broker::Settings::default(), told(told_broker)));
 
@@ -236,6 +256,12 @@ impl Demo {
         let clock: PlantClock = Arc::new(move |at_us: u64| PlantTime(at_us.saturating_sub(start_us) * factor));
         let plant = Arc::new(Mutex::new(Plant::new(&options.street, options.limit_w)));
         let watch = Arc::new(Watch::new(plant.clone(), clock.clone(), TTL));
+
+        let ledger = listen(Some((Ipv4Addr::LOCALHOST, 0).into())).await?;
+        let endpoints = Endpoints::mock(local_address(&ledger)?);
+        let (stop_mock, told_mock) = watch::channel(false);
+        let state = options.data_dir.join(MOCK_STATE);
+        let mock = tokio::spawn(async move { mock::run(ledger, &state, told(told_mock)).await });
 
         let site = name("demo");
         let site = Site { issuer: Issuer::create(&site, unix_now())?, name: site };
@@ -254,10 +280,14 @@ impl Demo {
             anchor: None,
             anchor_progress: watch::channel(LogProgress::default()).1,
             stop_anchor: watch::channel(false).0,
+            endpoints,
+            mock,
+            stop_mock,
             broker,
             stop_broker,
         };
-        demo.start_anchor();
+        initialise(&demo.options.data_dir, &site.name, &site.issuer.authority(), &demo.endpoints, None).await?;
+        demo.start_anchor().await?;
         demo.start_transformer(&site, simulation)?;
         let charge_points: Vec<ChargePointId> = lock(&demo.plant).charge_points().collect();
         for id in charge_points {
@@ -334,7 +364,7 @@ impl Demo {
     }
 
     /// Starts the anchor, or starts it again after [`Demo::kill_anchor`].
-    pub fn start_anchor(&mut self) {
+    pub async fn start_anchor(&mut self) -> Result<(), DemoError> {
         let Credentials { site, name, certificate, key, authority } = self.anchor_credentials.clone();
         let mut settings = AnchorSettings::new(site, name, self.options.data_dir.clone());
         settings.broker = self.broker_settings();
@@ -342,8 +372,10 @@ impl Demo {
         let identity = AnchorIdentity { message_key: key, certificate, authority };
         let (progress, seen) = watch::channel(LogProgress::default());
         let stop = told(self.stop_anchor.subscribe());
+        let notary = Notary::open(&self.options.data_dir, self.endpoints.clone(), LEDGER).await?;
         self.anchor_progress = seen;
-        self.anchor = Some(tokio::spawn(grid_anchor::service::run(settings, identity, progress, stop)));
+        self.anchor = Some(tokio::spawn(grid_anchor::service::run(settings, identity, Some(notary), progress, stop)));
+        Ok(())
     }
 
     /// Stops the anchor dead: what it has not written to disk is gone.
@@ -362,6 +394,11 @@ impl Demo {
     /// Where the broker listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the mock ledger is.
+    pub fn ledger(&self) -> &Endpoints {
+        &self.endpoints
     }
 
     /// How many times faster than the clock the day goes by.
@@ -431,17 +468,9 @@ impl Demo {
         }
         self.stop_broker.send_replace(true);
         (&mut self.broker).await??;
-        let folder = self.options.data_dir.clone();
-        let log = tokio::task::spawn_blocking(move || {
-            let path = folder.join("site.policy");
-            let text = std::fs::read_to_string(&path).map_err(|source| DemoError::File { path, source })?;
-            let policy = Policy::read(&text)?;
-            Ok::<_, DemoError>(verify_log(&folder.join("log"), Some(&policy))?)
-        })
-        .await??;
-        if let Some(failure) = &log.failure {
-            tracing::error!(%failure, "the log does not hold");
-        }
+        let (log, ledger) = self.verify().await?;
+        self.stop_mock.send_replace(true);
+        (&mut self.mock).await??;
         let by_agents = log.messages.by_sender.iter().filter(|(name, _)| **name != anchor_name());
         let logged = by_agents.map(|(_, messages)| messages).sum();
         let wall = |plant: Duration| u64::try_from(plant.as_millis()).unwrap_or(u64::MAX) / u64::from(self.time_factor);
@@ -454,11 +483,36 @@ impl Demo {
             sessions,
             messages_published: published,
             messages_logged: logged,
-            records_on_ledger: 0,
-            verified: log.holds,
+            records_on_ledger: ledger.as_ref().map_or(0, |ledger| ledger.records),
+            verified: log.holds && ledger.is_some(),
             lease_violations: self.watch.violations(),
             control_latency_us: self.watch.latency(),
         })
+    }
+}
+
+/// What the log and the ledger say; nothing of the ledger where either does not hold.
+type Verified = (Log, Option<LedgerReport>);
+
+impl Demo {
+    async fn verify(&self) -> Result<Verified, DemoError> {
+        let folder = &self.options.data_dir;
+        let path = folder.join("site.policy");
+        let text = std::fs::read_to_string(&path).map_err(|source| DemoError::File { path, source })?;
+        let policy = Policy::read(&text)?;
+        let trail = policy.trail.as_ref().ok_or(BadPolicy::Missing("trail"))?;
+        let reader = TrailReader::open(&self.endpoints, Some(&trail.chain), trail.trail).await?;
+        let (log, ledger) = match verify_ledger(&folder.join("log"), &policy, &reader).await {
+            Ok(verified) => verified,
+            Err(failure) => {
+                tracing::error!(%failure, "the ledger does not vouch for the log");
+                (verify_log(&folder.join("log"), Some(&policy)).map_err(LedgerFailure::from)?, None)
+            }
+        };
+        if let Some(failure) = &log.failure {
+            tracing::error!(%failure, "the log does not hold");
+        }
+        Ok((log, ledger))
     }
 }
 
@@ -498,6 +552,10 @@ fn make_empty(folder: &Path) -> Result<(), DemoError> {
         None => Ok(()),
         Some(_) => Err(DemoError::NotEmpty(folder.to_owned())),
     }
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, DemoError> {
+    listener.local_addr().map_err(|source| DemoError::Listen { address: usual(), source })
 }
 
 fn usual() -> SocketAddr {

@@ -294,6 +294,26 @@ pub struct Checkpoint {
     pub root_hash: String,
     /// The signed note (C2SP tlog-checkpoint), as it stands in the log's folder.
     pub note: String,
+    /// The newest record on the ledger, once there is one. It vouches for this head or one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<LedgerReceipt>,
+}
+
+/// A log head on the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerReceipt {
+    /// `mainnet`, `testnet`, `devnet`, `localnet` or `mock`; the last is not IOTA.
+    pub network: String,
+    /// The id of the audit trail.
+    pub trail: String,
+    /// The record's number in it, from 0.
+    pub record: u64,
+    /// The digest of the transaction that added it.
+    pub transaction: String,
+    /// When, on the ledger's clock.
+    pub added_ms: UnixMillis,
+    /// A page that shows the transaction.
+    pub explorer: String,
 }
 
 /// Which messages of a device are durable at the anchor.

@@ -13,6 +13,8 @@ use iota_sdk::types::{
 };
 use iota_sdk_grpc_types::tonic::Status;
 use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::chain::{Block, Chain};
 use super::execute::Rejection;
@@ -205,11 +207,11 @@ fn status(block: &Block) -> String {
     }
 }
 
-/// Unix milliseconds, with the time of day in UTC: enough for a page of a double.
+/// A time on the ledger's clock, which counts Unix milliseconds.
 fn time(ms: u64) -> String {
-    let seconds = ms / 1000 % 86_400;
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{hour:02}:{minute:02}:{second:02} UTC ({ms} ms)")
+    let nanos = i128::from(ms) * 1_000_000;
+    let readable = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok().and_then(|time| time.format(&Rfc3339).ok());
+    readable.unwrap_or_else(|| format!("{ms} ms after 1970"))
 }
 
 fn not_found(what: &str) -> Answer {
@@ -307,7 +309,7 @@ impl Page {
         }
         let admins = trail.roles.initial_admin_cap_ids.len();
         self.fact("Capabilities of the admin role", &admins.to_string());
-        self.heading(&format!("{} records, the newest first", trail.records.size));
+        self.heading(&format!("Records: {}, the newest first", trail.records.size));
         for number in (0..trail.sequence_number).rev().take(SHOWN) {
             if let Some(field) = chain.object(record_id(trail.records.id, number)).and_then(record) {
                 self.link(&format!("/object/{}", field.id), &format!("Record {number}"));

@@ -1,18 +1,24 @@
 //! The command line.
 
+mod ledger;
+
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use grid_protocol::topic::Name;
 use grid_protocol::units::UnixMillis;
+use serde::Serialize;
 use tokio::sync::watch;
 
+use ledger::{InitArguments, LedgerArguments, MockArguments, Notarized, init, mock_ledger};
+
+use crate::notary::Notary;
 use crate::policy::Policy;
 use crate::recorder::Progress;
 use crate::settings::Settings;
-use crate::show::{Line, Selection, parse_date, show};
-use crate::verify::{Report, verify_log};
+use crate::show::{Line, Selection, date, parse_date, show};
+use crate::verify::{LedgerReport, Report, verify_log};
 use crate::{service, verify};
 
 /// Writes every message of the street into a log that nobody can rewrite unnoticed, and checks such logs.
@@ -25,6 +31,9 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make keys and a sealed trail on a ledger. Interrupted anywhere, run it again.
+    #[command(after_help = "Example:\n  grid-anchor init --network testnet --site main-street --ca /etc/grid/ca.pem")]
+    Init(InitArguments),
     /// Run the anchor until SIGINT or SIGTERM.
     #[command(after_help = "Example:\n  grid-anchor run --config /etc/grid/anchor.toml")]
     Run {
@@ -38,7 +47,8 @@ enum Command {
     /// Check a log: every byte of every file, every signature, every sequence.
     ///
     /// Exit code 0: it holds. 1: it does not hold; what does not is named. 2: it could not be told.
-    #[command(after_help = "Example:\n  grid-anchor verify --log /var/lib/grid-anchor/log --policy site.policy")]
+    #[command(after_help = "Examples:\n  grid-anchor verify --log /var/lib/grid-anchor/log --policy site.policy\n  \
+                            grid-anchor verify --log /var/lib/grid-anchor/log --policy site.policy --network testnet")]
     Verify {
         /// The log's folder: the one with the file `checkpoint`.
         #[arg(long, value_name = "DIR")]
@@ -46,10 +56,15 @@ enum Command {
         /// Who vouches for the log: the site's `site.policy`, from a source that you trust.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
+        #[command(flatten)]
+        ledger: LedgerArguments,
         /// Print the result as JSON.
         #[arg(long)]
         json: bool,
     },
+    /// Run a development double of an IOTA node: one process, state in one file. It is NOT IOTA.
+    #[command(after_help = "Example:\n  grid-anchor mock-ledger --listen 127.0.0.1:50052 --state mock.state")]
+    MockLedger(MockArguments),
     /// Read a log: who said what. Signatures are not checked.
     #[command(after_help = "Example:\n  grid-anchor show --log /var/lib/grid-anchor/log --device cp-3 --kind event")]
     Show(ShowArguments),
@@ -94,7 +109,9 @@ pub fn run(arguments: Arguments) -> Result<u8, Failure> {
             Ok(0)
         }
         Command::Run { config, print_config: false } => serve(&config),
-        Command::Verify { log, policy, json } => verify_command(&log, policy.as_deref(), json),
+        Command::Init(arguments) => init(&arguments),
+        Command::MockLedger(arguments) => mock_ledger(&arguments),
+        Command::Verify { log, policy, ledger, json } => verify_command(&log, policy.as_deref(), &ledger, json),
         Command::Show(arguments) => show_command(&arguments),
     }
 }
@@ -108,20 +125,68 @@ async fn serve(config: &Path) -> Result<u8, Failure> {
             tracing::error!(%error, "signals cannot be handled");
         }
     };
-    let summary = service::run(settings, identity, watch::Sender::new(Progress::default()), shutdown).await?;
+    let notary = match &settings.ledger {
+        Some(ledger) => Some(Notary::open(&settings.data_dir, ledger.endpoints(), ledger.interval()).await?),
+        None => None,
+    };
+    let summary = service::run(settings, identity, notary, watch::Sender::new(Progress::default()), shutdown).await?;
     tracing::info!(entries = summary.progress.entries, "ended; everything is under the last checkpoint");
     Ok(0)
 }
 
-fn verify_command(log: &Path, policy: Option<&Path>, json: bool) -> Result<u8, Failure> {
+/// A log's report with what the ledger says of it.
+#[derive(Serialize)]
+struct Verified<'a> {
+    #[serde(flatten)]
+    log: &'a Report,
+    ledger: Option<&'a LedgerReport>,
+    ledger_failure: Option<String>,
+}
+
+fn verify_command(log: &Path, policy: Option<&Path>, ledger: &LedgerArguments, json: bool) -> Result<u8, Failure> {
     let policy = policy.map(read_policy).transpose()?;
-    let report = verify_log(log, policy.as_ref())?;
-    if json {
-        println!("{}", serde_json::to_string(&report)?);
+    let (report, notarized) = if ledger.is_wanted() {
+        ledger.verify(log, policy.as_ref())?
     } else {
-        print_report(&report, &mut io::stdout().lock())?;
+        (verify_log(log, policy.as_ref())?, Notarized::NotAsked)
+    };
+    let mut out = io::stdout().lock();
+    if json {
+        let (ledger, ledger_failure) = match &notarized {
+            Notarized::NotAsked => (None, None),
+            Notarized::Yes(ledger) => (Some(ledger), None),
+            Notarized::No(failure) | Notarized::Unknown(failure) => (None, Some(failure.to_string())),
+        };
+        writeln!(out, "{}", serde_json::to_string(&Verified { log: &report, ledger, ledger_failure })?)?;
+    } else {
+        print_report(&report, &mut out)?;
+        print_notarized(&notarized, &mut out)?;
+        if let (Some(trail), false) = (policy.and_then(|policy| policy.trail), ledger.is_wanted()) {
+            writeln!(out, "(The ledger was not asked. To ask it, add --network {}.)", trail.network)?;
+        }
     }
-    Ok(exit_code(&report))
+    Ok(match (exit_code(&report), notarized) {
+        (0, Notarized::Unknown(_)) => UNKNOWN,
+        (0 | UNKNOWN, Notarized::No(_)) => 1,
+        (code, _) => code,
+    })
+}
+
+fn print_notarized(notarized: &Notarized, out: &mut impl Write) -> io::Result<()> {
+    match notarized {
+        Notarized::NotAsked => Ok(()),
+        Notarized::Yes(ledger) => {
+            writeln!(out, "ledger     {} records in the sealed trail {}", ledger.records, ledger.trail)?;
+            if let Some(newest) = &ledger.newest {
+                let (size, at) = (newest.tree_size, date(newest.added_ms));
+                writeln!(out, "           the newest, of {at}, vouches for the first {size} entries")?;
+            }
+            writeln!(out, "           {} entries are newer than that", ledger.not_notarized)?;
+            writeln!(out, "THE LEDGER VOUCHES FOR IT")
+        }
+        Notarized::No(failure) => writeln!(out, "THE LEDGER DOES NOT VOUCH FOR IT: {failure}"),
+        Notarized::Unknown(failure) => writeln!(out, "THE LEDGER COULD NOT BE ASKED: {failure}"),
+    }
 }
 
 fn read_policy(file: &Path) -> Result<Policy, Failure> {

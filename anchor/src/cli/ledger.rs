@@ -1,0 +1,199 @@
+//! Commands that have to do with the ledger.
+
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::Args;
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::EncodePrivateKey;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use grid_ledger::{Endpoints, InitReport, Network, ObjectId, Packages, Step, TrailReader, Watch, mock};
+use grid_protocol::topic::Name;
+use grid_service::identity::read_authority;
+use tokio::net::TcpListener;
+
+use super::Failure;
+use crate::durable::{Durable, Stop};
+use crate::initialise::initialise;
+use crate::policy::Policy;
+use crate::settings::endpoints;
+use crate::verify::{LedgerFailure, LedgerReport, Report, verify_ledger, verify_log};
+
+const MESSAGE_KEY: &str = "message.key";
+const NANOS: u64 = 1_000_000_000;
+
+#[derive(Args)]
+pub struct InitArguments {
+    /// mainnet, testnet, devnet, localnet, or mock, which is not IOTA.
+    #[arg(long)]
+    network: Network,
+    /// The site whose messages are logged.
+    #[arg(long)]
+    site: Name,
+    /// The certificate of the site's authority, PEM or DER.
+    #[arg(long, value_name = "FILE")]
+    ca: PathBuf,
+    /// Where keys, log and state are kept.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/grid-anchor")]
+    data_dir: PathBuf,
+    /// The node's gRPC service, if another than the network's own.
+    #[arg(long, value_name = "URL")]
+    grpc: Option<String>,
+    /// Who gives gas away, if another than the network's own.
+    #[arg(long, value_name = "URL")]
+    faucet: Option<String>,
+    /// The address of the Audit Trails package, where the network has none of its own.
+    #[arg(long, value_name = "ID", requires = "tf_components")]
+    audit_trails: Option<ObjectId>,
+    /// The address of the tf_components package that goes with it.
+    #[arg(long, value_name = "ID", requires = "audit_trails")]
+    tf_components: Option<ObjectId>,
+}
+
+#[derive(Args)]
+pub struct MockArguments {
+    /// Where it listens, with gRPC, faucet and pages.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
+    listen: SocketAddr,
+    /// The file that it keeps its state in.
+    #[arg(long, value_name = "FILE")]
+    state: PathBuf,
+}
+
+/// Which ledger to ask about a log.
+#[derive(Args)]
+pub struct LedgerArguments {
+    /// Ask this ledger too: mainnet, testnet, devnet, localnet, or mock, which is not IOTA. Needs --policy.
+    #[arg(long)]
+    network: Option<Network>,
+    /// The audit trail, if another than the policy's.
+    #[arg(long, value_name = "ID")]
+    trail: Option<ObjectId>,
+    /// The node's gRPC service, if another than the network's own.
+    #[arg(long, value_name = "URL")]
+    grpc: Option<String>,
+}
+
+/// What came of asking a ledger.
+pub enum Notarized {
+    /// It was not asked, or the log by itself does not hold.
+    NotAsked,
+    /// It vouches for the log.
+    Yes(LedgerReport),
+    /// It does not.
+    No(LedgerFailure),
+    /// It could not be told.
+    Unknown(LedgerFailure),
+}
+
+impl LedgerArguments {
+    /// Whether the ledger is to be asked.
+    pub fn is_wanted(&self) -> bool {
+        self.network.is_some() || self.trail.is_some() || self.grpc.is_some()
+    }
+
+    /// Checks the log, and asks the ledger about it.
+    #[tokio::main(flavor = "current_thread")]
+    pub async fn verify(&self, log: &Path, policy: Option<&Policy>) -> Result<(Report, Notarized), Failure> {
+        let policy = policy.ok_or("to ask a ledger about a log, say who vouches for the log: --policy")?;
+        let known = policy.trail.as_ref();
+        let network = self.network.or(known.map(|known| known.network));
+        let network = network.ok_or("which ledger? The policy names none: give --network")?;
+        let trail = self.trail.or(known.map(|known| known.trail));
+        let trail = trail.ok_or("which trail? The policy names none: give --trail")?;
+        let chain = known.filter(|known| known.network == network && known.trail == trail);
+        let endpoints = endpoints(network, self.grpc.as_deref());
+        let opened = TrailReader::open(&endpoints, chain.map(|known| known.chain.as_str()), trail).await;
+        let checked = match opened {
+            Ok(reader) => verify_ledger(log, policy, &reader).await,
+            Err(error) => Err(LedgerFailure::from(error)),
+        };
+        Ok(match checked {
+            Ok((report, Some(ledger))) => (report, Notarized::Yes(ledger)),
+            Ok((report, None)) => (report, Notarized::NotAsked),
+            Err(failure) => {
+                let report = verify_log(log, Some(policy))?;
+                let unknown = failure.is_unknown();
+                (report, if unknown { Notarized::Unknown(failure) } else { Notarized::No(failure) })
+            }
+        })
+    }
+}
+
+/// Makes keys and trail.
+#[tokio::main(flavor = "current_thread")]
+pub async fn init(arguments: &InitArguments) -> Result<u8, Failure> {
+    let authority = read_authority(&arguments.ca)?;
+    let mut endpoints = endpoints(arguments.network, arguments.grpc.as_deref());
+    if arguments.faucet.is_some() {
+        endpoints.faucet.clone_from(&arguments.faucet);
+    }
+    if let (Some(audit_trails), Some(tf_components)) = (arguments.audit_trails, arguments.tf_components) {
+        endpoints.packages = Some(Packages { audit_trails, audit_trails_called: audit_trails, tf_components });
+    }
+    let message_key = message_key(&arguments.data_dir)?;
+    let report = initialise(&arguments.data_dir, &arguments.site, &authority, &endpoints, Some(narrator())).await?;
+    print_init(&report, &endpoints, &arguments.data_dir, &message_key);
+    Ok(0)
+}
+
+/// Reads or makes the key that signs the anchor's messages, and returns its public half as certificates name it.
+fn message_key(data_dir: &Path) -> Result<String, Failure> {
+    let mut durable = Durable::open(data_dir, Stop::never())?;
+    if durable.read(MESSAGE_KEY)?.is_none() {
+        let pem = SigningKey::generate(&mut rand::rngs::OsRng).to_pkcs8_pem(LineEnding::LF)?;
+        durable.place_secret(MESSAGE_KEY, pem.as_bytes())?;
+        durable.settle()?;
+    }
+    let path = data_dir.join(MESSAGE_KEY);
+    let key = grid_service::identity::read_message_key(&path)?;
+    Ok(URL_SAFE_NO_PAD.encode(key.verifying_key().as_bytes()))
+}
+
+/// Tells a person each step.
+fn narrator() -> Watch {
+    Box::new(|step| {
+        eprintln!("{step}");
+        if let Step::NewKey { words, .. } = step {
+            eprintln!("\n  {}\n", words.expose());
+            eprintln!("These words are the ledger key. Write them down: they are not shown again.");
+        }
+        ControlFlow::Continue(())
+    })
+}
+
+fn print_init(report: &InitReport, endpoints: &Endpoints, data_dir: &Path, message_key: &str) {
+    let iota = |nanos: u64| format!("{}.{:09} IOTA", nanos / NANOS, nanos % NANOS);
+    let cost = report.create.nanos + report.sealing.nanos;
+    if endpoints.network == Network::Mock {
+        println!("{}", mock::NOT_IOTA);
+    }
+    println!("trail        {}", report.trail);
+    println!("             {}", report.links.trail);
+    println!("created in   {}", report.links.create);
+    println!("sealed in    {}", report.links.seal);
+    println!("cost         {cost} NANOS");
+    println!("address      {} holds {}", report.address, iota(report.balance));
+    println!("             {}", report.links.address);
+    println!("message key  {message_key}");
+    println!("policy       {}", data_dir.join("site.policy").display());
+}
+
+/// Runs the development double of a node.
+#[tokio::main]
+pub async fn mock_ledger(arguments: &MockArguments) -> Result<u8, Failure> {
+    let listen = arguments.listen;
+    let listener = TcpListener::bind(listen).await;
+    let listener = listener.map_err(|error| format!("cannot listen on {listen}: {error}; choose another --listen"))?;
+    println!("mock ledger on http://{} ({})", listener.local_addr()?, mock::NOT_IOTA);
+    let shutdown = async {
+        if let Err(error) = grid_service::shutdown::requested().await {
+            tracing::error!(%error, "signals cannot be handled");
+        }
+    };
+    mock::run(listener, &arguments.state, shutdown).await?;
+    Ok(0)
+}

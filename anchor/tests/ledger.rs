@@ -1,0 +1,318 @@
+//! A log and its trail on the mock ledger: what `verify` says when either was tampered with.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use grid_anchor::durable::Stop;
+use grid_anchor::initialise::initialise;
+use grid_anchor::intake::{Arrival, Now};
+use grid_anchor::policy::Policy;
+use grid_anchor::recorder::{AnchorIdentity, Recorder, RecorderSettings};
+use grid_anchor::verify::{LedgerFailure, LedgerReport, Report, verify_ledger};
+use grid_ledger::{Endpoints, IotaLedger, Ledger, LedgerError, TrailReader, mock};
+use grid_protocol::identity::{Identity, Issuer};
+use grid_protocol::message::{Role, Session};
+use grid_protocol::topic::Name;
+use grid_protocol::units::{BootTime, Millis, UnixMillis};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+const START: u64 = 1_800_000_000_000;
+
+/// A mock ledger, and a site whose log it notarizes.
+struct Bench {
+    folder: TempDir,
+    site: Name,
+    issuer: Issuer,
+    key: SigningKey,
+    endpoints: Endpoints,
+    mock: JoinHandle<()>,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.mock.abort();
+    }
+}
+
+async fn start_mock(state: PathBuf) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (address, tokio::spawn(async move { mock::run(listener, &state, std::future::pending()).await.unwrap() }))
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, mock) = start_mock(folder.path().join("mock.state")).await;
+        let site: Name = "demo".parse().unwrap();
+        let issuer = Issuer::create(&site, UnixMillis(START)).unwrap();
+        let key = SigningKey::from_bytes(&[5; 32]);
+        Self { folder, site, issuer, key, endpoints: Endpoints::mock(address), mock }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    async fn initialise(&self, data_dir: &Path) {
+        initialise(data_dir, &self.site, &self.issuer.authority(), &self.endpoints, None).await.unwrap();
+    }
+
+    fn recorder(&self, data_dir: &Path) -> Recorder {
+        let name: Name = "anchor-1".parse().unwrap();
+        let identity =
+            Identity { site: self.site.clone(), role: Role::Anchor, name: name.clone(), key: self.key.verifying_key() };
+        let (certificate, _) = self.issuer.issue(&identity, UnixMillis(START)).unwrap();
+        let identity =
+            AnchorIdentity { message_key: self.key.clone(), certificate, authority: self.issuer.authority() };
+        let (commit, checkpoint) = (Millis(1000), Millis(1_000_000));
+        let settings = RecorderSettings { site: self.site.clone(), name, commit, checkpoint, origin: None };
+        Recorder::open(data_dir, settings, identity, Session(1), Stop::never(), at(0)).unwrap()
+    }
+
+    /// Logs commands with these values, and notarizes the log after each of them.
+    async fn log_and_notarize(&self, data_dir: &Path, values: &[&str]) -> Vec<String> {
+        let mut recorder = self.recorder(data_dir);
+        let mut ledger = IotaLedger::open(data_dir, &self.endpoints).await.unwrap();
+        let mut texts = Vec::new();
+        for (minute, value) in (1..).zip(values) {
+            log(&mut recorder, minute, value);
+            let record = recorder.record_for_ledger(at(minute)).unwrap().unwrap();
+            ledger.append(&record).await.unwrap();
+            recorder.notarized_before(&record.text);
+            texts.push(record.text);
+        }
+        texts
+    }
+
+    fn policy(&self, data_dir: &Path) -> Policy {
+        Policy::read(&fs::read_to_string(data_dir.join("site.policy")).unwrap()).unwrap()
+    }
+
+    async fn verify(&self, data_dir: &Path) -> Result<(Report, Option<LedgerReport>), LedgerFailure> {
+        let policy = self.policy(data_dir);
+        let trail = policy.trail.clone().unwrap();
+        let reader = TrailReader::open(&self.endpoints, Some(&trail.chain), trail.trail).await?;
+        verify_ledger(&data_dir.join("log"), &policy, &reader).await
+    }
+
+    fn anchor(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_grid-anchor")).args(arguments).output().unwrap()
+    }
+}
+
+fn at(minute: u64) -> Now {
+    Now { unix: UnixMillis(START + minute * 60_000), boot: BootTime(minute * 60_000) }
+}
+
+fn log(recorder: &mut Recorder, minute: u64, value: &str) {
+    let arrival = Arrival { topic: "grid/demo/trafo-1/set/limit", payload: value.as_bytes(), retained: false };
+    recorder.receive(arrival, at(minute)).unwrap();
+    recorder.settle(at(minute)).unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_vouches_for_a_log_whose_checkpoints_it_holds() {
+    let bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    let texts = bench.log_and_notarize(&data_dir, &["80000", "70000", "60000"]).await;
+    let (report, ledger) = bench.verify(&data_dir).await.unwrap();
+    let ledger = ledger.unwrap();
+    assert!(report.holds);
+    assert_eq!((ledger.records, ledger.not_notarized), (3, 0));
+    assert_eq!(fs::read_to_string(data_dir.join("log/checkpoint")).unwrap(), texts[2]);
+
+    let records = IotaLedger::open(&data_dir, &bench.endpoints).await.unwrap().records(0).await.unwrap();
+    assert_eq!(records.iter().map(|record| record.text.clone()).collect::<Vec<_>>(), texts);
+    let metadata = records[1].metadata.clone().unwrap();
+    assert_eq!(metadata, "1 entry, 2027-01-15T08:02:00.000Z to 2027-01-15T08:02:00.000Z");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_new_needs_no_record() {
+    let bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    let mut recorder = bench.recorder(&data_dir);
+    assert!(recorder.record_for_ledger(at(1)).unwrap().is_none());
+    log(&mut recorder, 2, "80000");
+    assert!(recorder.record_for_ledger(at(2)).unwrap().is_some());
+    assert!(recorder.record_for_ledger(at(3)).unwrap().is_none());
+    recorder.not_notarized();
+    assert!(recorder.record_for_ledger(at(4)).unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_entry_is_named_by_the_log_itself() {
+    let bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    bench.log_and_notarize(&data_dir, &["80000"]).await;
+    let bundle = data_dir.join("log/tile/entries/000.p/1");
+    let mut bytes = fs::read(&bundle).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&bundle, bytes).unwrap();
+    let (report, ledger) = bench.verify(&data_dir).await.unwrap();
+    assert_eq!((report.holds, ledger), (false, None));
+    assert_eq!(report.failure.unwrap().file, "tile/entries/000.p/1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_rewritten_with_the_true_key_is_called_rewritten() {
+    let bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    bench.log_and_notarize(&data_dir, &["80000", "70000"]).await;
+
+    let forged = bench.path("forged");
+    fs::create_dir_all(&forged).unwrap();
+    for file in ["log.key", "site.policy"] {
+        fs::copy(data_dir.join(file), forged.join(file)).unwrap();
+    }
+    let mut recorder = bench.recorder(&forged);
+    log(&mut recorder, 1, "80000");
+    log(&mut recorder, 2, "50000");
+    recorder.record_for_ledger(at(2)).unwrap();
+    drop(recorder);
+    let failure = bench.verify(&forged).await.unwrap_err();
+    assert!(matches!(failure, LedgerFailure::Rewritten { number: 1, tree_size: 2, .. }), "{failure}");
+    assert!(failure.to_string().starts_with("log rewritten: record 1, added "), "{failure}");
+    assert!(!failure.is_unknown());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_may_be_ahead_of_the_ledger_but_not_behind_it() {
+    let bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    bench.log_and_notarize(&data_dir, &["80000"]).await;
+    copy(&data_dir, &bench.path("older"));
+
+    let mut recorder = bench.recorder(&data_dir);
+    log(&mut recorder, 5, "70000");
+    recorder.record_for_ledger(at(5)).unwrap();
+    drop(recorder);
+    let (_, ledger) = bench.verify(&data_dir).await.unwrap();
+    assert_eq!(ledger.unwrap().not_notarized, 1);
+
+    bench.log_and_notarize(&data_dir, &["60000"]).await;
+    let failure = bench.verify(&bench.path("older")).await.unwrap_err();
+    assert!(matches!(failure, LedgerFailure::CutShort { on_ledger: 3, in_log: 1, .. }), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_trail_no_trail_and_no_ledger_are_three_different_answers() {
+    let bench = Bench::new().await;
+    let (ours, theirs) = (bench.path("ours"), bench.path("theirs"));
+    bench.initialise(&ours).await;
+    bench.initialise(&theirs).await;
+    bench.log_and_notarize(&ours, &["80000"]).await;
+
+    let mut policy = bench.policy(&ours);
+    policy.trail = bench.policy(&theirs).trail;
+    fs::write(ours.join("site.policy"), policy.to_string()).unwrap();
+    let failure = bench.verify(&ours).await.unwrap_err();
+    assert!(matches!(failure, LedgerFailure::OtherLog { .. }) && !failure.is_unknown(), "{failure}");
+
+    policy.trail.as_mut().unwrap().trail = "0x7".parse().unwrap();
+    fs::write(ours.join("site.policy"), policy.to_string()).unwrap();
+    let failure = bench.verify(&ours).await.unwrap_err();
+    assert!(matches!(failure, LedgerFailure::Ledger(LedgerError::NoSuchTrail { .. })), "{failure}");
+    assert!(!failure.is_unknown());
+
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = Endpoints::mock(nobody.local_addr().unwrap());
+    drop(nobody);
+    let failure = TrailReader::open(&gone, None, "0x7".parse().unwrap()).await.map_err(LedgerFailure::from);
+    assert!(failure.err().unwrap().is_unknown());
+}
+
+/// What the mock's first page says, without its tags.
+fn front_page(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    write!(stream, "GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    page
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_of_the_program_killed_at_any_moment_and_run_again_makes_one_trail() {
+    let bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    let ca = bench.path("ca.der");
+    fs::write(&ca, bench.issuer.authority().der()).unwrap();
+    let grpc = bench.endpoints.grpc.clone();
+    let (ca, dir) = (ca.display().to_string(), data_dir.display().to_string());
+    let arguments = ["init", "--network", "mock", "--site", "demo", "--ca", &ca, "--data-dir", &dir, "--grpc", &grpc];
+    for millis in [5, 15, 25, 35, 50, 70] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_grid-anchor")).args(arguments).spawn().unwrap();
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let first = bench.anchor(&arguments);
+    assert!(first.status.success(), "{first:?}");
+    let again = bench.anchor(&arguments);
+    assert_eq!(again.stdout, first.stdout);
+    let printed = String::from_utf8(first.stdout).unwrap();
+    let trail = bench.policy(&data_dir).trail.unwrap().trail.to_string();
+    assert!(printed.contains(&trail) && printed.contains("NOT IOTA"), "{printed}");
+    let page = front_page(grpc.trim_start_matches("http://"));
+    assert_eq!(page.matches("/object/").count(), 1, "{page}");
+    for secret in ["log.key", "ledger.key", "message.key"] {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(data_dir.join(secret)).unwrap().permissions().mode() & 0o777, 0o600, "{secret}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_says_with_its_exit_code_whether_the_ledger_vouches() {
+    let bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    bench.log_and_notarize(&data_dir, &["80000"]).await;
+    let (log, policy) =
+        (data_dir.join("log").display().to_string(), data_dir.join("site.policy").display().to_string());
+    let verify = |more: &[&str]| {
+        let arguments = [&["verify", "--log", &log, "--policy", &policy], more].concat();
+        let output = bench.anchor(&arguments);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let grpc = bench.endpoints.grpc.as_str();
+    let (code, said) = verify(&["--network", "mock", "--grpc", grpc]);
+    assert!(code == Some(0) && said.contains("THE LEDGER VOUCHES FOR IT"), "{said}");
+    let (code, said) = verify(&[]);
+    assert!(code == Some(0) && said.contains("add --network mock"), "{said}");
+    let (code, said) = verify(&["--grpc", grpc, "--trail", "0x7"]);
+    assert!(code == Some(1) && said.contains("no such trail"), "{said}");
+    let (code, said) = verify(&["--network", "mock", "--grpc", "http://127.0.0.1:1"]);
+    assert!(code == Some(2) && said.contains("cannot reach") && said.contains("HOLDS"), "{said}");
+    let (code, said) = verify(&["--grpc", grpc, "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &json["holds"], &json["ledger"]["records"]), (Some(0), &true.into(), &1.into()));
+}
