@@ -236,6 +236,21 @@ async fn nothing_is_lost_when_the_anchor_is_killed_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_restarts_breaks_no_rule_and_loses_no_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = start(&folder.path().join("run")).await;
+    let cars: Vec<ChargePointId> = lock(demo.plant()).charge_points().collect();
+    let both_charge = |demo: &Demo| cars.iter().all(|car| current(demo, *car) > MilliAmps::ZERO);
+    until("both cars charge", || both_charge(&demo)).await;
+    demo.restart_broker(Duration::from_secs(4)).await.unwrap();
+    assert!(!both_charge(&demo), "leases outlive a broker that is gone");
+    until("both cars charge again", || both_charge(&demo)).await;
+    let report = demo.finish().await.unwrap();
+    assert!(report.holds(), "{report:?}");
+    assert_eq!(report.messages_logged, report.messages_published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_folder_with_something_in_it_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("diary.txt"), "mine").unwrap();

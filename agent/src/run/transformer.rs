@@ -66,6 +66,9 @@ fn next_epoch(file: Option<&Path>, last: u64) -> Result<u64, AgentError> {
     fs::write(&fresh, format!("{epoch}\n")).map_err(failed)?;
     fs::File::open(&fresh).and_then(|file| file.sync_all()).map_err(failed)?;
     fs::rename(&fresh, file).map_err(failed)?;
+    // The rename itself must survive a power cut too, or the epoch would go back.
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     Ok(epoch)
 }
 
@@ -222,5 +225,33 @@ impl Voice for Speaker<'_> {
         if let Err(error) = self.station.event(event) {
             self.failed = Some(error);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_is_higher_than_the_stored_the_last_and_the_clock() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("epoch");
+        let now = unix_now().0 / 1000;
+        let first = next_epoch(Some(&file), 0).unwrap();
+        assert!(first >= now);
+        fs::write(&file, "99999999999\n").unwrap();
+        assert_eq!(next_epoch(Some(&file), 0).unwrap(), 100_000_000_000);
+        assert_eq!(next_epoch(Some(&file), 0).unwrap(), 100_000_000_001);
+        assert_eq!(next_epoch(None, 200_000_000_000).unwrap(), 200_000_000_001);
+    }
+
+    #[test]
+    fn an_epoch_file_that_holds_something_else_is_named_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("epoch");
+        fs::write(&file, "yesterday").unwrap();
+        let error = next_epoch(Some(&file), 0).unwrap_err().to_string();
+        assert!(error.contains(&file.display().to_string()), "{error}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "yesterday");
     }
 }

@@ -4,11 +4,16 @@
 //! what they measure and limit is simulated: INA219 chips down to their registers ([`grid_agent::simulated_ina219`]) and,
 //! behind those, the plant ([`crate::plant`]).
 
+mod agents;
 mod charger;
+mod error;
 mod report;
+mod setup;
 mod street;
 mod watch;
 
+pub use error::DemoError;
 pub use report::{Report, SessionLine};
-pub use street::{Demo, DemoError, MOCK_STATE, Options, Pace, Progress};
+pub use setup::{Options, Pace};
+pub use street::{Demo, MOCK_STATE, Progress};
 pub use watch::{Latency, Watch};
