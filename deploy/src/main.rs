@@ -38,7 +38,7 @@ async fn run(arguments: &Arguments) -> Result<Report, Box<dyn std::error::Error>
     let options = arguments.options()?;
     let folder = options.data_dir.clone();
     let demo = Demo::start(options).await?;
-    terminal::introduce(&demo, &folder);
+    readable(terminal::introduce(&demo, &folder))?;
     let ledger = demo.ledger().grpc.clone();
     let ended = async {
         match arguments.ends_after() {
@@ -53,10 +53,15 @@ async fn run(arguments: &Arguments) -> Result<Report, Box<dyn std::error::Error>
         () = terminal::show_progress(&demo, !arguments.headless) => {}
     }
     let report = demo.finish().await?;
-    terminal::summarise(&report, &folder, &ledger);
     if let Some(file) = &arguments.report {
         let json = serde_json::to_vec(&report)?;
         std::fs::write(file, json).map_err(|error| format!("{}: {error}", file.display()))?;
     }
+    readable(terminal::summarise(&report, &folder, &ledger))?;
     Ok(report)
+}
+
+/// A reader that has seen enough, such as `head`, is no failure.
+fn readable(printed: std::io::Result<()>) -> std::io::Result<()> {
+    printed.or_else(|error| if error.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }

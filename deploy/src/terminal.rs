@@ -1,6 +1,6 @@
 //! What a person sees.
 
-use std::io::{IsTerminal, Write, stdout};
+use std::io::{self, IsTerminal, Write, stdout};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use tokio::time::sleep;
 const REFRESH: Duration = Duration::from_millis(200);
 
 /// Says what runs and what to look at.
-pub fn introduce(demo: &Demo, folder: &Path) {
+pub fn introduce(demo: &Demo, folder: &Path) -> io::Result<()> {
+    let mut out = stdout().lock();
     let (host, port) = (demo.address().ip(), demo.address().port());
-    println!("A street behind one transformer, its day {} times faster than the clock.", demo.time_factor());
-    println!("  messages   mosquitto_sub -h {host} -p {port} -t 'grid/#' -v");
-    println!("  log        {}", folder.join("log").display());
-    println!("  ledger     {} (a double for trying things out: it is NOT IOTA)", demo.ledger().explorer);
-    println!("Ctrl-C ends it.\n");
+    writeln!(out, "A street behind one transformer, its day {} times faster than the clock.", demo.time_factor())?;
+    writeln!(out, "  messages   mosquitto_sub -h {host} -p {port} -t 'grid/#' -v")?;
+    writeln!(out, "  log        {}", folder.join("log").display())?;
+    writeln!(out, "  ledger     {} (a double for trying things out: it is NOT IOTA)", demo.ledger().explorer)?;
+    writeln!(out, "Ctrl-C ends it.\n")
 }
 
 /// Keeps one line up to date, on a terminal. Never resolves.
@@ -24,9 +25,9 @@ pub async fn show_progress(demo: &Demo, wanted: bool) {
     loop {
         if wanted && stdout().is_terminal() {
             // Carriage return, text, clear to the end of the line (ECMA-48, EL).
-            print!("\r{}\x1b[K", line(demo));
+            let mut out = stdout().lock();
             // A terminal that is gone is no reason to stop the street.
-            let _ = stdout().flush();
+            let _ = write!(out, "\r{}\x1b[K", line(demo)).and_then(|()| out.flush());
         }
         sleep(REFRESH).await;
     }
@@ -51,28 +52,42 @@ fn kilowatts(watts: u64) -> f64 {
 }
 
 /// Says what came of it, and how to check it.
-pub fn summarise(report: &Report, folder: &Path, ledger: &str) {
+pub fn summarise(report: &Report, folder: &Path, ledger: &str) -> io::Result<()> {
+    let mut out = stdout().lock();
     let (peak, limit) = (kilowatts(report.peak_w), kilowatts(report.limit_w));
-    println!("\n\ncharge point   wanted Wh   possible Wh   delivered Wh");
+    writeln!(out, "\n\ncharge point   wanted Wh   possible Wh   delivered Wh")?;
     for session in &report.sessions {
         let (device, wanted) = (&session.device, session.wanted_wh);
-        println!("{device:<14} {wanted:>9} {:>13} {:>14}", session.possible_wh, session.delivered_wh);
+        writeln!(out, "{device:<14} {wanted:>9} {:>13} {:>14}", session.possible_wh, session.delivered_wh)?;
     }
-    println!(
+    writeln!(
+        out,
         "\npeak             {peak:.1} kW of {limit:.1} kW (uncontrolled {:.1} kW)",
         kilowatts(report.uncontrolled_peak_w)
-    );
-    println!("above the limit  {} ms, at most {} ms at a time", report.over_limit_ms, report.longest_over_limit_ms);
+    )?;
+    writeln!(
+        out,
+        "above the limit  {} ms, at most {} ms at a time",
+        report.over_limit_ms, report.longest_over_limit_ms
+    )?;
     let latency = report.control_latency_us;
-    println!("reading → device {} µs (median), {} µs (99 %), {} µs (worst)", latency.p50, latency.p99, latency.max);
-    println!("lease violations {}", report.lease_violations);
-    println!("messages         {} signed, {} in the log", report.messages_published, report.messages_logged);
-    println!("ledger           {} records (mock: NOT IOTA)", report.records_on_ledger);
-    println!("verification     {}", if report.verified { "all holds" } else { "DOES NOT HOLD: see above" });
-    println!("\nCheck it yourself. The first runs the mock ledger again; the second asks it, in another terminal:");
+    writeln!(
+        out,
+        "reading → device {} µs (median), {} µs (99 %), {} µs (worst)",
+        latency.p50, latency.p99, latency.max
+    )?;
+    writeln!(out, "lease violations {}", report.lease_violations)?;
+    writeln!(out, "messages         {} signed, {} in the log", report.messages_published, report.messages_logged)?;
+    writeln!(out, "ledger           {} records (mock: NOT IOTA)", report.records_on_ledger)?;
+    writeln!(out, "verification     {}", if report.verified { "all holds" } else { "DOES NOT HOLD: see above" })?;
+    writeln!(
+        out,
+        "\nCheck it yourself. The first runs the mock ledger again; the second asks it, in another terminal:"
+    )?;
     for command in commands(folder, ledger) {
-        println!("  {command}");
+        writeln!(out, "  {command}")?;
     }
+    Ok(())
 }
 
 /// The commands that verify the log: as they can be typed where this program was started.

@@ -2,6 +2,8 @@
 //!
 //! Agent and anchor are shells around pure cores. This crate is the part of the shell that they have in common.
 
+use std::io::IsTerminal;
+
 pub mod clock;
 pub mod identity;
 pub mod link;
@@ -12,5 +14,7 @@ pub mod shutdown;
 pub fn log_to_stderr(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("{default},rumqttd=off,rumqttc=warn")));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    lines.with_target(false).with_ansi(colours).init();
 }
