@@ -90,9 +90,14 @@ pub struct Device {
     wanted_since: Option<BootTime>,
     energy_nj: i128,
     charging: bool,
-    failed: bool,
+    meter_failed: bool,
+    actuator_failed: bool,
+    /// Meter or actuator work again, and nobody was told yet.
+    recovered: bool,
     in_failsafe: bool,
     accepted_at: Option<BootTime>,
+    /// How often a lease is to be renewed: as the last one said.
+    beat: Millis,
     /// A setpoint was accepted and not reported yet; at the latest then it is.
     owed: Option<BootTime>,
     reported: Option<Reported>,
@@ -114,6 +119,7 @@ impl Device {
     pub fn new(nature: Nature, session: Session, now: BootTime) -> Self {
         Self {
             holder: Holder::new(session, nature.failsafe_ma, nature.max_ttl, nature.change_time),
+            beat: heartbeat(nature.max_ttl),
             nature,
             session,
             started: now,
@@ -123,7 +129,9 @@ impl Device {
             wanted_since: None,
             energy_nj: 0,
             charging: false,
-            failed: false,
+            meter_failed: false,
+            actuator_failed: false,
+            recovered: false,
             in_failsafe: false,
             accepted_at: None,
             owed: None,
@@ -145,9 +153,7 @@ impl Device {
     /// Takes a reading, and the current that is wanted.
     pub fn on_sample(&mut self, sample: Sample, demand: MilliAmps, now: BootTime) -> Vec<Action> {
         let mut actions = Vec::new();
-        if std::mem::take(&mut self.failed) {
-            actions.push(Action::Event(Event::Recovered {}));
-        }
+        self.recovered |= std::mem::take(&mut self.meter_failed);
         if let Some(before) = &self.sample {
             let span = i128::from(sample.at.since(before.at).0) * i128::from(self.nature.time_factor);
             let power: i128 =
@@ -170,12 +176,18 @@ impl Device {
         actions
     }
 
-    /// Takes note that the meter or the actuator does not work; `event` says how.
-    pub fn on_failure(&mut self, event: Event, now: BootTime) -> Vec<Action> {
-        let first = !std::mem::replace(&mut self.failed, true);
-        let mut actions: Vec<Action> = first.then_some(Action::Event(event)).into_iter().collect();
-        actions.extend(self.on_tick(now));
-        actions
+    /// Takes note that the meter does not work.
+    pub fn on_meter_failure(&mut self, why: String, now: BootTime) -> Vec<Action> {
+        let first = !std::mem::replace(&mut self.meter_failed, true);
+        let event = first.then_some(Action::Event(Event::MeterFailed { why }));
+        event.into_iter().chain(self.on_tick(now)).collect()
+    }
+
+    /// Takes note that the actuator does not work. It is set again with the next sample or tick.
+    pub fn on_actuator_failure(&mut self, why: String) -> Option<Event> {
+        self.applied = None;
+        let first = !std::mem::replace(&mut self.actuator_failed, true);
+        first.then_some(Event::ActuatorFailed { why })
     }
 
     /// Takes a setpoint whose sender has been verified to be our transformer, or says why not.
@@ -187,6 +199,7 @@ impl Device {
         }
         let changes = self.applied.is_none_or(|(limit, _)| limit != lease.limit);
         self.accepted_at = Some(now);
+        self.beat = heartbeat(setpoint.ttl_ms.min(self.nature.max_ttl));
         self.owed = Some(if changes { now + READING_AFTER_CHANGE } else { now });
         if !changes {
             actions.push(Action::Report);
@@ -196,6 +209,7 @@ impl Device {
 
     /// Takes note that the actuator was set.
     pub fn applied(&mut self, limit: MilliAmps, now: BootTime) {
+        self.recovered |= std::mem::take(&mut self.actuator_failed);
         if self.applied.is_none_or(|(before, _)| before != limit) {
             self.applied = Some((limit, now));
         }
@@ -204,10 +218,14 @@ impl Device {
     /// To be called at [`Device::wake_at`] or earlier.
     pub fn on_tick(&mut self, now: BootTime) -> Vec<Action> {
         let mut actions = Vec::new();
+        if std::mem::take(&mut self.recovered) {
+            actions.push(Action::Event(Event::Recovered {}));
+        }
         let limit = self.holder.limit(now);
-        let has_lease = self.holder.lease(now).is_some();
-        if !has_lease && self.applied.is_none_or(|(applied, _)| applied != limit) {
-            actions.push(Action::Set { limit, until: None });
+        let lease = self.holder.lease(now);
+        let has_lease = lease.is_some();
+        if self.applied.is_none_or(|(applied, _)| applied != limit) {
+            actions.push(Action::Set { limit, until: lease.map(|lease| lease.ends) });
         }
         if !has_lease && self.accepted_at.take().is_some() && self.wanted_since.is_some() {
             self.in_failsafe = true;
@@ -224,7 +242,7 @@ impl Device {
     pub fn wake_at(&self, now: BootTime) -> BootTime {
         let lease_ends = self.holder.lease(now).map(|lease| lease.ends);
         let times = [lease_ends, self.owed, self.reported.as_ref().map(|reported| self.next_report(reported, now))];
-        times.into_iter().flatten().min().unwrap_or(now).max(now + Millis(1))
+        times.into_iter().flatten().min().unwrap_or(now + REPEAT_UNANSWERED).max(now + Millis(1))
     }
 
     /// What is to be reported now. After it was signed, [`Device::measurement_sent`] must be told.
@@ -262,7 +280,7 @@ impl Device {
 
     fn state(&self, now: BootTime) -> Activity {
         let usable = self.holder.limit(now) >= self.nature.min_ma.max(MilliAmps(1));
-        match (self.failed, self.wanted_since, self.holder.lease(now)) {
+        match (self.meter_failed || self.actuator_failed, self.wanted_since, self.holder.lease(now)) {
             (true, _, _) => Activity::Fault,
             (false, None, _) => Activity::Idle,
             (false, Some(_), None) => Activity::Failsafe,
@@ -297,9 +315,11 @@ impl Device {
     }
 
     fn next_report(&self, reported: &Reported, now: BootTime) -> BootTime {
-        let beat = heartbeat(self.nature.max_ttl);
+        let beat = self.beat;
         let unanswered = |since: BootTime| now >= since + beat + UNANSWERED;
+        let draws = reported.current.iter().any(|current| *current > DEADBAND);
         let wait = match (self.wanted_since, self.accepted_at) {
+            (None, _) if draws => beat,
             (None, _) => REPORT_IDLE,
             (Some(_), Some(accepted)) if unanswered(accepted) => REPEAT_UNANSWERED,
             (Some(_), Some(_)) => beat,
@@ -456,6 +476,33 @@ mod tests {
             }
         }
         assert_eq!(reports, 11);
+    }
+
+    #[test]
+    fn an_actuator_that_fails_is_set_again_and_told_of_once() {
+        let mut device = charging();
+        device.on_sample(sample(1005, 10_000), MilliAmps(16_000), BootTime(1005));
+        device.report(BootTime(1005));
+        assert!(device.on_actuator_failure("stuck".to_owned()).is_some());
+        let again = Action::Set { limit: MilliAmps(10_000), until: Some(BootTime(4000)) };
+        assert_eq!(device.on_tick(BootTime(1010))[0], again);
+        assert_eq!(device.on_actuator_failure("stuck".to_owned()), None);
+        assert_eq!(device.report(BootTime(1011)).state, Activity::Fault);
+        device.applied(MilliAmps(10_000), BootTime(1012));
+        assert_eq!(device.on_tick(BootTime(1013))[0], Action::Event(Event::Recovered {}));
+        assert_eq!(device.on_tick(BootTime(1014)), [Action::Report]);
+        assert_eq!(device.report(BootTime(1014)).state, Activity::Charging);
+    }
+
+    #[test]
+    fn a_shorter_ttl_makes_a_shorter_heartbeat() {
+        let mut device = charging();
+        let short = Setpoint { ttl_ms: Millis(900), ..setpoint(1, 10_000) };
+        device.on_setpoint(&short, Reference { session: BY, seq: 2 }, BootTime(1003)).unwrap();
+        device.on_sample(sample(1005, 10_000), MilliAmps(16_000), BootTime(1005));
+        device.report(BootTime(1005));
+        assert_eq!(device.on_tick(BootTime(1304)), []);
+        assert_eq!(device.on_tick(BootTime(1305)), [Action::Report]);
     }
 
     #[test]

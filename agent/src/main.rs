@@ -9,7 +9,7 @@ use grid_agent::actuator::Advice;
 use grid_agent::meter::{Meter, open_linux};
 use grid_agent::run::{Summary, run_device, run_transformer};
 use grid_agent::settings::{Agent, Settings};
-use grid_service::{log_to_stderr, shutdown};
+use grid_service::{chain, log_to_stderr, shutdown};
 
 /// One device behind the transformer: it measures, obeys leased limits, and signs what it says.
 #[derive(Parser)]
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("grid-agent: {error}");
+            eprintln!("grid-agent: {}", chain(error.as_ref()));
             ExitCode::from(2)
         }
     }

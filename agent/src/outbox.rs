@@ -29,6 +29,7 @@ pub struct Lost {
 struct Held {
     topic: Topic,
     payload: Vec<u8>,
+    kept: BootTime,
     said: BootTime,
     missing: bool,
 }
@@ -39,12 +40,14 @@ pub struct Outbox {
     held: BTreeMap<(Session, u64), Held>,
     bytes: usize,
     capacity: usize,
+    /// What had to go and is not declared yet, one range a session. A range may span messages that are still held.
+    lost: BTreeMap<Session, Lost>,
 }
 
 impl Outbox {
     /// An empty outbox that holds at most about `capacity` bytes of payload.
     pub fn new(capacity: usize) -> Self {
-        Self { held: BTreeMap::new(), bytes: 0, capacity }
+        Self { held: BTreeMap::new(), bytes: 0, capacity, lost: BTreeMap::new() }
     }
 
     /// How many messages wait.
@@ -57,27 +60,25 @@ impl Outbox {
         self.held.is_empty()
     }
 
-    /// Keeps a numbered message until it is acknowledged. Returns what had to go for it.
-    pub fn keep(&mut self, session: Session, signed: &Signed, now: BootTime) -> Vec<Lost> {
-        let Some(seq) = signed.seq else { return Vec::new() };
+    /// Keeps a numbered message until it is acknowledged. What has to go for it is for [`Outbox::take_losses`] to tell.
+    pub fn keep(&mut self, session: Session, signed: &Signed, now: BootTime) {
+        let Some(seq) = signed.seq else { return };
         self.bytes += signed.payload.len();
-        let held = Held { topic: signed.topic.clone(), payload: signed.payload.clone(), said: now, missing: false };
-        self.held.insert((session, seq), held);
-        self.make_room()
-    }
-
-    fn make_room(&mut self) -> Vec<Lost> {
-        let mut lost: Vec<Lost> = Vec::new();
+        let (topic, payload) = (signed.topic.clone(), signed.payload.clone());
+        self.held.insert((session, seq), Held { topic, payload, kept: now, said: now, missing: false });
         while self.bytes > self.capacity {
             let measurements = self.held.iter().filter(|(_, held)| held.topic.kind == Kind::Measurement);
-            let Some((of, seq)) = measurements.min_by_key(|(_, held)| held.said).map(|(key, _)| *key) else { break };
+            let Some((of, seq)) = measurements.min_by_key(|(_, held)| held.kept).map(|(key, _)| *key) else { return };
             self.forget(of, seq);
-            match lost.last_mut() {
-                Some(range) if range.of == of && range.to_seq + 1 == seq => range.to_seq = seq,
-                Some(_) | None => lost.push(Lost { of, from_seq: seq, to_seq: seq }),
-            }
+            let range = self.lost.entry(of).or_insert(Lost { of, from_seq: seq, to_seq: seq });
+            range.from_seq = range.from_seq.min(seq);
+            range.to_seq = range.to_seq.max(seq);
         }
-        lost
+    }
+
+    /// What had to go since the last call.
+    pub fn take_losses(&mut self) -> Vec<Lost> {
+        std::mem::take(&mut self.lost).into_values().collect()
     }
 
     fn forget(&mut self, session: Session, seq: u64) {
@@ -126,7 +127,7 @@ mod tests {
     fn outbox(count: u64, capacity: usize) -> Outbox {
         let mut outbox = Outbox::new(capacity);
         for seq in 1..=count {
-            assert_eq!(outbox.keep(SESSION, &signed(seq, "measurement"), BootTime(seq)), []);
+            outbox.keep(SESSION, &signed(seq, "measurement"), BootTime(seq));
         }
         outbox
     }
@@ -162,14 +163,19 @@ mod tests {
     }
 
     #[test]
-    fn a_full_outbox_gives_up_its_oldest_measurements_and_says_which() {
+    fn a_full_outbox_gives_up_its_oldest_measurements_and_says_so_once() {
         let mut outbox = Outbox::new(500);
         outbox.keep(SESSION, &signed(1, "event"), BootTime(1));
         for seq in 2..=5 {
-            assert_eq!(outbox.keep(SESSION, &signed(seq, "measurement"), BootTime(seq)), []);
+            outbox.keep(SESSION, &signed(seq, "measurement"), BootTime(seq));
         }
-        let lost = outbox.keep(SESSION, &signed(6, "setpoint"), BootTime(6));
-        assert_eq!(lost, [Lost { of: SESSION, from_seq: 2, to_seq: 2 }]);
+        assert_eq!(outbox.take_losses(), []);
+        // What was said again is no younger for that.
+        assert_eq!(outbox.due(BootTime(9_000), Millis(5000), 2).len(), 2);
+        outbox.keep(SESSION, &signed(6, "setpoint"), BootTime(6));
+        outbox.keep(SESSION, &signed(7, "measurement"), BootTime(7));
+        assert_eq!(outbox.take_losses(), [Lost { of: SESSION, from_seq: 2, to_seq: 3 }]);
+        assert_eq!(outbox.take_losses(), []);
         assert_eq!(outbox.len(), 5);
     }
 
@@ -177,8 +183,8 @@ mod tests {
     fn events_and_setpoints_are_never_given_up() {
         let mut outbox = Outbox::new(100);
         for seq in 1..=5 {
-            assert_eq!(outbox.keep(SESSION, &signed(seq, "event"), BootTime(seq)), []);
+            outbox.keep(SESSION, &signed(seq, "event"), BootTime(seq));
         }
-        assert_eq!(outbox.len(), 5);
+        assert_eq!((outbox.len(), outbox.take_losses()), (5, Vec::new()));
     }
 }

@@ -39,6 +39,10 @@ pub const NOMINAL_VOLTS: i64 = 230;
 
 /// The longest lease of a site, unless it is configured otherwise.
 const MAX_TTL_MS: u64 = 10_000;
+/// Below this a lease is over before a busy machine has answered.
+const SHORTEST_TTL_MS: u64 = 300;
+/// Above this a device that is gone keeps its share for too long.
+const LONGEST_TTL_MS: u64 = 60_000;
 
 /// One agent's settings. It has either a `[device]` or a `[transformer]` section.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -179,7 +183,12 @@ impl Settings {
         for problem in problems(&self.meter, limit) {
             wrong.unless(false, || format!("meter: {problem}"));
         }
+        let patience = self.replay_after_ms.0;
+        wrong.unless(patience >= 1000, || format!("replay_after_ms = {patience}: expected at least 1000"));
         if let Some(device) = &self.device {
+            check_max_ttl("device", device.max_ttl_ms, &mut wrong);
+            let twice = device.phases.iter().enumerate().any(|(at, phase)| device.phases[..at].contains(phase));
+            wrong.unless(!twice, || format!("device.phases = {:?}: a phase stands twice", device.phases));
             let (chips, phases) = (self.meter.len(), device.phases.len());
             wrong.unless(chips == phases, || format!("device.phases: {phases} phases, but {chips} [[meter]] sections"));
             wrong.unless(MilliAmps(0) <= device.min_ma && device.min_ma <= device.max_ma, || {
@@ -228,6 +237,13 @@ impl Settings {
     }
 }
 
+fn check_max_ttl(section: &str, max_ttl: Millis, wrong: &mut Problems) {
+    let fits = (SHORTEST_TTL_MS..=LONGEST_TTL_MS).contains(&max_ttl.0);
+    wrong.unless(fits, || {
+        format!("{section}.max_ttl_ms = {}: expected {SHORTEST_TTL_MS} to {LONGEST_TTL_MS}", max_ttl.0)
+    });
+}
+
 impl TransformerSection {
     fn limit_ma(&self) -> MilliAmps {
         MilliAmps(self.limit_w.saturating_mul(1000) / 3 / NOMINAL_VOLTS)
@@ -241,8 +257,10 @@ impl TransformerSection {
         let limit = self.limit_ma();
         wrong.unless(self.limit_w > 0, || format!("transformer.limit_w = {}: expected more than 0", self.limit_w));
         wrong.unless(chips == 3, || format!("meter: {chips} [[meter]] sections, a transformer needs 3: L1, L2, L3"));
-        wrong.unless((300..=self.max_ttl_ms.0).contains(&self.ttl_ms.0), || {
-            format!("transformer.ttl_ms = {}: expected 300 to max_ttl_ms = {}", self.ttl_ms.0, self.max_ttl_ms.0)
+        check_max_ttl("transformer", self.max_ttl_ms, wrong);
+        wrong.unless((SHORTEST_TTL_MS..=self.max_ttl_ms.0).contains(&self.ttl_ms.0), || {
+            let (ttl, most) = (self.ttl_ms.0, self.max_ttl_ms.0);
+            format!("transformer.ttl_ms = {ttl}: expected {SHORTEST_TTL_MS} to max_ttl_ms = {most}")
         });
         wrong.unless(MilliAmps(0) <= self.margin_ma() && self.margin_ma() < limit, || {
             format!("transformer.margin_ma = {}: expected 0 to the limit of {limit} per phase", self.margin_ma().0)

@@ -32,17 +32,17 @@ pub enum InitError {
 }
 
 /// Makes the log's key, and a sealed trail that names it, and writes both into `site.policy`. Interrupted anywhere, it
-/// is run again and goes on.
+/// is run again and goes on. `origin` is the log's name; by default it is made from site and key.
 pub async fn initialise(
     data_dir: &Path,
-    site: &Name,
+    (site, origin): (&Name, Option<&str>),
     authority: &Authority,
     endpoints: &Endpoints,
     watch: Option<Watch>,
 ) -> Result<InitReport, InitError> {
     // Held to the end: nobody else writes here meanwhile.
     let mut durable = Durable::open(data_dir, Stop::never())?;
-    let key = read_or_make_key(&mut durable, site, None)?;
+    let key = read_or_make_key(&mut durable, site, origin)?;
     let policy = Policy { site: site.clone(), log: key.public().clone(), authority: authority.clone(), trail: None };
     keep_policy(&mut durable, &policy)?;
     let (name, description) = (policy.trail_name(), policy.trail_description());

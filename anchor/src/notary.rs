@@ -1,13 +1,14 @@
 //! Putting checkpoints on the ledger, one at a time, while the log goes on.
 //!
-//! A task owns the ledger and waits for it; nothing else does. The service hands it a record and hears later what became
-//! of it. If the outcome is unclear, the task asks again for the same record until it is known, so that there is never a
-//! second one by accident; any other failure is told, and the next interval's record covers it all.
+//! A task owns the ledger and waits for it; nothing else does. It first opens the trail, however long that takes: a
+//! ledger that cannot be reached stops nothing. Then the service hands it a record and hears later what became of it.
+//! While the outcome is unclear, the task asks again for the same record, so that there is never a second one by
+//! accident; any other failure is told, and the next interval's record covers it all.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use grid_ledger::{Endpoints, IotaLedger, Ledger, LedgerError, NewRecord, ObjectId, Receipt};
+use grid_ledger::{Endpoints, FileError, IotaLedger, Ledger, LedgerError, NewRecord, Receipt};
 use grid_protocol::message::LedgerReceipt;
 use grid_protocol::units::{Millis, UnixMillis};
 use tokio::sync::mpsc;
@@ -17,32 +18,62 @@ use tokio::time::{Instant, sleep, timeout_at};
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 const ASK_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 
-/// A connection to the trail that this anchor adds to.
+/// What is notarized where.
+#[derive(Clone, Debug)]
+pub struct NotarySettings {
+    /// The folder in which `init` made key and trail.
+    pub folder: PathBuf,
+    /// The ledger.
+    pub endpoints: Endpoints,
+    /// How often a record is due.
+    pub interval: Millis,
+}
+
+/// What the task tells.
+#[derive(Debug)]
+pub enum News {
+    /// The trail is open.
+    Opened(Trail),
+    /// A record is on the ledger.
+    Added(LedgerReceipt),
+    /// A record is not on the ledger, and will not be.
+    NotAdded(LedgerError),
+    /// The trail cannot be used, now or later.
+    Refused(LedgerError),
+}
+
+/// The trail as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trail {
+    /// Its immutable name.
+    pub name: String,
+    /// Its immutable description.
+    pub description: String,
+    /// Its newest record: the text, and what is known of it.
+    pub newest: Option<(String, Option<LedgerReceipt>)>,
+}
+
+/// The way to the task.
 pub struct Notary {
-    endpoints: Endpoints,
-    trail: ObjectId,
     interval: Millis,
     requests: mpsc::Sender<NewRecord>,
-    outcomes: mpsc::Receiver<Result<Receipt, LedgerError>>,
+    news: mpsc::Receiver<News>,
     task: JoinHandle<()>,
+    /// The trail is not open yet, or a record is under way.
     busy: bool,
-    last_text: Option<String>,
 }
 
 impl Notary {
-    /// Opens the trail that `init` made in this folder.
-    pub async fn open(folder: &Path, endpoints: Endpoints, interval: Millis) -> Result<Self, LedgerError> {
-        let ledger = IotaLedger::open(folder, &endpoints).await?;
-        let trail = ledger.trail();
-        let last = ledger.last_receipt().map(|receipt| receipt.sequence_number);
-        let last_text = match last {
-            Some(number) => ledger.records(number).await?.pop().map(|record| record.text),
-            None => None,
-        };
+    /// Starts to open the trail.
+    pub fn start(settings: NotarySettings) -> Self {
         let (requests, asked) = mpsc::channel(1);
-        let (answers, outcomes) = mpsc::channel(1);
-        let task = tokio::spawn(work(ledger, asked, answers));
-        Ok(Self { endpoints, trail, interval, requests, outcomes, task, busy: false, last_text })
+        let (teller, news) = mpsc::channel(1);
+        let interval = settings.interval;
+        let task = tokio::spawn(async move {
+            // Nobody listens any more: then we are about to be stopped.
+            let _ = work(settings, asked, teller).await;
+        });
+        Self { interval, requests, news, task, busy: true }
     }
 
     /// How often a record is due.
@@ -50,51 +81,43 @@ impl Notary {
         self.interval
     }
 
-    /// The text of the newest record at the start.
-    pub fn last_text(&self) -> Option<&str> {
-        self.last_text.as_deref()
-    }
-
-    /// Whether a record is under way.
+    /// Whether no record can be handed in now.
     pub fn is_busy(&self) -> bool {
         self.busy
     }
 
-    /// Hands in a record; not while another is under way.
+    /// Hands in a record; not while [`Self::is_busy`].
     pub fn hand_in(&mut self, record: NewRecord) {
-        // There is room for one, and the task ends only with us.
-        self.busy = self.requests.try_send(record).is_ok();
+        self.busy = true;
+        if self.requests.try_send(record).is_err() {
+            tracing::error!("a record could not be handed in: the way to the ledger is gone");
+        }
     }
 
-    /// Waits for what becomes of the record that is under way. For ever, if none is.
-    pub async fn outcome(&mut self) -> Result<Receipt, LedgerError> {
-        match self.outcomes.recv().await {
-            Some(outcome) => {
+    /// Waits for news. For ever, if there will be none.
+    pub async fn news(&mut self) -> News {
+        match self.news.recv().await {
+            Some(news) => {
                 self.busy = false;
-                outcome
+                news
             }
             None => std::future::pending().await,
         }
     }
 
-    /// Waits for the record that is under way, if one is, but not longer than until `latest`.
-    pub async fn finish(&mut self, latest: Instant) -> Option<Result<Receipt, LedgerError>> {
+    /// Waits for news of the record that is under way, if one is, but not longer than until `latest`.
+    pub async fn finish(&mut self, latest: Instant) -> Option<News> {
         if !self.busy {
             return None;
         }
-        timeout_at(latest, self.outcome()).await.ok()
+        timeout_at(latest, self.news()).await.ok()
     }
 
-    /// The receipt as the street is told.
-    pub fn to_message(&self, receipt: &Receipt) -> LedgerReceipt {
-        LedgerReceipt {
-            network: self.endpoints.network.to_string(),
-            trail: self.trail.to_string(),
-            record: receipt.sequence_number,
-            transaction: receipt.transaction.to_string(),
-            added_ms: UnixMillis(receipt.added_ms),
-            explorer: self.endpoints.transaction_page(receipt.transaction),
-        }
+    /// Ends the task. When this returns, the files of the ledger are free.
+    pub async fn close(mut self) {
+        self.task.abort();
+        // It ends with the news that it was aborted.
+        let _ = (&mut self.task).await;
     }
 }
 
@@ -104,25 +127,87 @@ impl Drop for Notary {
     }
 }
 
+/// Nobody listens any more.
+struct Alone;
+
 async fn work(
-    mut ledger: impl Ledger,
+    settings: NotarySettings,
     mut asked: mpsc::Receiver<NewRecord>,
-    answers: mpsc::Sender<Result<Receipt, LedgerError>>,
-) {
+    teller: mpsc::Sender<News>,
+) -> Result<(), Alone> {
+    let tell = async |news| teller.send(news).await.map_err(|_| Alone);
+    let (mut ledger, trail) = match open(&settings.folder, &settings.endpoints).await {
+        Ok(opened) => opened,
+        Err(error) => return tell(News::Refused(error)).await,
+    };
+    tell(News::Opened(trail)).await?;
     while let Some(record) = asked.recv().await {
-        let mut wait = ASK_AGAIN;
-        let outcome = loop {
-            match ledger.append(&record).await {
-                Err(unclear @ LedgerError::Unclear { .. }) => {
-                    tracing::warn!(%unclear, "asking the ledger again");
-                    sleep(wait).await;
-                    wait = (wait * 2).min(ASK_AGAIN_AT_MOST);
-                }
-                outcome => break outcome,
-            }
+        let news = match append(&mut ledger, &record).await {
+            Ok(receipt) => News::Added(to_message(&ledger, &settings.endpoints, &receipt)),
+            Err(error) => News::NotAdded(error),
         };
-        if answers.send(outcome).await.is_err() {
-            return;
+        tell(news).await?;
+    }
+    Ok(())
+}
+
+fn is_about_the_way(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::Unreachable { .. } | LedgerError::Unclear { .. } | LedgerError::Unexpected { .. })
+}
+
+/// Opens the trail, and tries again while the ledger cannot be reached.
+async fn open(folder: &Path, endpoints: &Endpoints) -> Result<(IotaLedger, Trail), LedgerError> {
+    let mut wait = ASK_AGAIN;
+    loop {
+        match try_open(folder, endpoints).await {
+            // The files are locked while an anchor that was just stopped is still letting go of them.
+            Err(error) if is_about_the_way(&error) || matches!(error, LedgerError::File(FileError::Locked(_))) => {
+                tracing::warn!(%error, "nothing is notarized for now; the log goes on");
+                sleep(wait).await;
+                wait = (wait * 2).min(ASK_AGAIN_AT_MOST);
+            }
+            opened => return opened,
         }
+    }
+}
+
+async fn try_open(folder: &Path, endpoints: &Endpoints) -> Result<(IotaLedger, Trail), LedgerError> {
+    let ledger = IotaLedger::open(folder, endpoints).await?;
+    let seal = ledger.seal().await?;
+    let newest = ledger.records(seal.records.saturating_sub(1)).await?.pop().map(|record| {
+        let receipt = ledger.last_receipt().filter(|receipt| receipt.sequence_number == record.sequence_number);
+        (record.text, receipt.map(|receipt| to_message(&ledger, endpoints, receipt)))
+    });
+    let (name, description) = (seal.name.unwrap_or_default(), seal.description.unwrap_or_default());
+    Ok((ledger, Trail { name, description, newest }))
+}
+
+/// Adds a record. Once it is unclear whether it is there, nothing but an answer ends the asking.
+async fn append(ledger: &mut IotaLedger, record: &NewRecord) -> Result<Receipt, LedgerError> {
+    let mut wait = ASK_AGAIN;
+    let mut unclear = false;
+    loop {
+        match ledger.append(record).await {
+            Err(error) if matches!(error, LedgerError::Unclear { .. }) || (unclear && is_about_the_way(&error)) => {
+                unclear = true;
+                tracing::warn!(%error, "asking the ledger again");
+                sleep(wait).await;
+                wait = (wait * 2).min(ASK_AGAIN_AT_MOST);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The receipt as the street is told. How many entries it vouches for is for the recorder to say.
+fn to_message(ledger: &IotaLedger, endpoints: &Endpoints, receipt: &Receipt) -> LedgerReceipt {
+    LedgerReceipt {
+        network: endpoints.network.to_string(),
+        trail: ledger.trail().to_string(),
+        record: receipt.sequence_number,
+        tree_size: 0,
+        transaction: receipt.transaction.to_string(),
+        added_ms: UnixMillis(receipt.added_ms),
+        explorer: endpoints.transaction_page(receipt.transaction),
     }
 }

@@ -19,9 +19,10 @@ use grid_protocol::units::{BootTime, Millis};
 use grid_service::link::{Delivery, Will};
 use serde::Serialize;
 
-use crate::checkpoint::Head;
+use crate::checkpoint::{BadCheckpoint, Head};
 use crate::durable::{Durable, DurableError, Stop};
 use crate::intake::{Admitted, Arrival, BadSnapshot, Counts, Intake, Now};
+use crate::notary::Trail;
 use crate::policy::{BadPolicy, Policy};
 use crate::show::date;
 use crate::speech::{Speakers, Unverified};
@@ -93,6 +94,30 @@ pub enum RecorderError {
         /// Who we are.
         ours: String,
     },
+    /// The trail is another log's.
+    #[error(
+        "the trail on the ledger is another log's: it says {found:?}, this log is {ours:?}. Restore log.key, or init anew"
+    )]
+    OtherTrail {
+        /// What its immutable metadata says.
+        found: String,
+        /// What it would say if it were this log's.
+        ours: String,
+    },
+    /// The newest record is none of ours.
+    #[error("the newest record on the ledger is no checkpoint of this log: {0}")]
+    NewestRecord(BadCheckpoint),
+    /// The log is older than the ledger, or another.
+    #[error(
+        "the ledger vouches for {on_ledger} entries that this log of {in_log} does not have as they were: is data_dir an \
+         old copy? Restore the newest; going on from here would contradict the trail for good"
+    )]
+    Behind {
+        /// How many entries the newest record vouches for.
+        on_ledger: u64,
+        /// How many are under the log's checkpoint.
+        in_log: u64,
+    },
     /// An own message cannot be signed.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -125,6 +150,7 @@ pub struct Progress {
 /// The recorder.
 pub struct Recorder {
     settings: RecorderSettings,
+    policy: Policy,
     store: Store,
     intake: Intake,
     author: Author,
@@ -178,6 +204,7 @@ impl Recorder {
         let author = Author::new(settings.site.clone(), settings.name.clone(), session, identity.message_key);
         Ok(Self {
             settings,
+            policy,
             store,
             intake,
             author,
@@ -195,43 +222,62 @@ impl Recorder {
         })
     }
 
-    /// Takes note of the newest record that the ledger has, if it is a checkpoint of this log.
-    pub fn notarized_before(&mut self, text: &str) {
-        if let Ok(head) = self.store.key().public().open(text.as_bytes()) {
-            self.notarized = head.size;
+    /// Takes note of the trail that records go to, and refuses one that is another log's, or that knows this log
+    /// otherwise or further than it is: a record added to that could never be taken back.
+    pub fn tie(&mut self, trail: Trail) -> Result<(), RecorderError> {
+        let expected = (self.policy.trail_name(), self.policy.trail_description());
+        if (&trail.name, &trail.description) != (&expected.0, &expected.1) {
+            let found = format!("{}\n{}", trail.name, trail.description);
+            return Err(RecorderError::OtherTrail { found, ours: format!("{}\n{}", expected.0, expected.1) });
         }
+        let Some((text, receipt)) = trail.newest else { return Ok(()) };
+        let head = self.policy.log.open(text.as_bytes()).map_err(RecorderError::NewestRecord)?;
+        let (size, root) = self.store.head();
+        if head.size > size || (head.size == size && head.root != root) {
+            return Err(RecorderError::Behind { on_ledger: head.size, in_log: size });
+        }
+        self.notarized = head.size;
+        self.receipt = receipt.map(|receipt| LedgerReceipt { tree_size: head.size, ..receipt });
+        Ok(())
     }
 
     /// What is due for the ledger: the newest checkpoint, written now if need be. Nothing if nothing has happened.
     pub fn record_for_ledger(&mut self, now: Now) -> Result<Option<NewRecord>, RecorderError> {
-        if !self.fresh_for_ledger || self.store.size() == 0 {
+        if !self.fresh_for_ledger || self.store.size() <= self.notarized {
             return Ok(None);
         }
         if self.newest.as_ref().is_none_or(|(head, _)| head.size < self.store.size()) {
             self.write_checkpoint(now)?;
         }
         let Some((head, note)) = &self.newest else { return Ok(None) };
-        let first = self.notarized.min(head.size - 1);
-        let from = self.store.received_at(first)?;
-        let until = self.store.received_at(head.size - 1)?;
-        let count = match head.size - first {
-            1 => "1 entry".to_owned(),
-            more => format!("{more} entries"),
+        let metadata = match (self.store.received_at(self.notarized), self.store.received_at(head.size - 1)) {
+            (Ok(from), Ok(until)) => {
+                let count = match head.size - self.notarized {
+                    1 => "1 entry".to_owned(),
+                    more => format!("{more} entries"),
+                };
+                Some(format!("{count}, {} to {}", date(from), date(until)))
+            }
+            // An old file that does not read is for `verify` to find: the head can be notarized without.
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(%error, "the record says no times");
+                None
+            }
         };
-        let metadata = format!("{count}, {} to {}", date(from), date(until));
         self.fresh_for_ledger = false;
-        Ok(Some(NewRecord { text: String::from_utf8_lossy(note).into_owned(), metadata: Some(metadata) }))
+        Ok(Some(NewRecord { text: String::from_utf8_lossy(note).into_owned(), metadata }))
     }
 
-    /// Takes note that a record is on the ledger, and says so.
+    /// Takes note that the record with this text is on the ledger, and says so.
     pub fn notarized(
         &mut self,
         text: &str,
         receipt: LedgerReceipt,
         now: Now,
     ) -> Result<Option<Outgoing>, RecorderError> {
-        self.notarized_before(text);
-        self.receipt = Some(receipt);
+        let head = self.policy.log.open(text.as_bytes()).map_err(RecorderError::NewestRecord)?;
+        self.notarized = head.size;
+        self.receipt = Some(LedgerReceipt { tree_size: head.size, ..receipt });
         self.announce(now)
     }
 

@@ -7,17 +7,17 @@
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use grid_ledger::{LedgerError, NewRecord, Receipt};
+use grid_ledger::{LedgerError, NewRecord};
 use grid_protocol::message::{LedgerReceipt, Session};
 use grid_service::clock::{boot_now, unix_now};
 use grid_service::link::{Incoming, Link, Loss, Received, Will};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 
 use crate::durable::Stop;
 use crate::intake::{Arrival, Now};
-use crate::notary::Notary;
+use crate::notary::{News, Notary, NotarySettings, Trail};
 use crate::recorder::{AnchorIdentity, Outgoing, Progress, Recorder, RecorderError};
 use crate::settings::Settings;
 
@@ -27,6 +27,8 @@ const QUEUE: usize = 1024;
 const TICK: Duration = Duration::from_millis(50);
 /// How long the recorder may take to write the last checkpoint.
 const FINISH_WITHIN: Duration = Duration::from_secs(60);
+/// Where there is no ledger, no record is due.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long the end waits for the last record on the ledger.
 const LAST_RECORD_WITHIN: Duration = Duration::from_secs(10);
 
@@ -36,6 +38,9 @@ pub enum AnchorError {
     /// The log cannot be opened or written.
     #[error(transparent)]
     Recorder(#[from] RecorderError),
+    /// The trail on the ledger cannot be used.
+    #[error("the ledger cannot be used: {0}")]
+    Ledger(LedgerError),
     /// No thread for the recorder.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -61,7 +66,9 @@ enum Command {
     Tick,
     /// A record is due for the ledger. `None`: nothing has happened since the last.
     Record(oneshot::Sender<Option<NewRecord>>),
-    /// What became of the record with this text.
+    /// The trail is open.
+    Tie(Trail),
+    /// The record with this text is on the ledger, or is not.
     Notarized(String, Option<LedgerReceipt>),
     Finish(oneshot::Sender<Finished>),
 }
@@ -78,17 +85,16 @@ struct Finished {
 pub async fn run(
     settings: Settings,
     identity: AnchorIdentity,
-    notary: Option<Notary>,
+    notary: Option<NotarySettings>,
     progress: watch::Sender<Progress>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Summary, AnchorError> {
-    let known = notary.as_ref().and_then(Notary::last_text).map(str::to_owned);
-    let mut worker = Worker::start(&settings, identity, known, progress).await?;
-    let mut records = Records { notary, text: String::new(), wanted: None };
+    let mut worker = Worker::start(&settings, identity, progress).await?;
+    let mut records = Records { notary: notary.map(Notary::start), text: String::new(), wanted: None };
     let (link, mut incoming) = Link::open(&settings.broker, &settings.name, vec![format!("grid/{}/#", settings.site)]);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut due = interval(records.interval());
+    let mut due = interval_at(Instant::now() + records.interval(), records.interval());
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(shutdown);
     loop {
@@ -102,12 +108,12 @@ pub async fn run(
                 }
                 None => return Err(worker.reason()),
             },
+            told = records.next() => told?,
+            _ = due.tick(), if records.may_ask() => records.ask(),
             happened = incoming.recv() => match happened {
                 Some(happened) => command(happened),
                 None => return Err(AnchorError::NotClosed),
             },
-            told = records.next() => told,
-            _ = due.tick(), if records.may_ask() => records.ask(),
             _ = ticks.tick() => Command::Tick,
         };
         if worker.commands.send(command).await.is_err() {
@@ -115,7 +121,8 @@ pub async fn run(
         }
     }
     let latest = Instant::now() + LAST_RECORD_WITHIN;
-    if let Some(told) = records.finish(latest).await {
+    if let Some(Ok(told)) = records.finish(latest).await {
+        // If the recorder is gone, the next lines say why.
         worker.commands.send(told).await.ok();
     }
     let (answer, finished) = oneshot::channel();
@@ -129,10 +136,13 @@ pub async fn run(
     }
     publish(&link, goodbye);
     link.close().await;
-    if let Some(record) = record {
-        records.hand_in(record);
-        // What comes of it is logged; the street does not hear of it, since we said goodbye.
-        records.finish(latest).await;
+    if let Some(record) = record
+        && !records.add_last(record, latest).await
+    {
+        tracing::warn!("the last checkpoint is not on the ledger; the first record after the next start covers it");
+    }
+    if let Some(notary) = records.notary {
+        notary.close().await;
     }
     Ok(summary)
 }
@@ -148,7 +158,7 @@ struct Records {
 
 impl Records {
     fn interval(&self) -> Duration {
-        self.notary.as_ref().map_or(FINISH_WITHIN, |notary| Duration::from_millis(notary.interval().0.max(1)))
+        self.notary.as_ref().map_or(NEVER, |notary| Duration::from_millis(notary.interval().0.max(1)))
     }
 
     fn may_ask(&self) -> bool {
@@ -169,7 +179,7 @@ impl Records {
     }
 
     /// Waits for a record that was asked for and hands it in, and for what becomes of it.
-    async fn next(&mut self) -> Command {
+    async fn next(&mut self) -> Result<Command, AnchorError> {
         if let Some(wanted) = &mut self.wanted {
             let record = wanted.await;
             self.wanted = None;
@@ -179,33 +189,41 @@ impl Records {
         }
         match &mut self.notary {
             Some(notary) => {
-                let outcome = notary.outcome().await;
-                self.tell(outcome)
+                let news = notary.news().await;
+                self.tell(news)
             }
             None => std::future::pending().await,
         }
     }
 
-    async fn finish(&mut self, latest: Instant) -> Option<Command> {
-        let outcome = self.notary.as_mut()?.finish(latest).await?;
-        Some(self.tell(outcome))
+    async fn finish(&mut self, latest: Instant) -> Option<Result<Command, AnchorError>> {
+        let news = self.notary.as_mut()?.finish(latest).await?;
+        Some(self.tell(news))
     }
 
-    fn tell(&mut self, outcome: Result<Receipt, LedgerError>) -> Command {
+    /// Adds the last record, if the ledger answers in time. Says whether it did.
+    async fn add_last(&mut self, record: NewRecord, latest: Instant) -> bool {
+        if self.notary.as_ref().is_none_or(Notary::is_busy) {
+            return self.notary.is_none();
+        }
+        self.hand_in(record);
+        matches!(self.finish(latest).await, Some(Ok(Command::Notarized(_, Some(_)))))
+    }
+
+    fn tell(&mut self, news: News) -> Result<Command, AnchorError> {
         let text = std::mem::take(&mut self.text);
-        let receipt = match (outcome, &self.notary) {
-            (Ok(receipt), Some(notary)) => {
-                let receipt = notary.to_message(&receipt);
+        match news {
+            News::Opened(trail) => Ok(Command::Tie(trail)),
+            News::Added(receipt) => {
                 tracing::info!(record = receipt.record, explorer = receipt.explorer, "on the ledger");
-                Some(receipt)
+                Ok(Command::Notarized(text, Some(receipt)))
             }
-            (Err(error), _) => {
+            News::NotAdded(error) => {
                 tracing::warn!(%error, "not on the ledger; the next record covers it");
-                None
+                Ok(Command::Notarized(text, None))
             }
-            (Ok(_), None) => None,
-        };
-        Command::Notarized(text, receipt)
+            News::Refused(error) => Err(AnchorError::Ledger(error)),
+        }
     }
 }
 
@@ -250,7 +268,6 @@ impl Worker {
     async fn start(
         settings: &Settings,
         identity: AnchorIdentity,
-        known: Option<String>,
         progress: watch::Sender<Progress>,
     ) -> Result<Self, AnchorError> {
         let stop = Stop::never();
@@ -262,8 +279,7 @@ impl Worker {
         let work = move || {
             let session = Session(rand::random());
             let recorder = Recorder::open(&data_dir, recorder_settings, identity, session, its_stop, now());
-            let ended = recorder.and_then(|mut recorder| {
-                known.iter().for_each(|text| recorder.notarized_before(text));
+            let ended = recorder.and_then(|recorder| {
                 tracing::info!(vkey = recorder.vkey(), entries = recorder.progress().entries, "the log is open");
                 // Nobody waits for this any more if the anchor was stopped meanwhile.
                 opened.send(()).ok();
@@ -336,6 +352,7 @@ fn record(
                 Command::Tick => {}
                 // Whoever asks may have been stopped meanwhile.
                 Command::Record(answer) => answer.send(recorder.record_for_ledger(now())?).unwrap_or(()),
+                Command::Tie(trail) => recorder.tie(trail)?,
                 Command::Notarized(text, Some(receipt)) => {
                     recorder.notarized(&text, receipt, now())?.into_iter().for_each(publish);
                 }

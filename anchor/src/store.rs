@@ -208,6 +208,11 @@ impl Store {
         self.edge.size()
     }
 
+    /// Size and root under the last checkpoint.
+    pub fn head(&self) -> (u64, Hash) {
+        (self.edge.size(), self.edge.root())
+    }
+
     /// When an entry under the last checkpoint was received.
     pub fn received_at(&self, index: u64) -> Result<UnixMillis, StoreError> {
         let size = self.edge.size();

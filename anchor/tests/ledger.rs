@@ -13,12 +13,13 @@ use ed25519_dalek::SigningKey;
 use grid_anchor::durable::Stop;
 use grid_anchor::initialise::initialise;
 use grid_anchor::intake::{Arrival, Now};
+use grid_anchor::notary::{News, Notary, NotarySettings, Trail};
 use grid_anchor::policy::Policy;
-use grid_anchor::recorder::{AnchorIdentity, Recorder, RecorderSettings};
+use grid_anchor::recorder::{AnchorIdentity, Recorder, RecorderError, RecorderSettings};
 use grid_anchor::verify::{LedgerFailure, LedgerReport, Report, verify_ledger};
 use grid_ledger::{Endpoints, IotaLedger, Ledger, LedgerError, TrailReader, mock};
 use grid_protocol::identity::{Identity, Issuer};
-use grid_protocol::message::{Role, Session};
+use grid_protocol::message::{LedgerReceipt, Role, Session};
 use grid_protocol::topic::Name;
 use grid_protocol::units::{BootTime, Millis, UnixMillis};
 use tempfile::TempDir;
@@ -64,7 +65,21 @@ impl Bench {
     }
 
     async fn initialise(&self, data_dir: &Path) {
-        initialise(data_dir, &self.site, &self.issuer.authority(), &self.endpoints, None).await.unwrap();
+        let site = (&self.site, None);
+        initialise(data_dir, site, &self.issuer.authority(), &self.endpoints, None).await.unwrap();
+    }
+
+    /// The trail as a starting anchor finds it.
+    async fn trail(&self, data_dir: &Path) -> Trail {
+        let folder = data_dir.to_owned();
+        let settings = NotarySettings { folder, endpoints: self.endpoints.clone(), interval: Millis(1000) };
+        let mut notary = Notary::start(settings);
+        let news = notary.news().await;
+        notary.close().await;
+        match news {
+            News::Opened(trail) => trail,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn recorder(&self, data_dir: &Path) -> Recorder {
@@ -82,13 +97,14 @@ impl Bench {
     /// Logs commands with these values, and notarizes the log after each of them.
     async fn log_and_notarize(&self, data_dir: &Path, values: &[&str]) -> Vec<String> {
         let mut recorder = self.recorder(data_dir);
+        recorder.tie(self.trail(data_dir).await).unwrap();
         let mut ledger = IotaLedger::open(data_dir, &self.endpoints).await.unwrap();
         let mut texts = Vec::new();
         for (minute, value) in (1..).zip(values) {
             log(&mut recorder, minute, value);
             let record = recorder.record_for_ledger(at(minute)).unwrap().unwrap();
             ledger.append(&record).await.unwrap();
-            recorder.notarized_before(&record.text);
+            recorder.notarized(&record.text, receipt(), at(minute)).unwrap();
             texts.push(record.text);
         }
         texts
@@ -108,6 +124,12 @@ impl Bench {
     fn anchor(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_grid-anchor")).args(arguments).output().unwrap()
     }
+}
+
+fn receipt() -> LedgerReceipt {
+    let text = String::new;
+    let (network, trail, transaction, explorer) = (text(), text(), text(), text());
+    LedgerReceipt { network, trail, record: 0, tree_size: 0, transaction, added_ms: UnixMillis(0), explorer }
 }
 
 fn at(minute: u64) -> Now {
@@ -162,6 +184,36 @@ async fn nothing_new_needs_no_record() {
     assert!(recorder.record_for_ledger(at(3)).unwrap().is_none());
     recorder.not_notarized();
     assert!(recorder.record_for_ledger(at(4)).unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_needs_no_record_either() {
+    let bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    bench.log_and_notarize(&data_dir, &["80000"]).await;
+    let mut recorder = bench.recorder(&data_dir);
+    recorder.tie(bench.trail(&data_dir).await).unwrap();
+    assert!(recorder.record_for_ledger(at(5)).unwrap().is_none());
+    log(&mut recorder, 6, "70000");
+    assert!(recorder.record_for_ledger(at(6)).unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_copy_of_the_log_and_another_logs_trail_are_refused_before_anything_is_added() {
+    let bench = Bench::new().await;
+    let (data_dir, older) = (bench.path("anchor"), bench.path("older"));
+    bench.initialise(&data_dir).await;
+    bench.log_and_notarize(&data_dir, &["80000"]).await;
+    copy(&data_dir, &older);
+    bench.log_and_notarize(&data_dir, &["70000"]).await;
+    let refused = bench.recorder(&older).tie(bench.trail(&data_dir).await).unwrap_err();
+    assert!(matches!(refused, RecorderError::Behind { on_ledger: 2, in_log: 1 }), "{refused}");
+
+    let other = bench.path("other");
+    bench.initialise(&other).await;
+    let refused = bench.recorder(&other).tie(bench.trail(&data_dir).await).unwrap_err();
+    assert!(matches!(refused, RecorderError::OtherTrail { .. }), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -269,12 +321,18 @@ async fn init_of_the_program_killed_at_any_moment_and_run_again_makes_one_trail(
     let grpc = bench.endpoints.grpc.clone();
     let (ca, dir) = (ca.display().to_string(), data_dir.display().to_string());
     let arguments = ["init", "--network", "mock", "--site", "demo", "--ca", &ca, "--data-dir", &dir, "--grpc", &grpc];
-    for millis in [5, 15, 25, 35, 50, 70] {
+    let mut kills = 0;
+    for millis in (0..).step_by(4) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_grid-anchor")).args(arguments).spawn().unwrap();
         tokio::time::sleep(Duration::from_millis(millis)).await;
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
         child.kill().unwrap();
         child.wait().unwrap();
+        kills += 1;
     }
+    assert!(kills > 1, "init was done before it could be killed");
     let first = bench.anchor(&arguments);
     assert!(first.status.success(), "{first:?}");
     let again = bench.anchor(&arguments);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use grid::demo::{Demo, Report};
-use grid_service::{log_to_stderr, shutdown};
+use grid_service::{chain, log_to_stderr, shutdown};
 
 use arguments::Arguments;
 
@@ -22,15 +22,6 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-/// An error with what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
-    })
 }
 
 #[tokio::main]

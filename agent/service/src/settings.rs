@@ -69,19 +69,26 @@ pub fn load<T: DeserializeOwned>(file: &Path) -> Result<T, SettingsError> {
 /// Reads `T` from the tree. After a wrong value it goes on without that value, so that the next wrong one is found too.
 fn read_all<T: DeserializeOwned>(mut tree: Value) -> Result<T, SettingsError> {
     let mut problems = Problems::default();
+    let mut removed: Vec<String> = Vec::new();
     loop {
         let error = match serde_path_to_error::deserialize(tree.clone()) {
             Ok(settings) => return problems.check().map(|()| settings),
             Err(error) => error,
         };
         let path = error.path().to_string();
+        let why = error.inner().to_string();
+        if removed.iter().any(|key| why.starts_with(&format!("missing field `{key}`"))) {
+            // It was there, and is among the problems.
+            return Err(SettingsError::Wrong(problems));
+        }
         let pointer = format!("/{}", path.replace("[", ".").replace("]", "").replace('.', "/"));
         let value = tree.pointer(&pointer).filter(|value| !value.is_object() && !value.is_array());
         let shown = value.map(|value| format!(" = {value}")).unwrap_or_default();
-        problems.0.push(format!("{path}{shown}: {}", error.inner()));
+        problems.0.push(format!("{path}{shown}: {why}"));
         if value.is_none() || !remove(&mut tree, &pointer) {
             return Err(SettingsError::Wrong(problems));
         }
+        removed.push(pointer.rsplit('/').next().unwrap_or_default().to_owned());
     }
 }
 
@@ -89,6 +96,13 @@ fn remove(tree: &mut Value, pointer: &str) -> bool {
     let Some((parent, key)) = pointer.rsplit_once('/') else { return false };
     match tree.pointer_mut(parent) {
         Some(Value::Object(members)) => members.remove(key).is_some(),
+        Some(Value::Array(elements)) => match key.parse() {
+            Ok(index) if index < elements.len() => {
+                elements.remove(index);
+                true
+            }
+            Ok(_) | Err(_) => false,
+        },
         Some(_) | None => false,
     }
 }
@@ -139,6 +153,24 @@ mod tests {
         for named in ["site = \"Main Street\"", "interval_ms = \"soon\"", "address = 700", "adress"] {
             assert!(error.contains(named), "{named} in {error}");
         }
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Required {
+        #[serde(rename = "site")]
+        _site: Name,
+        #[serde(rename = "numbers")]
+        _numbers: Vec<u8>,
+    }
+
+    #[test]
+    fn a_wrong_value_that_is_required_is_not_called_missing_and_elements_of_lists_are_named() {
+        let tree = serde_json::json!({ "numbers": [1, "two", 3, 4000], "site": "Main Street" });
+        let error = read_all::<Required>(tree).unwrap_err().to_string();
+        for named in ["numbers[1] = \"two\"", "4000", "Main Street"] {
+            assert!(error.contains(named), "{named} in {error}");
+        }
+        assert!(!error.contains("missing"), "{error}");
     }
 
     #[test]

@@ -140,7 +140,11 @@ impl Running {
                     return Vec::new();
                 };
                 let Message { header, body } = message;
-                let by = Reference { session: header.session, seq: header.seq.unwrap_or(0) };
+                let Some(seq) = header.seq else {
+                    self.station.ignore(&topic, &"a setpoint without a number");
+                    return Vec::new();
+                };
+                let by = Reference { session: header.session, seq };
                 match self.core.on_setpoint(&body, by, boot_now()) {
                     Ok(actions) => actions,
                     Err(refusal) => {
@@ -163,8 +167,10 @@ impl Running {
                 let sample = Sample { at, current: reading.currents(), voltage: reading.voltages() };
                 self.core.on_sample(sample, demand, boot_now())
             }
-            (Err(error), _) => self.core.on_failure(Event::MeterFailed { why: error.to_string() }, boot_now()),
-            (Ok(_), Err(error)) => self.core.on_failure(Event::ActuatorFailed { why: error.to_string() }, boot_now()),
+            (Err(error), _) => self.core.on_meter_failure(error.to_string(), boot_now()),
+            (Ok(_), Err(error)) => {
+                self.core.on_actuator_failure(error.to_string()).map(Action::Event).into_iter().collect()
+            }
         }
     }
 
@@ -196,15 +202,10 @@ impl Running {
                 }
                 Ok(())
             }
-            Err(error) => {
-                let event = Event::ActuatorFailed { why: error.to_string() };
-                let events = self.core.on_failure(event, boot_now());
-                events.into_iter().try_for_each(|action| match action {
-                    Action::Event(event) => self.station.event(event),
-                    // The actuator is asked again with the next sample or tick.
-                    Action::Set { .. } | Action::Report => Ok(()),
-                })
-            }
+            Err(error) => match self.core.on_actuator_failure(error.to_string()) {
+                Some(event) => self.station.event(event),
+                None => Ok(()),
+            },
         }
     }
 }

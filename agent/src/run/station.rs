@@ -18,13 +18,15 @@ use tokio::time::Instant;
 
 use super::{AgentError, Common, Summary, new_session};
 use crate::directory::{Directory, Distrust};
-use crate::outbox::Outbox;
+use crate::outbox::{Lost, Outbox};
 
 /// Memory for messages that wait for an ack.
 const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
 /// Missing messages are said again at most 200 times a second: ten every 50 ms.
 const REPLAY_EVERY: Millis = Millis(50);
 const REPLAY_AT_ONCE: usize = 10;
+/// What had to go is declared at most this often, in one event a session.
+const DECLARE_LOSS: Millis = Millis(10_000);
 /// At the end, how long acks are waited for.
 const LAST_ACKS: Duration = Duration::from_secs(10);
 /// At the end nobody waits long for an ack before saying it again.
@@ -45,7 +47,10 @@ pub struct Station {
     /// A birth that waits for its connection: the last will that went ahead names it.
     birth: Option<Signed>,
     anchor_is_there: bool,
+    /// The birth has gone out on this connection: nothing goes before it.
+    greeted: bool,
     replayed_at: BootTime,
+    declared_at: BootTime,
     ignored: u64,
     reported_at: BootTime,
 }
@@ -68,7 +73,9 @@ impl Station {
             finished_sessions: Vec::new(),
             birth: None,
             anchor_is_there: false,
+            greeted: false,
             replayed_at: boot_now(),
+            declared_at: boot_now(),
             ignored: 0,
             reported_at: boot_now(),
         };
@@ -95,8 +102,13 @@ impl Station {
         delivery: Delivery,
     ) -> Result<u64, AgentError> {
         let signed = self.author.say_to(device, kind, body, unix_now())?;
-        self.send(&signed, delivery)?;
-        Ok(self.author.last_seq())
+        let seq = self.author.last_seq();
+        self.outbox.keep(self.author.session(), &signed, boot_now());
+        if self.greeted {
+            // Not being connected is no error: the outbox has it.
+            let _ = self.link.publish(&signed.topic.to_string(), signed.payload, delivery);
+        }
+        Ok(seq)
     }
 
     /// Like [`Station::say`], about oneself.
@@ -109,17 +121,6 @@ impl Station {
     pub fn event(&mut self, event: Event) -> Result<(), AgentError> {
         tracing::info!(device = %self.author.name(), ?event);
         self.tell(Kind::Event, event, Delivery::Assured).map(|_| ())
-    }
-
-    fn send(&mut self, signed: &Signed, delivery: Delivery) -> Result<(), AgentError> {
-        let lost = self.outbox.keep(self.author.session(), signed, boot_now());
-        // Not being connected is no error: the outbox has it.
-        let _ = self.link.publish(&signed.topic.to_string(), signed.payload.clone(), delivery);
-        for range in lost {
-            let (of, from_seq, to_seq) = (range.of, range.from_seq, range.to_seq);
-            self.event(Event::OutboxOverflow { of, from_seq, to_seq })?;
-        }
-        Ok(())
     }
 
     fn status(&self, state: Presence, ends: Option<u64>) -> Status {
@@ -143,6 +144,7 @@ impl Station {
             Some(birth) => birth,
             None => self.be_born()?,
         };
+        self.greeted = false;
         let will = self.status(Presence::Offline, birth.seq);
         let will = self.author.say_unnumbered(self.author.name(), Kind::Status, will, unix_now())?;
         self.birth = Some(birth);
@@ -162,6 +164,7 @@ impl Station {
         if let Some(birth) = self.birth.take() {
             let _ = self.link.publish(&birth.topic.to_string(), birth.payload, Delivery::AssuredRetained);
         }
+        self.greeted = true;
     }
 
     /// Goes on under a new session (lease rule 7). What the old one said stays in the outbox.
@@ -232,7 +235,13 @@ impl Station {
             tracing::warn!(device = %self.author.name(), messages = std::mem::take(&mut self.ignored), "ignored");
             self.reported_at = now;
         }
-        if !self.anchor_is_there || now.since(self.replayed_at) < REPLAY_EVERY {
+        if now.since(self.declared_at) >= DECLARE_LOSS {
+            self.declared_at = now;
+            for Lost { of, from_seq, to_seq } in self.outbox.take_losses() {
+                self.event(Event::OutboxOverflow { of, from_seq, to_seq })?;
+            }
+        }
+        if !self.anchor_is_there || !self.greeted || now.since(self.replayed_at) < REPLAY_EVERY {
             return Ok(());
         }
         self.replayed_at = now;

@@ -174,7 +174,14 @@ impl Running {
     fn on_measurement(&mut self, topic: &Topic, payload: &[u8]) -> Result<(), AgentError> {
         let device = topic.device.clone();
         let Some(message) = self.station.open_from::<Measurement>(topic, payload, &device) else { return Ok(()) };
-        self.lead(None, |core, speaker| core.on_measurement(&message.header, message.body, boot_now(), speaker))
+        let mut acted_on = false;
+        self.lead(None, |core, speaker| {
+            acted_on = core.on_measurement(&message.header, message.body, boot_now(), speaker);
+        })?;
+        if !acted_on {
+            self.station.ignore(topic, &"not enrolled, of other phases, or older than what was acted on");
+        }
+        Ok(())
     }
 
     /// Lets the core decide, and sends what it says.

@@ -35,6 +35,8 @@ pub struct Sent {
 #[derive(Clone, Debug)]
 pub struct Device {
     pub enrolment: Enrolment,
+    /// What is reserved for it: as enrolled, or as it says, whichever is more (rule 5).
+    pub failsafe: MilliAmps,
     pub min: MilliAmps,
     pub max: MilliAmps,
     /// Its status contradicts its enrolment: it gets nothing but its failsafe.
@@ -53,6 +55,7 @@ impl Device {
     pub fn new(enrolment: Enrolment) -> Self {
         Self {
             grants: Grants::new(enrolment.failsafe_ma),
+            failsafe: enrolment.failsafe_ma,
             enrolment,
             min: MilliAmps::ZERO,
             max: MilliAmps::ZERO,
@@ -97,10 +100,9 @@ impl Device {
     ///
     /// `ours` is this transformer session; what a device says of others is believed only while `starting` (rule 7).
     pub fn obeyed(&self, ours: Session, starting: bool) -> MilliAmps {
-        let failsafe = self.enrolment.failsafe_ma;
-        let Some(heard) = &self.heard else { return failsafe };
+        let Some(heard) = &self.heard else { return self.failsafe };
         let Some(sent) = self.sent else {
-            return if starting { heard.measurement.limit_ma } else { failsafe };
+            return if starting { heard.measurement.limit_ma } else { self.failsafe };
         };
         let obeys_newest = heard.measurement.obeys == Some(Reference { session: ours, seq: sent.seq });
         if obeys_newest || heard.received.since(sent.at) > ON_THE_WAY { heard.measurement.limit_ma } else { sent.limit }
@@ -111,7 +113,7 @@ impl Device {
         let reported = self.heard.as_ref().filter(|_| starting).map(|heard| heard.measurement.limit_ma);
         let granted = self.grants.largest(now);
         let entitled = reported.into_iter().chain(granted).max().unwrap_or(MilliAmps::ZERO);
-        entitled.max(self.enrolment.failsafe_ma)
+        entitled.max(self.failsafe)
     }
 
     /// What the device may draw already although it has not said so: a limit that was sent just now.

@@ -44,9 +44,10 @@ impl Reports {
         values.min().unwrap_or(MilliAmps::ZERO)
     }
 
-    /// The largest value in force on the `phase`-th phase since `reading`.
-    pub fn largest(&self, phase: usize, reading: BootTime, in_force: Millis) -> MilliAmps {
-        self.since(phase, reading, in_force).max().unwrap_or(MilliAmps::ZERO)
+    /// The largest value in force on the `phase`-th phase since `reading`, however old: what a silent device could still
+    /// draw is for its leases to bound.
+    pub fn largest(&self, phase: usize, reading: BootTime) -> MilliAmps {
+        self.since(phase, reading, Millis(u64::MAX)).max().unwrap_or(MilliAmps::ZERO)
     }
 
     fn since(&self, phase: usize, start: BootTime, in_force: Millis) -> impl Iterator<Item = MilliAmps> {
@@ -117,21 +118,22 @@ mod tests {
     fn a_car_that_fell_after_the_reading_leaves_no_room_and_is_no_jump() {
         let reports = reports(&[(1000, 16_000), (2005, 0)]);
         assert_eq!(reports.smallest(0, BootTime(2000), IN_FORCE), MilliAmps(0));
-        assert_eq!(reports.largest(0, BootTime(2000), IN_FORCE), MilliAmps(16_000));
+        assert_eq!(reports.largest(0, BootTime(2000)), MilliAmps(16_000));
     }
 
     #[test]
     fn a_car_that_rose_before_the_reading_counts_with_its_old_value_for_raising_only() {
         let reports = reports(&[(1000, 0), (1950, 16_000)]);
         assert_eq!(reports.smallest(0, BootTime(2000), IN_FORCE), MilliAmps(0));
-        assert_eq!(reports.largest(0, BootTime(2000), IN_FORCE), MilliAmps(16_000));
+        assert_eq!(reports.largest(0, BootTime(2000)), MilliAmps(16_000));
         assert_eq!(reports.smallest(0, BootTime(2051), IN_FORCE), MilliAmps(16_000));
     }
 
     #[test]
-    fn an_old_report_counts_as_nothing_and_so_does_silence() {
-        assert_eq!(reports(&[(1000, 16_000)]).largest(0, BootTime(2501), IN_FORCE), MilliAmps(0));
-        assert_eq!(Reports::default().largest(0, BootTime(2000), IN_FORCE), MilliAmps(0));
+    fn an_old_report_counts_as_nothing_for_raising_and_goes_on_counting_for_lowering() {
+        assert_eq!(reports(&[(1000, 16_000)]).smallest(0, BootTime(2601), IN_FORCE), MilliAmps(0));
+        assert_eq!(reports(&[(1000, 16_000)]).largest(0, BootTime(9000)), MilliAmps(16_000));
+        assert_eq!(Reports::default().largest(0, BootTime(2000)), MilliAmps(0));
         assert_eq!(reports(&[(2001, 16_000)]).smallest(0, BootTime(2000), IN_FORCE), MilliAmps(0));
     }
 

@@ -93,6 +93,8 @@ pub struct Transformer {
     overloaded: [bool; 3],
     reserve_exceeds: [bool; 3],
     meter_failed: bool,
+    /// The newest reading says *at least this much*: once for it, everybody gives back a tenth.
+    take_back: bool,
     shares: BTreeMap<Name, Share>,
 }
 
@@ -123,6 +125,7 @@ impl Transformer {
             overloaded: [false; 3],
             reserve_exceeds: [false; 3],
             meter_failed: false,
+            take_back: false,
             shares: BTreeMap::new(),
         }
     }
@@ -131,10 +134,13 @@ impl Transformer {
     pub fn on_status(&mut self, name: &Name, status: &Status, voice: &mut impl Voice) {
         let Some(device) = self.devices.get_mut(name) else { return };
         let Part::Device { phases, min_ma, max_ma, failsafe_ma, .. } = &status.part else { return };
-        (device.min, device.max) = (*min_ma, *max_ma);
-        device.grants.reserve_at_least(*failsafe_ma);
         let enrolled = &device.enrolment;
-        let why = if *phases != enrolled.phases {
+        let sound = MilliAmps::ZERO <= *min_ma && min_ma <= max_ma && MilliAmps::ZERO <= *failsafe_ma;
+        let why = if !sound {
+            Some(format!(
+                "it says minimum {min_ma}, maximum {max_ma}, failsafe {failsafe_ma}: it gets no more than its failsafe"
+            ))
+        } else if *phases != enrolled.phases {
             Some(format!(
                 "it says phases {phases:?}, enrolled are {:?}: it gets no more than its failsafe",
                 enrolled.phases
@@ -144,18 +150,29 @@ impl Transformer {
         } else {
             None
         };
-        device.differs = *phases != enrolled.phases;
+        device.differs = !sound || *phases != enrolled.phases;
+        if sound {
+            (device.min, device.max) = (*min_ma, *max_ma);
+            device.failsafe = device.failsafe.max(*failsafe_ma);
+            device.grants.reserve_at_least(*failsafe_ma);
+        }
         if let Some(why) = why {
             voice.event(Event::EnrolmentDiffers { device: name.clone(), why });
         }
     }
 
-    /// Takes a verified measurement of a device.
-    pub fn on_measurement(&mut self, header: &Header, measurement: Measurement, now: BootTime, voice: &mut impl Voice) {
+    /// Takes a verified measurement of a device. Says whether it was acted on.
+    pub fn on_measurement(
+        &mut self,
+        header: &Header,
+        measurement: Measurement,
+        now: BootTime,
+        voice: &mut impl Voice,
+    ) -> bool {
         let over = now + counted_for(self.plan.ttl);
-        let (Some(device), Some(seq)) = (self.devices.get_mut(&header.from), header.seq) else { return };
+        let (Some(device), Some(seq)) = (self.devices.get_mut(&header.from), header.seq) else { return false };
         if measurement.current_ma.len() != device.enrolment.phases.len() || !device.is_news(header, seq) {
-            return;
+            return false;
         }
         device.grants.measured(header.session, &measurement, self.session, over);
         if device.reports.note(now, measurement.current_ma.clone()) {
@@ -169,6 +186,7 @@ impl Transformer {
         device.heard = Some(Heard { reference, received: now, measurement });
         self.tell_who_draws_too_much(&header.from, now, voice);
         self.decide(now, voice);
+        true
     }
 
     /// Takes a reading of the transformer's own meter, per phase, taken at `at`. `saturated`: at least this much.
@@ -191,13 +209,17 @@ impl Transformer {
             let entitled = device.entitled(starting, now);
             for (place, phase) in device.phases() {
                 for_raising[phase.index()] -= device.reports.smallest(place, at, in_force).min(entitled);
-                let largest = device.reports.largest(place, at, in_force).max(device.rising(self.session, now));
+                let largest = device.reports.largest(place, at).max(device.rising(self.session, now));
                 for_lowering[phase.index()] -= largest.min(entitled);
             }
         }
         let never_below_zero = |estimate: [MilliAmps; 3]| estimate.map(|current| current.max(MilliAmps::ZERO));
         self.estimates.note(at, never_below_zero(for_raising), in_force);
+        if saturated && !self.read.is_some_and(|read| read.saturated) {
+            voice.event(Event::MeterSaturated {});
+        }
         self.read = Some(Read { at, load, uncontrolled: never_below_zero(for_lowering), saturated });
+        self.take_back = saturated;
         self.tell_overloads(load, now, voice);
         self.tell_reserve(voice);
         self.decide(now, voice);
@@ -250,6 +272,7 @@ impl Transformer {
     fn decide(&mut self, now: BootTime, voice: &mut impl Voice) {
         let Some(read) = self.read else { return };
         let age = now.since(read.at);
+        let take_back = std::mem::take(&mut self.take_back);
         let may_raise = age <= Millis(self.meter_interval.0 * 3) && !read.saturated && !self.is_starting(now);
         let room = self.estimates.highest().map(|base| self.plan.limit_ma - self.plan.margin_ma - base);
         let bearable = read.uncontrolled.map(|base| self.plan.limit_ma - MilliAmps(self.plan.margin_ma.0 / 2) - base);
@@ -278,11 +301,11 @@ impl Transformer {
             };
             if claim.demand <= MilliAmps::ZERO {
                 // What is reserved for it anyway need not be taken from a device that wants nothing.
-                wish.limit = obeyed.min(device.enrolment.failsafe_ma);
+                wish.limit = obeyed.min(device.failsafe);
             }
             if self.meter_failed {
-                wish = Share { limit: obeyed.min(device.enrolment.failsafe_ma), reason: Reason::Failsafe };
-            } else if read.saturated && age < self.meter_interval {
+                wish = Share { limit: obeyed.min(device.failsafe), reason: Reason::Failsafe };
+            } else if take_back {
                 wish.limit = wish.limit.min(obeyed.percent(90));
             }
             self.lead(name, &wish, obeyed, room, now, voice);
@@ -392,9 +415,8 @@ impl Transformer {
     fn tell_reserve(&mut self, voice: &mut impl Voice) {
         let Some(read) = self.read else { return };
         for phase in Phase::ALL {
-            let enrolled = self.devices.values().map(|device| &device.enrolment);
-            let on_phase = enrolled.filter(|enrolment| enrolment.phases.contains(&phase));
-            let reserve_ma: MilliAmps = on_phase.map(|enrolment| enrolment.failsafe_ma).sum();
+            let on_phase = self.devices.values().filter(|device| device.enrolment.phases.contains(&phase));
+            let reserve_ma: MilliAmps = on_phase.map(|device| device.failsafe).sum();
             let room_ma = self.plan.limit_ma - read.uncontrolled[phase.index()];
             let exceeds = reserve_ma > MilliAmps::ZERO && reserve_ma > room_ma;
             if exceeds && !self.reserve_exceeds[phase.index()] {

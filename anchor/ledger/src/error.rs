@@ -71,6 +71,14 @@ pub enum LedgerError {
         /// The node's URL.
         endpoint: String,
     },
+    /// A record is not text.
+    #[error("record {sequence_number} of trail {trail} holds bytes, not text: no checkpoint of anything")]
+    NotText {
+        /// Its trail.
+        trail: ObjectId,
+        /// Its number.
+        sequence_number: u64,
+    },
     /// What was read back after `init` is not what was written.
     #[error("the trail on the ledger is not the one that was made: {0}. Do not use it")]
     NotAsMade(String),

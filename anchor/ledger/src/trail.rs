@@ -80,7 +80,9 @@ impl TrailReader {
         if field.name != sequence_number || field.record.sequence_number != sequence_number {
             return Err(wrong(format!("it says that it is record {}", field.record.sequence_number)));
         }
-        let Data::Text(text) = field.record.data else { return Err(wrong("it holds bytes, not text".to_owned())) };
+        let Data::Text(text) = field.record.data else {
+            return Err(LedgerError::NotText { trail: self.trail, sequence_number });
+        };
         let record = Record {
             sequence_number,
             text,

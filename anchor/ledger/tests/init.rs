@@ -14,9 +14,8 @@ async fn a_trail_is_made_sealed_and_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let mock = Mock::start(&folder.path().join("mock")).await;
     let data = folder.path().join("data");
-    let (watch, steps) = stop_at(usize::MAX - 1);
+    let (watch, _) = stop_at(usize::MAX - 1);
     let report = init_in(&data, &mock, Some(watch)).await.unwrap();
-    println!("{:#?}\n{report:#?}", steps.lock().unwrap());
 
     let seal = &report.seal;
     assert_eq!((seal.name.as_deref(), seal.description.as_deref()), (Some(NAME), Some(DESCRIPTION)));

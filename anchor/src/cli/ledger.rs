@@ -45,12 +45,30 @@ pub struct InitArguments {
     /// Who gives gas away, if another than the network's own.
     #[arg(long, value_name = "URL")]
     faucet: Option<String>,
+    /// The log's name: a URL without scheme, spaces or `+`. It cannot change [default: made from site and log key].
+    #[arg(long)]
+    origin: Option<String>,
+    #[command(flatten)]
+    packages: PackageArguments,
+}
+
+/// Where the packages are, on a network that has none of its own.
+#[derive(Args)]
+struct PackageArguments {
     /// The address of the Audit Trails package, where the network has none of its own.
     #[arg(long, value_name = "ID", requires = "tf_components")]
     audit_trails: Option<ObjectId>,
     /// The address of the tf_components package that goes with it.
     #[arg(long, value_name = "ID", requires = "audit_trails")]
     tf_components: Option<ObjectId>,
+}
+
+impl PackageArguments {
+    fn put_into(&self, endpoints: &mut Endpoints) {
+        if let (Some(audit_trails), Some(tf_components)) = (self.audit_trails, self.tf_components) {
+            endpoints.packages = Some(Packages { audit_trails, audit_trails_called: audit_trails, tf_components });
+        }
+    }
 }
 
 #[derive(Args)]
@@ -75,6 +93,8 @@ pub struct LedgerArguments {
     /// The node's gRPC service, if another than the network's own.
     #[arg(long, value_name = "URL")]
     grpc: Option<String>,
+    #[command(flatten)]
+    packages: PackageArguments,
 }
 
 /// What came of asking a ledger.
@@ -105,7 +125,8 @@ impl LedgerArguments {
         let trail = self.trail.or(known.map(|known| known.trail));
         let trail = trail.ok_or("which trail? The policy names none: give --trail")?;
         let chain = known.filter(|known| known.network == network && known.trail == trail);
-        let endpoints = endpoints(network, self.grpc.as_deref());
+        let mut endpoints = endpoints(network, self.grpc.as_deref());
+        self.packages.put_into(&mut endpoints);
         let opened = TrailReader::open(&endpoints, chain.map(|known| known.chain.as_str()), trail).await;
         let checked = match opened {
             Ok(reader) => verify_ledger(log, policy, &reader).await,
@@ -131,11 +152,10 @@ pub async fn init(arguments: &InitArguments) -> Result<u8, Failure> {
     if arguments.faucet.is_some() {
         endpoints.faucet.clone_from(&arguments.faucet);
     }
-    if let (Some(audit_trails), Some(tf_components)) = (arguments.audit_trails, arguments.tf_components) {
-        endpoints.packages = Some(Packages { audit_trails, audit_trails_called: audit_trails, tf_components });
-    }
+    arguments.packages.put_into(&mut endpoints);
     let message_key = message_key(&arguments.data_dir)?;
-    let report = initialise(&arguments.data_dir, &arguments.site, &authority, &endpoints, Some(narrator())).await?;
+    let site = (&arguments.site, arguments.origin.as_deref());
+    let report = initialise(&arguments.data_dir, site, &authority, &endpoints, Some(narrator())).await?;
     print_init(&report, &endpoints, &arguments.data_dir, &message_key);
     Ok(0)
 }

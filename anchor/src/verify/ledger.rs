@@ -127,6 +127,7 @@ impl LedgerFailure {
                     | LedgerError::NotATrail { .. }
                     | LedgerError::NotSealed { .. }
                     | LedgerError::NoSuchRecord { .. }
+                    | LedgerError::NotText { .. }
             ),
             Self::OtherLog { .. }
             | Self::NotACheckpoint { .. }

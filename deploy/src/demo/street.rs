@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use grid_agent::run::{AgentError, Credentials, Simulation, Summary};
 use grid_anchor::initialise::initialise;
-use grid_anchor::notary::Notary;
+use grid_anchor::notary::NotarySettings;
 use grid_anchor::policy::{BadPolicy, Policy};
 use grid_anchor::recorder::{AnchorIdentity, Progress as LogProgress};
 use grid_anchor::service::{AnchorError, Summary as AnchorSummary};
@@ -151,8 +151,9 @@ impl Demo {
             broker,
             stop_broker,
         };
-        initialise(&demo.options.data_dir, &site.name, &site.issuer.authority(), &demo.endpoints, None).await?;
-        demo.start_anchor().await?;
+        let authority = site.issuer.authority();
+        initialise(&demo.options.data_dir, (&site.name, None), &authority, &demo.endpoints, None).await?;
+        demo.start_anchor();
         demo.start_transformer(&site, simulation)?;
         let charge_points: Vec<ChargePointId> = lock(&demo.plant).charge_points().collect();
         for id in charge_points {
@@ -162,7 +163,7 @@ impl Demo {
     }
 
     /// Starts the anchor, or starts it again after [`Demo::kill_anchor`].
-    pub async fn start_anchor(&mut self) -> Result<(), DemoError> {
+    pub fn start_anchor(&mut self) {
         let Credentials { site, name, certificate, key, authority } = self.anchor_credentials.clone();
         let mut settings = AnchorSettings::new(site, name, self.options.data_dir.clone());
         settings.broker = self.broker_settings();
@@ -170,10 +171,10 @@ impl Demo {
         let identity = AnchorIdentity { message_key: key, certificate, authority };
         let (progress, seen) = watch::channel(LogProgress::default());
         let stop = told(self.stop_anchor.subscribe());
-        let notary = Notary::open(&self.options.data_dir, self.endpoints.clone(), LEDGER).await?;
+        let folder = self.options.data_dir.clone();
+        let notary = NotarySettings { folder, endpoints: self.endpoints.clone(), interval: LEDGER };
         self.anchor_progress = seen;
         self.anchor = Some(tokio::spawn(grid_anchor::service::run(settings, identity, Some(notary), progress, stop)));
-        Ok(())
     }
 
     /// Stops the anchor dead: what it has not written to disk is gone.

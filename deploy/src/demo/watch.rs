@@ -115,8 +115,11 @@ impl Watch {
     pub fn latency(&self) -> Latency {
         let mut sorted = self.state().latencies.clone();
         sorted.sort_unstable();
-        let at = |percent: usize| sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)));
-        let at = |percent| at(percent).copied().unwrap_or_default();
+        // The smallest value that so many percent do not exceed.
+        let at = |percent: usize| {
+            let rank = (sorted.len() * percent).div_ceil(100);
+            rank.checked_sub(1).and_then(|place| sorted.get(place)).copied().unwrap_or_default()
+        };
         Latency { p50: at(50), p99: at(99), max: at(100) }
     }
 
@@ -211,6 +214,6 @@ mod tests {
             watch.obeyed(setpoint, 1000 + seq);
             watch.obeyed(setpoint, 9999);
         }
-        assert_eq!(watch.latency(), Latency { p50: 51, p99: 100, max: 100 });
+        assert_eq!(watch.latency(), Latency { p50: 50, p99: 99, max: 100 });
     }
 }

@@ -91,6 +91,8 @@ pub enum Event {
         /// What it said.
         why: String,
     },
+    /// A transformer's meter is at the end of its range: the load is at least what it says.
+    MeterSaturated {},
     /// An actuator does not do what it is told.
     ActuatorFailed {
         /// What it said.

@@ -308,6 +308,8 @@ pub struct LedgerReceipt {
     pub trail: String,
     /// The record's number in it, from 0.
     pub record: u64,
+    /// How many entries it vouches for: this head's, or those of one before.
+    pub tree_size: u64,
     /// The digest of the transaction that added it.
     pub transaction: String,
     /// When, on the ledger's clock.
