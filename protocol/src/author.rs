@@ -3,7 +3,7 @@
 use ed25519_dalek::SigningKey;
 use serde::Serialize;
 
-use crate::message::{Header, Message, Reference, Session};
+use crate::message::{Header, Message, Session};
 use crate::seal::{SealError, seal};
 use crate::topic::{Kind, Name, Topic};
 use crate::units::UnixMillis;
@@ -52,11 +52,6 @@ impl Author {
     /// The sequence number of the newest numbered message; 0 before the first.
     pub fn last_seq(&self) -> u64 {
         self.last_seq
-    }
-
-    /// Names the message that will be signed next.
-    pub fn next_reference(&self) -> Reference {
-        Reference { session: self.session, seq: self.last_seq + 1 }
     }
 
     /// Signs a numbered message on the author's own topic of this kind.
@@ -122,6 +117,6 @@ mod tests {
         let unnumbered = author.say_unnumbered(&name, Kind::Status, Event::FailsafeLeft {}, UnixMillis(4)).unwrap();
         assert_eq!((first.seq, second.seq, unnumbered.seq), (Some(1), Some(2), None));
         assert_eq!(second.topic.to_string(), "grid/demo/cp-1/setpoint");
-        assert_eq!(author.next_reference(), Reference { session: Session(7), seq: 3 });
+        assert_eq!(author.last_seq(), 2);
     }
 }

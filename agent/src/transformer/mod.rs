@@ -354,7 +354,8 @@ impl Transformer {
             return;
         }
         let limit = if due || !raises { limit } else { obeyed };
-        if !hold && limit > obeyed {
+        if !hold {
+            // Whatever is believed to be obeyed: what is no hold may raise.
             voice.raising(name, room);
         }
         let (ttl_ms, epoch, reason) = (self.plan.ttl, self.epoch, wish.reason.clone());

@@ -216,6 +216,10 @@ fn a_saturated_reading_takes_back_a_tenth() {
     let load = [MilliAmps(52_000), MilliAmps(0), MilliAmps(0)];
     bench.transformer.on_reading(load, true, BootTime(now + 10), BootTime(now + 10), &mut bench.voice);
     assert_eq!(bench.sent(), [("cp-1".to_owned(), 28_800, false, 2)]);
+    assert_eq!(bench.voice.events, [Event::MeterSaturated {}]);
+    bench.hear(now + 12, "cp-1", 28_800, 32_000, Some((2, 28_800)));
+    bench.transformer.on_tick(BootTime(now + 15), &mut bench.voice);
+    assert_eq!(bench.sent(), []);
 }
 
 #[test]
@@ -286,4 +290,45 @@ fn the_balance_says_load_and_how_much_is_held_back() {
     assert_eq!(balance.uncontrolled_ma[0], MilliAmps(20_000));
     assert_eq!(balance.headroom_ma[0], MilliAmps(8_000));
     assert_eq!((balance.devices, balance.held_back_percent), (2, 38));
+}
+
+#[test]
+fn who_draws_more_than_it_may_is_told_of_once() {
+    let mut bench = Bench::new();
+    let now = bench.with_one_car();
+    let device: Name = "cp-2".parse().unwrap();
+    bench.hear(now, "cp-2", 5_000, 5_000, None);
+    bench.hear(now + 10, "cp-2", 5_000, 5_000, None);
+    let (current_ma, limit_ma) = (MilliAmps(5_000), MilliAmps(0));
+    assert_eq!(bench.voice.events, [Event::AboveLimit { device, current_ma, limit_ma }]);
+}
+
+#[test]
+fn a_reserve_that_does_not_fit_is_told_of_also_when_a_device_says_more_than_enrolled() {
+    let mut bench = Bench::new();
+    bench.read(READY, 50_000);
+    assert_eq!(bench.voice.events, []);
+    let mut born = status(32_000, vec![Phase::L1]);
+    if let Part::Device { failsafe_ma, .. } = &mut born.part {
+        *failsafe_ma = MilliAmps(12_000);
+    }
+    bench.transformer.on_status(&"cp-1".parse().unwrap(), &born, &mut bench.voice);
+    bench.read(READY + 10, 50_000);
+    let (reserve_ma, room_ma) = (MilliAmps(12_000), MilliAmps(10_000));
+    assert!(matches!(bench.voice.events[0], Event::EnrolmentDiffers { .. }));
+    assert_eq!(bench.voice.events[1..], [Event::ReserveExceedsRoom { phase: Phase::L1, reserve_ma, room_ma }]);
+}
+
+#[test]
+fn a_status_that_makes_no_sense_is_not_taken_over() {
+    let mut bench = Bench::new();
+    let mut born = status(32_000, vec![Phase::L1]);
+    if let Part::Device { min_ma, .. } = &mut born.part {
+        *min_ma = MilliAmps(-40_000);
+    }
+    bench.transformer.on_status(&"cp-1".parse().unwrap(), &born, &mut bench.voice);
+    assert!(matches!(&bench.voice.events[..], [Event::EnrolmentDiffers { .. }]));
+    let now = bench.read_calmly(READY, 20_000);
+    bench.hear(now, "cp-1", 0, 32_000, None);
+    assert!(bench.sent().iter().all(|(_, limit, _, _)| *limit == 0));
 }
