@@ -86,17 +86,14 @@ async fn run(config: &std::path::Path) -> Result<(), Failure> {
     let chips = settings.meter.clone();
     let agent = settings.resolve()?;
     let meter = Box::new(open_linux(chips)?);
-    let shutdown = async {
-        if let Err(error) = shutdown::requested().await {
-            tracing::error!(%error, "signals cannot be handled");
-        }
-    };
     let Summary { unacknowledged, .. } = match agent {
         Agent::Device(common, device) => {
             let actuator = Box::new(Advice::new(device.max_ma));
-            run_device(common, device, meter, actuator, shutdown).await?
+            run_device(common, device, meter, actuator, shutdown::signalled()).await?
         }
-        Agent::Transformer(common, transformer) => run_transformer(common, transformer, meter, shutdown).await?,
+        Agent::Transformer(common, transformer) => {
+            run_transformer(common, transformer, meter, shutdown::signalled()).await?
+        }
     };
     tracing::info!(unacknowledged, "ended");
     Ok(())

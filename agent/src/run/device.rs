@@ -4,11 +4,11 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use grid_protocol::message::{DeviceKind, Event, Message, Part, Phase, Reference, Setpoint};
+use grid_protocol::message::{DeviceKind, Message, Part, Phase, Reference, Setpoint};
 use grid_protocol::topic::{Kind, Name};
 use grid_protocol::units::{BootTime, MilliAmps, Millis};
 use grid_service::clock::{boot_micros, boot_now};
-use grid_service::link::{Delivery, Incoming, Loss, Received};
+use grid_service::link::{Delivery, Incoming, Received};
 use tokio::time::sleep;
 
 use super::sampling::{self, Sampled};
@@ -119,10 +119,7 @@ impl Running {
             Incoming::Dialing(answer) => self.station.dialing(answer)?,
             Incoming::Connected => self.station.connected(),
             Incoming::Message(received) => return Ok(self.on_message(&received)),
-            Incoming::Lost(Loss::ThrownOut) => self.station.event(Event::ThrownOut {})?,
-            Incoming::Lost(Loss::Broken(why)) => {
-                tracing::warn!(device = %self.common.credentials.name, why, "no connection to the broker");
-            }
+            Incoming::Lost(loss) => self.station.lost(loss)?,
         }
         Ok(Vec::new())
     }

@@ -117,10 +117,6 @@ pub enum AgentError {
     },
 }
 
-fn new_session() -> Session {
-    Session(rand::random())
-}
-
 /// Spreads what a meter of these phases reads over L1, L2 and L3.
 fn over_all_phases(phases: &[Phase], current: &[MilliAmps]) -> [MilliAmps; 3] {
     let mut all = [MilliAmps::ZERO; 3];

@@ -6,17 +6,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use grid_protocol::author::{Author, Signed};
 use grid_protocol::message::{Ack, Event, Message, Part, Presence, PreviousSession, Replay, Session, Status};
-use grid_protocol::seal::{MAX_PAYLOAD, SealError};
+use grid_protocol::seal::SealError;
 use grid_protocol::topic::{Kind, Name, Topic};
 use grid_protocol::units::{BootTime, Millis};
 use grid_service::clock::{boot_now, unix_now};
-use grid_service::link::{Delivery, Incoming, Link, Received, Will};
+use grid_service::link::{Delivery, Incoming, Link, Loss, Received, Will};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{AgentError, Common, Summary, new_session};
+use super::{AgentError, Common, Credentials, Summary};
 use crate::directory::{Directory, Distrust};
 use crate::outbox::{Lost, Outbox};
 
@@ -61,10 +61,9 @@ impl Station {
         let credentials = &common.credentials;
         let filters = subscriptions.iter().map(|filter| format!("grid/{}/{filter}", credentials.site)).collect();
         let (link, incoming) = Link::open(&common.broker, &credentials.name, filters);
-        let (site, name) = (credentials.site.clone(), credentials.name.clone());
         let mut station = Self {
-            author: Author::new(site.clone(), name, new_session(), credentials.key.clone()),
-            directory: Directory::new(site, credentials.authority.clone()),
+            author: author(credentials),
+            directory: Directory::new(credentials.site.clone(), credentials.authority.clone()),
             common,
             part,
             link,
@@ -153,6 +152,17 @@ impl Station {
         Ok(())
     }
 
+    /// The connection is gone, or was not made.
+    pub fn lost(&mut self, loss: Loss) -> Result<(), AgentError> {
+        match loss {
+            Loss::ThrownOut => self.event(Event::ThrownOut {}),
+            Loss::Broken(why) => {
+                tracing::warn!(device = %self.author.name(), why, "no connection to the broker");
+                Ok(())
+            }
+        }
+    }
+
     fn be_born(&mut self) -> Result<Signed, AgentError> {
         let birth = self.author.say(Kind::Status, self.status(Presence::Online, None), unix_now())?;
         self.outbox.keep(self.author.session(), &birth, boot_now());
@@ -169,10 +179,7 @@ impl Station {
 
     /// Goes on under a new session (lease rule 7). What the old one said stays in the outbox.
     pub fn new_session(&mut self) {
-        let credentials = &self.common.credentials;
-        let (site, name) = (credentials.site.clone(), credentials.name.clone());
-        let fresh = Author::new(site, name, new_session(), credentials.key.clone());
-        let finished = std::mem::replace(&mut self.author, fresh);
+        let finished = std::mem::replace(&mut self.author, author(&self.common.credentials));
         self.finished_sessions.push((finished.session(), finished.last_seq()));
         self.birth = None;
     }
@@ -254,7 +261,7 @@ impl Station {
                     let _ = self.link.publish(&signed.topic.to_string(), signed.payload, Delivery::Assured);
                 }
                 // Wrapping quotes every quote: a message near the limit no longer fits, and is published again as it is.
-                Err(SealError::TooLong(_)) if payload.len() <= MAX_PAYLOAD => {
+                Err(SealError::TooLong(_)) => {
                     let _ = self.link.publish(&topic.to_string(), payload, Delivery::Assured);
                 }
                 Err(error) => return Err(error.into()),
@@ -288,4 +295,10 @@ impl Station {
         self.link.close().await;
         Ok(summary)
     }
+}
+
+/// Who these credentials are, in a session of its own.
+fn author(credentials: &Credentials) -> Author {
+    let session = Session(rand::random());
+    Author::new(credentials.site.clone(), credentials.name.clone(), session, credentials.key.clone())
 }

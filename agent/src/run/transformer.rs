@@ -10,7 +10,7 @@ use grid_protocol::message::{Event, Measurement, Part, Phase, Reference, Setpoin
 use grid_protocol::topic::{Kind, Name, Topic};
 use grid_protocol::units::{MilliAmps, Millis};
 use grid_service::clock::{boot_now, unix_now};
-use grid_service::link::{Delivery, Incoming, Loss, Received};
+use grid_service::link::{Delivery, Incoming, Received};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::sampling::{self, Sampled};
@@ -134,11 +134,7 @@ impl Running {
                 Ok(())
             }
             Incoming::Message(received) => self.on_message(&received),
-            Incoming::Lost(Loss::ThrownOut) => self.station.event(Event::ThrownOut {}),
-            Incoming::Lost(Loss::Broken(why)) => {
-                tracing::warn!(device = %self.common.credentials.name, why, "no connection to the broker");
-                Ok(())
-            }
+            Incoming::Lost(loss) => self.station.lost(loss),
         }
     }
 

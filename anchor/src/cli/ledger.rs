@@ -209,11 +209,6 @@ pub async fn mock_ledger(arguments: &MockArguments) -> Result<u8, Failure> {
     let listener = TcpListener::bind(listen).await;
     let listener = listener.map_err(|error| format!("cannot listen on {listen}: {error}; choose another --listen"))?;
     println!("mock ledger on http://{} ({})", listener.local_addr()?, mock::NOT_IOTA);
-    let shutdown = async {
-        if let Err(error) = grid_service::shutdown::requested().await {
-            tracing::error!(%error, "signals cannot be handled");
-        }
-    };
-    mock::run(listener, &arguments.state, shutdown).await?;
+    mock::run(listener, &arguments.state, grid_service::shutdown::signalled()).await?;
     Ok(0)
 }

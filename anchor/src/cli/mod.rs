@@ -120,17 +120,19 @@ pub fn run(arguments: Arguments) -> Result<u8, Failure> {
 async fn serve(config: &Path) -> Result<u8, Failure> {
     let settings = Settings::load(config)?;
     let identity = settings.read_identity()?;
-    let shutdown = async {
-        if let Err(error) = grid_service::shutdown::requested().await {
-            tracing::error!(%error, "signals cannot be handled");
-        }
-    };
     let notary = settings.ledger.as_ref().map(|ledger| NotarySettings {
         folder: settings.data_dir.clone(),
         endpoints: ledger.endpoints(),
         interval: ledger.interval(),
     });
-    let summary = service::run(settings, identity, notary, watch::Sender::new(Progress::default()), shutdown).await?;
+    let summary = service::run(
+        settings,
+        identity,
+        notary,
+        watch::Sender::new(Progress::default()),
+        grid_service::shutdown::signalled(),
+    )
+    .await?;
     tracing::info!(entries = summary.progress.entries, "ended; everything is under the last checkpoint");
     Ok(0)
 }
