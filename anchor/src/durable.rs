@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FlockOperation, flock};
+use grid_ledger::lock_alone;
 
 /// Why something could not be written durably. After any of these the folder must be opened anew.
 #[derive(Debug, thiserror::Error)]
@@ -99,10 +99,8 @@ impl Durable {
         let path = root.join("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(io_error("open", &path))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(DurableError::Locked(root.to_owned())),
-            Err(errno) => return Err(io_error("lock", &path)(errno.into())),
+        if !lock_alone(&lock).map_err(io_error("lock", &path))? {
+            return Err(DurableError::Locked(root.to_owned()));
         }
         match fs::remove_dir_all(&unfinished) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(io_error("clear", &unfinished)(error)),

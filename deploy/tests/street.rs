@@ -157,11 +157,14 @@ async fn records_on_ledger(run: &Path) -> Vec<String> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoints = Endpoints::mock(listener.local_addr().unwrap());
     let state = run.join(MOCK_STATE);
-    let mock = tokio::spawn(async move { mock::run(listener, &state, std::future::pending()).await });
-    let reader = TrailReader::open(&endpoints, Some(&trail.chain), trail.trail).await.unwrap();
-    let records = reader.records(0).await.unwrap().into_iter().map(|record| record.text).collect();
-    mock.abort();
-    records
+    let read = async {
+        let reader = TrailReader::open(&endpoints, Some(&trail.chain), trail.trail).await.unwrap();
+        reader.records(0).await.unwrap().into_iter().map(|record| record.text).collect()
+    };
+    tokio::select! {
+        ended = mock::run(listener, &state, std::future::pending()) => panic!("the mock ledger ended: {ended:?}"),
+        records = read => records,
+    }
 }
 
 fn current(demo: &Demo, id: ChargePointId) -> MilliAmps {

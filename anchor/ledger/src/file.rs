@@ -4,8 +4,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+
+/// How long to wait for a lock that another has.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +46,9 @@ impl Folder {
         let path = root.join("ledger.lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let lock = lock.map_err(io_error("open", &path))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { root: root.to_owned(), _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(FileError::Locked(root.to_owned())),
-            Err(errno) => Err(io_error("lock", &path)(errno.into())),
+        match lock_alone(&lock).map_err(io_error("lock", &path))? {
+            true => Ok(Self { root: root.to_owned(), _lock: lock }),
+            false => Err(FileError::Locked(root.to_owned())),
         }
     }
 
@@ -89,6 +94,21 @@ impl Folder {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
             Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Takes the lock of an open file, which is free again when all handles of this opening are closed; `false` if another
+/// keeps it for as long as [`LOCK_PATIENCE`]. Who had it may be about to end, and a program that was being started at that
+/// moment has, until it runs, a copy of every handle.
+pub fn lock_alone(file: &File) -> io::Result<bool> {
+    let began = Instant::now();
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) if began.elapsed() < LOCK_PATIENCE => sleep(LOCK_RETRY),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
         }
     }
 }

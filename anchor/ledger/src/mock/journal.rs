@@ -9,11 +9,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::NOT_IOTA;
+use crate::file::lock_alone;
 
 const HEADER: usize = 4 + CHECKSUM;
 const CHECKSUM: usize = 8;
@@ -61,10 +61,8 @@ impl Journal {
         let mut options = OpenOptions::new();
         // The faucet's key is in it, though it opens nothing but this mock.
         let mut file = options.create(true).read(true).append(true).mode(0o600).open(path).map_err(io_error("open"))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(MockError::Locked(path.to_owned())),
-            Err(errno) => return Err(io_error("lock")(errno.into())),
+        if !lock_alone(&file).map_err(io_error("lock"))? {
+            return Err(MockError::Locked(path.to_owned()));
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io_error("read"))?;

@@ -53,7 +53,7 @@ impl Shared {
 
 /// Serves gRPC, faucet and pages on `listener` until `shutdown` completes, keeping the state in `state_file`.
 ///
-/// When it returns, or is dropped, every connection is closed and the file is free for another.
+/// When it returns, every connection is closed and the file is free for another.
 pub async fn run(
     listener: TcpListener,
     state_file: &Path,
@@ -67,7 +67,7 @@ pub async fn run(
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
-            () = &mut shutdown => return Ok(()),
+            () = &mut shutdown => break,
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
@@ -92,6 +92,8 @@ pub async fn run(
             }
         }
     }
+    connections.shutdown().await;
+    Ok(())
 }
 
 fn is_about_one_connection(error: &io::Error) -> bool {
