@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use grid::demo::{Options, Pace};
+use grid::demo::{Cars, Options, Pace};
 use grid::street::{Street, StreetError};
 
 /// Without a duration the day takes six minutes.
@@ -39,6 +39,9 @@ pub struct Arguments {
     /// energy_wh.
     #[arg(long, value_name = "FILE", requires = "base")]
     sessions: Option<PathBuf>,
+    /// How the cars behave.
+    #[arg(long, value_name = "HABIT", value_enum, default_value_t)]
+    cars: Cars,
     /// Write the result to this file (JSON).
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -63,7 +66,7 @@ impl Arguments {
             (None, None) => Pace::Factor(TIME_FACTOR),
         };
         let data_dir = self.data_dir.clone().unwrap_or_else(folder_of_now);
-        Ok(Options { street, limit_w: self.limit_kw, pace, listen: self.listen, data_dir })
+        Ok(Options { street, limit_w: self.limit_kw, cars: self.cars, pace, listen: self.listen, data_dir })
     }
 
     /// When to end even if the day is not over.

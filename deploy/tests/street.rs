@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use grid::demo::{Demo, MOCK_STATE, Options, Pace};
+use grid::demo::{Cars, Demo, MOCK_STATE, Options, Pace};
 use grid::plant::ChargePointId;
 use grid::plant::wires::lock;
 use grid::street::Street;
@@ -37,6 +37,7 @@ async fn start(folder: &Path) -> Demo {
     let options = Options {
         street: two_cars(),
         limit_w: 40_000,
+        cars: Cars::Prompt,
         pace: Pace::Factor(240),
         listen: Some("127.0.0.1:0".parse().unwrap()),
         data_dir: folder.to_owned(),
@@ -262,6 +263,7 @@ async fn a_folder_with_something_in_it_is_left_alone() {
     let options = Options {
         street: two_cars(),
         limit_w: 40_000,
+        cars: Cars::Prompt,
         pace: Pace::Factor(240),
         listen: Some("127.0.0.1:0".parse().unwrap()),
         data_dir: folder.path().to_owned(),

@@ -13,7 +13,7 @@ mod street;
 mod watch;
 
 pub use error::DemoError;
-pub use report::{Report, SessionLine};
-pub use setup::{Options, Pace};
+pub use report::{DeviceLine, Report, SessionLine};
+pub use setup::{Cars, Options, Pace};
 pub use street::{Demo, MOCK_STATE, Progress};
 pub use watch::{Latency, Watch};

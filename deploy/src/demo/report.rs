@@ -8,7 +8,7 @@ use crate::plant::SessionReport;
 /// The result of a run. Times are wall-clock time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// The transformer's limit.
+    /// The transformer's limit at the end.
     pub limit_w: u64,
     /// The day's peak if nobody controlled anything.
     pub uncontrolled_peak_w: u64,
@@ -20,6 +20,8 @@ pub struct Report {
     pub longest_over_limit_ms: u64,
     /// What became of each charging session.
     pub sessions: Vec<SessionLine>,
+    /// Each charge point, in the street's order.
+    pub devices: Vec<DeviceLine>,
     /// Numbered messages that the agents signed. (The anchor writes its own before it publishes them.)
     pub messages_published: u64,
     /// Of those, how many stand in the log.
@@ -45,6 +47,15 @@ pub struct SessionLine {
     pub delivered_wh: u64,
     /// What it would have got at full power until it was full, left, or the day ended.
     pub possible_wh: u64,
+}
+
+/// What one charge point was told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceLine {
+    /// Its name.
+    pub device: String,
+    /// How often its limit was set to another value than before.
+    pub limit_changes: u64,
 }
 
 impl From<SessionReport> for SessionLine {

@@ -10,16 +10,19 @@ use grid_agent::run::Credentials;
 use grid_protocol::identity::{Identity, IssueError, Issuer};
 use grid_protocol::message::Role;
 use grid_protocol::topic::Name;
-use grid_protocol::units::Millis;
+use grid_protocol::units::{MilliAmps, Millis};
 use grid_service::clock::unix_now;
 use tokio::net::TcpListener;
 
 use super::error::DemoError;
 use super::street::{TTL, WARM_UP};
+use crate::plant::Habits;
 use crate::street::Street;
 
 /// What a run of a given duration keeps for the end: last acks, last checkpoint, verification.
 const WIND_DOWN: Millis = Millis(1500);
+/// What IEC 61851-1 gives a car to follow a new limit.
+const SLOW_CAR: Duration = Duration::from_secs(5);
 const DEFAULT_PORT: u16 = 1883;
 
 /// How fast the day goes by.
@@ -31,6 +34,32 @@ pub enum Pace {
     Within(Duration),
 }
 
+/// How cars follow a limit. The delay is wall-clock time, as leases are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Cars {
+    /// Draw exactly what they may, at once
+    #[default]
+    Prompt,
+    /// Follow each new limit 5 s later, as IEC 61851-1 allows
+    Slow,
+    /// Draw whole amperes only, rounded down
+    Stepped,
+    /// Draw 10 % less than they may
+    Modest,
+}
+
+impl Cars {
+    /// What they do in a plant that is `time_factor` times faster than the clock.
+    pub(super) fn habits(self, time_factor: u32) -> Habits {
+        match self {
+            Self::Prompt => Habits::PROMPT,
+            Self::Slow => Habits { follows_after: SLOW_CAR.saturating_mul(time_factor), ..Habits::PROMPT },
+            Self::Stepped => Habits { step: MilliAmps(1_000), ..Habits::PROMPT },
+            Self::Modest => Habits { draws_percent: 90, ..Habits::PROMPT },
+        }
+    }
+}
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -38,6 +67,8 @@ pub struct Options {
     pub street: Street,
     /// The transformer's limit.
     pub limit_w: u64,
+    /// How its cars behave.
+    pub cars: Cars,
     /// How fast the day goes by.
     pub pace: Pace,
     /// Where the broker listens. `None`: on loopback at the usual port, or another if that is taken.

@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::error::DemoError;
-use super::report::Report;
+use super::report::{DeviceLine, Report};
 use super::setup::{Options, Site, anchor_name, listen, local_address, make_empty, name, time_factor};
 use super::watch::Watch;
 use crate::plant::wires::{PlantClock, lock};
@@ -119,7 +119,8 @@ impl Demo {
         };
         let factor = u64::from(time_factor);
         let clock: PlantClock = Arc::new(move |at_us: u64| PlantTime(at_us.saturating_sub(start_us) * factor));
-        let plant = Arc::new(Mutex::new(Plant::new(&options.street, options.limit_w)));
+        let habits = options.cars.habits(time_factor);
+        let plant = Arc::new(Mutex::new(Plant::with_habits(&options.street, options.limit_w, habits)));
         let watch = Arc::new(Watch::new(plant.clone(), clock.clone(), TTL));
 
         let ledger = listen(Some((Ipv4Addr::LOCALHOST, 0).into())).await?;
@@ -210,6 +211,11 @@ impl Demo {
         &self.plant
     }
 
+    /// Who watches the rule of the system.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     /// What a status line says.
     pub fn progress(&self) -> Progress {
         let now = (self.clock)(boot_micros());
@@ -226,7 +232,7 @@ impl Demo {
         Progress {
             time: self.options.street.civil(plant.now().millis()),
             load_w: u64::try_from(load.0 * VOLTS / 1000).unwrap_or(0),
-            limit_w: self.options.limit_w,
+            limit_w: plant.transformer_limit_w(),
             charging,
             held_back_percent: (wanted - drawn).max(0) * 100 / wanted.max(1),
             logged: self.anchor_progress.borrow().entries,
@@ -267,6 +273,15 @@ impl Demo {
             plant.statistics()
         };
         let sessions = lock(&self.plant).reports().into_iter().map(Into::into).collect();
+        let limit_w = lock(&self.plant).transformer_limit_w();
+        let mut changes = self.watch.limit_changes();
+        let names = self.options.street.charge_points().iter().map(|point| &point.name);
+        let devices = names
+            .map(|name| DeviceLine {
+                device: name.to_string(),
+                limit_changes: changes.remove(name).unwrap_or_default(),
+            })
+            .collect();
         self.stop_agents.send_replace(true);
         let mut published = 0;
         for (name, task) in std::mem::take(&mut self.agents) {
@@ -286,12 +301,13 @@ impl Demo {
         let logged = by_agents.map(|(_, messages)| messages).sum();
         let wall = |plant: Duration| u64::try_from(plant.as_millis()).unwrap_or(u64::MAX) / u64::from(self.time_factor);
         Ok(Report {
-            limit_w: self.options.limit_w,
+            limit_w,
             uncontrolled_peak_w: uncontrolled_peak(&self.options.street).load_w,
             peak_w: statistics.peak_w,
             over_limit_ms: wall(statistics.over_limit),
             longest_over_limit_ms: wall(statistics.longest_over_limit),
             sessions,
+            devices,
             messages_published: published,
             messages_logged: logged,
             records_on_ledger: ledger.as_ref().map_or(0, |ledger| ledger.records),

@@ -8,9 +8,13 @@
 //! - it is more than the limit less the lowest base load for as long as a lease can last: then a risen base load has not
 //!   been followed.
 //!
-//! It also measures how long it takes from a transformer's reading to a device that obeys.
+//! After the limit was lowered the former one still counts for as long as a lease can last, since all that was granted
+//! under it may be in force until then.
+//!
+//! It also measures how long it takes from a transformer's reading to a device that obeys, and counts how often each limit
+//! changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use grid_agent::lease::counted_for;
@@ -57,6 +61,9 @@ impl Entitled {
 #[derive(Default)]
 struct State {
     entitled: HashMap<Name, Entitled>,
+    limit_changes: BTreeMap<Name, u64>,
+    /// Limits of the transformer that were lowered, and when.
+    former_limits: Vec<(BootTime, MilliAmps)>,
     room: [Option<MilliAmps>; 3],
     decided: HashMap<Reference, u64>,
     latencies: Vec<u64>,
@@ -68,6 +75,7 @@ pub struct Watch {
     plant: Arc<Mutex<Plant>>,
     clock: PlantClock,
     longest_lease: Millis,
+    /// Where both are locked, this before the plant.
     state: Mutex<State>,
 }
 
@@ -83,19 +91,42 @@ impl Watch {
             let plant = lock(&self.plant);
             (plant.name(id).clone(), plant.phases(id).to_vec(), plant.max(id))
         };
-        self.state().entitled.insert(name, Entitled { phases, limit, until, max });
+        let mut state = self.state();
+        let before = state.entitled.insert(name.clone(), Entitled { phases, limit, until, max });
+        let changes = state.limit_changes.entry(name).or_default();
+        *changes += u64::from(before.is_some_and(|before| before.limit != limit));
+        drop(state);
         self.check(now);
+    }
+
+    /// Takes note that the transformer's limit is another from now on, before it is used.
+    pub fn limit_changed_at(&self, limit_w: u64, now: BootTime) {
+        let mut state = self.state();
+        let mut plant = lock(&self.plant);
+        plant.advance((self.clock)(now.0 * 1000));
+        let before = plant.transformer_limit();
+        plant.set_transformer_limit(limit_w);
+        if plant.transformer_limit() < before {
+            state.former_limits.push((now, before));
+        }
+    }
+
+    /// How often each charge point's limit was set to another value than before.
+    pub fn limit_changes(&self) -> BTreeMap<Name, u64> {
+        self.state().limit_changes.clone()
     }
 
     /// Checks the rule now.
     pub fn check(&self, now: BootTime) {
         let at = (self.clock)(now.0 * 1000);
         let before = (self.clock)((now - self.longest_lease).0 * 1000);
-        let bearable = {
-            let plant = lock(&self.plant);
-            plant.transformer_limit() - plant.lowest_base_current(before, at)
-        };
         let mut state = self.state();
+        let (limit, base) = {
+            let plant = lock(&self.plant);
+            (plant.transformer_limit(), plant.lowest_base_current(before, at))
+        };
+        state.former_limits.retain(|(lowered, _)| now.since(*lowered) < self.longest_lease);
+        let bearable = state.former_limits.iter().map(|(_, former)| *former).fold(limit, MilliAmps::max) - base;
         for phase in Phase::ALL {
             let sum: MilliAmps = state.entitled.values().map(|entitled| entitled.on(phase, now)).sum();
             let room = state.room[phase.index()].unwrap_or(MilliAmps::ZERO);
@@ -203,6 +234,36 @@ mod tests {
         assert_eq!(watch.violations(), 0);
         watch.check(BootTime(risen + counted_for(TTL).0));
         assert_eq!(watch.violations(), 3);
+    }
+
+    #[test]
+    fn a_lowered_limit_must_be_followed_within_the_longest_lease_and_a_raised_one_counts_at_once() {
+        let (watch, id, name) = watch();
+        watch.raising(&name, [MilliAmps(60_000); 3]);
+        // 80,000 W less 18,058 W leave 89 A a phase, 50,000 W leave 46 A, both enough for the car's 31 A.
+        watch.limit_changed_at(50_000, BootTime(1000));
+        watch.entitle(id, MilliAmps(31_000), Some(BootTime(60_000)), BootTime(2000));
+        // 35,000 W leave 24 A.
+        watch.limit_changed_at(35_000, BootTime(3000));
+        assert_eq!(lock(&watch.plant).transformer_limit_w(), 35_000);
+        let followed = 3000 + counted_for(TTL).0;
+        watch.check(BootTime(followed - 1));
+        assert_eq!(watch.violations(), 0);
+        watch.check(BootTime(followed));
+        assert_eq!(watch.violations(), 3);
+        watch.limit_changed_at(50_000, BootTime(followed + 1));
+        watch.check(BootTime(followed + 2));
+        assert_eq!(watch.violations(), 3);
+    }
+
+    #[test]
+    fn a_limit_that_is_renewed_has_not_changed() {
+        let (watch, id, name) = watch();
+        watch.raising(&name, [MilliAmps(60_000); 3]);
+        for (at, limit) in [(1000, 0), (2000, 9_000), (3000, 9_000), (4000, 8_000), (5000, 9_000)] {
+            watch.entitle(id, MilliAmps(limit), Some(BootTime(at + 3000)), BootTime(at));
+        }
+        assert_eq!(watch.limit_changes(), [(name, 3)].into());
     }
 
     #[test]

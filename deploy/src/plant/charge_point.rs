@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::PlantTime;
 use super::energy::{MilliWatts, NanoJoules};
-use crate::street::{ChargePoint, LEAST_CHARGING};
+use super::habits::{Habits, Offer};
+use crate::street::ChargePoint;
 
 /// Names a charge point of a plant; made by [`Plant::charge_points`](super::Plant::charge_points) and
 /// [`Plant::charge_point`](super::Plant::charge_point).
@@ -37,7 +38,8 @@ pub(super) struct Socket {
     name: Name,
     phases: Vec<Phase>,
     max: MilliAmps,
-    limit: MilliAmps,
+    habits: Habits,
+    offer: Offer,
     /// When the limit falls back by itself, and to what.
     fallback: Option<(PlantTime, MilliAmps)>,
     /// In order of arrival; they do not overlap.
@@ -55,7 +57,7 @@ struct Car {
 }
 
 impl Socket {
-    pub(super) fn new(point: &ChargePoint) -> Self {
+    pub(super) fn new(point: &ChargePoint, habits: Habits) -> Self {
         let cars = point.sessions.iter().map(|session| Car {
             arrival: session.arrival.into(),
             departure: session.departure.into(),
@@ -66,7 +68,8 @@ impl Socket {
             name: point.name.clone(),
             phases: point.phases.clone(),
             max: point.max(),
-            limit: MilliAmps::ZERO,
+            habits,
+            offer: Offer::default(),
             fallback: None,
             cars: cars.collect(),
             turn: 0,
@@ -85,8 +88,8 @@ impl Socket {
         self.max
     }
 
-    pub(super) fn set_limit(&mut self, limit: MilliAmps, fallback: Option<(PlantTime, MilliAmps)>) {
-        self.limit = limit;
+    pub(super) fn set_limit(&mut self, limit: MilliAmps, now: PlantTime, fallback: Option<(PlantTime, MilliAmps)>) {
+        self.offer.set(limit, now, &self.habits);
         self.fallback = fallback;
     }
 
@@ -102,18 +105,17 @@ impl Socket {
     }
 
     pub(super) fn current(&self, now: PlantTime) -> MilliAmps {
-        let current = self.limit.min(self.demand(now));
-        if current < LEAST_CHARGING { MilliAmps::ZERO } else { current }
+        self.habits.drawn(self.offer.followed().min(self.demand(now)))
     }
 
     fn power(&self, now: PlantTime) -> MilliWatts {
         MilliWatts::of(self.current(now), self.phases.len())
     }
 
-    /// When the present car is full or leaves, the next one comes, or the limit falls back.
+    /// When the present car is full, leaves or follows another limit, the next one comes, or the limit falls back.
     pub(super) fn next_event(&self, now: PlantTime) -> Option<PlantTime> {
         let fallback = self.fallback.map(|(at, _)| at.max(now));
-        self.next_of_cars(now).into_iter().chain(fallback).min()
+        self.next_of_cars(now).into_iter().chain(self.offer.next_event()).chain(fallback).min()
     }
 
     fn next_of_cars(&self, now: PlantTime) -> Option<PlantTime> {
@@ -129,12 +131,16 @@ impl Socket {
     pub(super) fn advance(&mut self, now: PlantTime, until: PlantTime) {
         let power = self.power(now);
         if let Some((_, limit)) = self.fallback.take_if(|(at, _)| *at <= until) {
-            self.limit = limit;
+            self.offer.set(limit, until, &self.habits);
         }
+        self.offer.pass(until);
         let Some(car) = self.cars.get_mut(self.turn) else { return };
         car.delivered = car.wanted.min(car.delivered + power.during(until.0 - now.0));
         if car.departure <= until {
             self.turn += 1;
+        }
+        if now < until && self.cars.get(self.turn).is_some_and(|car| car.arrival == until) {
+            self.offer.meet();
         }
     }
 
@@ -152,7 +158,7 @@ impl Socket {
 
     fn report(&self, car: &Car, end: PlantTime) -> SessionReport {
         let stay = car.departure.min(end).0.saturating_sub(car.arrival.0);
-        let most = MilliWatts::of(self.max, self.phases.len()).during(stay);
+        let most = MilliWatts::of(self.habits.drawn(self.max), self.phases.len()).during(stay);
         SessionReport {
             device: self.name.clone(),
             arrival_ms: car.arrival.millis().0,

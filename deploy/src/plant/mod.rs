@@ -2,7 +2,7 @@
 //!
 //! The base load is constant within each step of its table, a car draws a constant current until something changes, so
 //! everything is piecewise constant and is integrated from event to event: base step, arrival, departure, car full, limit
-//! that falls back, end of the day. Time is whole microseconds, current whole milliamps at 230 V, energy whole nanojoules (milliwatts times
+//! that falls back, car that follows a limit set earlier, end of the day. Time is whole microseconds, current whole milliamps at 230 V, energy whole nanojoules (milliwatts times
 //! microseconds), so nothing is rounded between events and it makes no difference in how many steps time passes. One
 //! thing is rounded: a car that would be full within a microsecond draws to that microsecond's end, and is credited no
 //! more than it wanted.
@@ -11,6 +11,7 @@
 
 mod charge_point;
 mod energy;
+mod habits;
 mod statistics;
 mod uncontrolled;
 pub mod wires;
@@ -25,6 +26,7 @@ use crate::street::{Street, current_per_phase};
 use charge_point::Socket;
 
 pub use charge_point::{ChargePointId, SessionReport};
+pub use habits::Habits;
 pub use statistics::Statistics;
 pub use uncontrolled::{Peak, uncontrolled_peak};
 
@@ -36,6 +38,11 @@ impl PlantTime {
     /// How long it is from `earlier` until this moment; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+
+    /// So much later.
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)))
     }
 
     /// The whole milliseconds since the day's start, as [`Street::civil`] takes them.
@@ -63,21 +70,26 @@ pub struct Plant {
     /// Current of the base load on each phase, step by step.
     base: Vec<MilliAmps>,
     sockets: Vec<Socket>,
-    limit: MilliAmps,
+    limit_w: u64,
     statistics: Statistics,
 }
 
 impl Plant {
-    /// The street at its day's start, behind a transformer of `limit_w` watts over three phases. No charge point may
-    /// draw anything until its [limit is set](Self::set_limit).
+    /// The street at its day's start, behind a transformer of `limit_w` watts over three phases, with
+    /// [prompt](Habits::PROMPT) cars. No charge point may draw anything until its [limit is set](Self::set_limit).
     pub fn new(street: &Street, limit_w: u64) -> Self {
+        Self::with_habits(street, limit_w, Habits::PROMPT)
+    }
+
+    /// As [`Plant::new`], with cars of these habits.
+    pub fn with_habits(street: &Street, limit_w: u64, habits: Habits) -> Self {
         Self {
             now: PlantTime(0),
             end: street.end().into(),
             step: PlantTime::from(street.step()).0,
             base: street.base().iter().map(|row| current_per_phase(row.load_w, 3)).collect(),
-            sockets: street.charge_points().iter().map(Socket::new).collect(),
-            limit: current_per_phase(limit_w, 3),
+            sockets: street.charge_points().iter().map(|point| Socket::new(point, habits)).collect(),
+            limit_w,
             statistics: Statistics::default(),
         }
     }
@@ -89,7 +101,7 @@ impl Plant {
         {
             let until = event.min(to);
             let (total, base) = (self.transformer_current(), self.base_current());
-            self.statistics.record(self.now, until, total, base, self.limit);
+            self.statistics.record(self.now, until, total, base, self.transformer_limit());
             for socket in &mut self.sockets {
                 socket.advance(self.now, until);
             }
@@ -123,12 +135,17 @@ impl Plant {
 
     /// The transformer's limit from now on, in watts over three phases.
     pub fn set_transformer_limit(&mut self, limit_w: u64) {
-        self.limit = current_per_phase(limit_w, 3);
+        self.limit_w = limit_w;
+    }
+
+    /// The transformer's limit, in watts over three phases.
+    pub fn transformer_limit_w(&self) -> u64 {
+        self.limit_w
     }
 
     /// The transformer's limit on each phase.
     pub fn transformer_limit(&self) -> MilliAmps {
-        self.limit
+        current_per_phase(self.limit_w, 3)
     }
 
     /// What flows through the transformer: base load and cars.
@@ -173,15 +190,16 @@ impl Plant {
         self.sockets[id.0].max()
     }
 
-    /// Sets what a charge point may draw on each of its phases from now on. Below 6 A a car draws nothing.
+    /// Sets what a charge point may draw on each of its phases from now on. A car [follows](Habits) it, and draws
+    /// nothing below 6 A.
     pub fn set_limit(&mut self, id: ChargePointId, limit: MilliAmps) {
-        self.sockets[id.0].set_limit(limit, None);
+        self.sockets[id.0].set_limit(limit, self.now, None);
     }
 
     /// Sets what a charge point may draw until `at`, when it falls back to another limit by itself, unless one is set
     /// before: a charger whose controller has died.
     pub fn set_limit_until(&mut self, id: ChargePointId, limit: MilliAmps, at: PlantTime, fallback: MilliAmps) {
-        self.sockets[id.0].set_limit(limit, Some((at, fallback)));
+        self.sockets[id.0].set_limit(limit, self.now, Some((at, fallback)));
     }
 
     /// The smallest base load between two moments, on each phase; nothing after the day's end.

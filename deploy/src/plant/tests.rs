@@ -3,6 +3,8 @@ use proptest::prelude::*;
 use super::energy::{MilliWatts, NanoJoules};
 use super::*;
 
+mod habits;
+
 const HOUR: u64 = 3_600_000_000;
 const UNLIMITED: MilliAmps = MilliAmps(i64::MAX);
 
@@ -222,6 +224,14 @@ fn any_course() -> impl Strategy<Value = Vec<(u64, usize, i64)>> {
     })
 }
 
+fn any_habits() -> impl Strategy<Value = Habits> {
+    (0_u64..HOUR / 4, 1_i64..3_000, 50_i64..=100).prop_map(|(us, step, draws_percent)| Habits {
+        follows_after: Duration::from_micros(us),
+        step: MilliAmps(step),
+        draws_percent,
+    })
+}
+
 fn set(plant: &mut Plant, point: usize, limit: i64) {
     if let Some(id) = plant.charge_points().nth(point) {
         plant.set_limit(id, MilliAmps(limit));
@@ -238,11 +248,12 @@ proptest! {
     #[test]
     fn many_small_steps_are_one_big_step(
         base in proptest::array::uniform4(0_u64..60_000), rows in any_sessions(), course in any_course(),
-        mut looks in proptest::collection::vec(0_u64..2 * HOUR, 0..200),
+        habits in any_habits(), mut looks in proptest::collection::vec(0_u64..2 * HOUR, 0..200),
     ) {
         looks.sort_unstable();
         let street = street(base, &rows);
-        let (mut one, mut many) = (Plant::new(&street, 40_000), Plant::new(&street, 40_000));
+        let mut one = Plant::with_habits(&street, 40_000, habits);
+        let mut many = one.clone();
         for (at, point, limit) in course {
             for look in looks.iter().filter(|look| **look < at) {
                 many.advance(PlantTime(*look));
@@ -258,9 +269,9 @@ proptest! {
     #[test]
     fn what_flows_through_the_transformer_is_what_base_load_and_cars_get(
         base in proptest::array::uniform4(0_u64..60_000), rows in any_sessions(), course in any_course(),
+        habits in any_habits(),
     ) {
-        let street = street(base, &rows);
-        let mut plant = Plant::new(&street, 40_000);
+        let mut plant = Plant::with_habits(&street(base, &rows), 40_000, habits);
         let (mut supplied, mut base_energy) = (NanoJoules::default(), NanoJoules::default());
         let mut course = course.into_iter().peekable();
         while let Some(event) = plant.next_event() {
@@ -282,9 +293,9 @@ proptest! {
 
     #[test]
     fn no_car_gets_more_than_it_wanted_or_than_was_possible(
-        rows in any_sessions(), course in any_course(),
+        rows in any_sessions(), course in any_course(), habits in any_habits(),
     ) {
-        let mut plant = Plant::new(&street([10_000; 4], &rows), 40_000);
+        let mut plant = Plant::with_habits(&street([10_000; 4], &rows), 40_000, habits);
         for (at, point, limit) in course {
             plant.advance(PlantTime(at));
             set(&mut plant, point, limit);
@@ -300,8 +311,9 @@ proptest! {
     }
 
     #[test]
-    fn cars_that_may_draw_all_they_can_get_what_is_possible(rows in any_sessions()) {
-        let mut plant = Plant::new(&street([10_000; 4], &rows), 40_000);
+    fn cars_that_may_draw_all_they_can_at_once_get_what_is_possible(rows in any_sessions(), habits in any_habits()) {
+        let habits = Habits { follows_after: Duration::ZERO, ..habits };
+        let mut plant = Plant::with_habits(&street([10_000; 4], &rows), 40_000, habits);
         for id in plant.charge_points() {
             plant.set_limit(id, UNLIMITED);
         }
