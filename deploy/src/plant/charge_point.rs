@@ -93,6 +93,10 @@ impl Socket {
         self.fallback = fallback;
     }
 
+    pub(super) fn limit(&self) -> MilliAmps {
+        self.offer.limit()
+    }
+
     fn car_at(&self, now: PlantTime) -> Option<&Car> {
         self.cars.get(self.turn).filter(|car| car.arrival <= now)
     }

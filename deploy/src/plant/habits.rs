@@ -48,6 +48,11 @@ pub(super) struct Offer {
 }
 
 impl Offer {
+    /// What the charger allows now.
+    pub(super) fn limit(&self) -> MilliAmps {
+        self.limit
+    }
+
     /// What the car follows now.
     pub(super) fn followed(&self) -> MilliAmps {
         self.followed

@@ -202,6 +202,11 @@ impl Plant {
         self.sockets[id.0].set_limit(limit, self.now, Some((at, fallback)));
     }
 
+    /// What a charge point allows on each of its phases now, whether or not its car follows already.
+    pub fn limit(&self, id: ChargePointId) -> MilliAmps {
+        self.sockets[id.0].limit()
+    }
+
     /// The smallest base load between two moments, on each phase; nothing after the day's end.
     pub fn lowest_base_current(&self, from: PlantTime, until: PlantTime) -> MilliAmps {
         let row = |time: PlantTime| usize::try_from(time.0 / self.step).unwrap_or(usize::MAX);

@@ -38,6 +38,7 @@ fn a_slow_car_follows_upwards_and_downwards_after_its_delay() {
     plant.set_limit(id, MilliAmps(10_000));
     plant.advance(at(3));
     plant.set_limit(id, MilliAmps(6_000));
+    assert_eq!((plant.limit(id), plant.current(id)), (MilliAmps(6_000), MilliAmps::ZERO));
     assert_eq!(plant.next_event(), Some(at(6)));
     assert_eq!(course(&mut plant, id, &[6, 8]), [0, 10_000, 10_000, 6_000]);
     plant.set_limit(id, MilliAmps::ZERO);
