@@ -7,7 +7,7 @@ pub trait Actuator: Send {
     /// Limits the current per phase from now on.
     ///
     /// A lease binds the actuator, not the process that set it: at `until` it must go to the failsafe limit by itself,
-    /// unless it is set again before. `None`: this is the failsafe limit, and it stays.
+    /// unless it is set again before. `None`: this is the failsafe limit or less, and it stays.
     fn set(&mut self, limit: MilliAmps, until: Option<BootTime>) -> Result<(), ActuatorError>;
 
     /// The current per phase that is wanted now; 0 if nothing is connected, or it has enough.

@@ -6,7 +6,9 @@
 //! | [`allocation`] | who gets how much | none |
 //! | [`transformer`] | which device gets which setpoint | none |
 //! | [`device`] | what a device applies and reports | none |
+//! | [`commands`] | what people want of them | the file that keeps it |
 //! | [`outbox`] | what was said and is not acknowledged | none |
+//! | [`bucket`] | how often something may be said | none |
 //! | [`directory`] | whose key is whose | none |
 //! | [`simulated_ina219`] | the current sensor, register by register | none |
 //! | [`meter`] | reading currents | I2C |
@@ -16,6 +18,8 @@
 
 pub mod actuator;
 pub mod allocation;
+pub mod bucket;
+pub mod commands;
 pub mod device;
 pub mod directory;
 pub mod lease;

@@ -88,7 +88,7 @@ async fn run(config: &std::path::Path) -> Result<(), Failure> {
     let meter = Box::new(open_linux(chips)?);
     let Summary { unacknowledged, .. } = match agent {
         Agent::Device(common, device) => {
-            let actuator = Box::new(Advice::new(device.max_ma));
+            let actuator = Box::new(Advice::new(device.capabilities.max_ma));
             run_device(common, device, meter, actuator, shutdown::signalled()).await?
         }
         Agent::Transformer(common, transformer) => {

@@ -22,7 +22,7 @@
 
 use std::path::{Path, PathBuf};
 
-use grid_protocol::message::{DeviceKind, Phase};
+use grid_protocol::message::{Capabilities, DeviceKind, Phase};
 use grid_protocol::topic::Name;
 use grid_protocol::units::{MilliAmps, Millis};
 use grid_service::identity::{IdentityFileError, IdentityFiles, IdentitySettings};
@@ -30,12 +30,10 @@ use grid_service::link::BrokerSettings;
 use grid_service::settings::{Problems, SettingsError, load};
 use serde::{Deserialize, Serialize};
 
+use crate::lease::Terms;
 use crate::meter::{ChipConfig, problems};
 use crate::run::{Common, Credentials, DeviceSettings, TransformerSettings};
-use crate::transformer::{Enrolment, Plan};
-
-/// The voltage between phase and neutral for which limits in watts are meant.
-pub const NOMINAL_VOLTS: i64 = 230;
+use crate::transformer::{Enrolment, Fuse, Plan, per_phase};
 
 /// The longest lease of a site, unless it is configured otherwise.
 const MAX_TTL_MS: u64 = 10_000;
@@ -103,9 +101,24 @@ pub struct DeviceSection {
     /// 0 goes first, 9 last. Default: 5.
     #[serde(default = "default_priority")]
     pub priority: u8,
+    /// The only currents it can draw, ascending, if it cannot draw any from minimum to maximum: `[9000]` for a heat pump
+    /// that is on or off. Default: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps_ma: Vec<MilliAmps>,
+    /// Once on, it should stay on for so long, in milliseconds; only an overload ends it earlier. Default: 0.
+    #[serde(default)]
+    pub min_on_ms: Millis,
+    /// Once its transformer stopped it, it must stay off for so long, in milliseconds. Default: 0; a stop for want of
+    /// room lasts a minute in any case.
+    #[serde(default)]
+    pub min_off_ms: Millis,
     /// The site's longest lease, in milliseconds. Default: 10000.
     #[serde(default = "default_max_ttl")]
     pub max_ttl_ms: Millis,
+    /// Where commands (`set/charging`, `set/priority`) are kept over restarts. Default: nowhere, so that they end with
+    /// the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commands_file: Option<PathBuf>,
 }
 
 fn default_kind() -> DeviceKind {
@@ -142,6 +155,17 @@ pub struct TransformerSection {
     /// Where the epoch is kept over restarts. Default: nowhere, so that the clock alone must do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch_file: Option<PathBuf>,
+    /// Where orders (`set/limit`, `set/dimming`) are kept over restarts. Default: nowhere, so that they end with the
+    /// agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commands_file: Option<PathBuf>,
+    /// Whether roofs behind it may feed in more than everything else draws: then that makes room too, as long as the
+    /// meter shows it. Default: false.
+    #[serde(default)]
+    pub feed_in: bool,
+    /// The fuses between it and the devices, each after the one above it. Default: none.
+    #[serde(default)]
+    pub fuse: Vec<Fuse>,
     /// The devices it leads.
     #[serde(default)]
     pub device: Vec<Enrolment>,
@@ -197,6 +221,12 @@ impl Settings {
             wrong.unless(MilliAmps(0) <= device.failsafe_ma && device.failsafe_ma <= device.max_ma, || {
                 format!("device.failsafe_ma = {}: expected 0 to max_ma = {}", device.failsafe_ma.0, device.max_ma.0)
             });
+            let ascending = device.steps_ma.windows(2).all(|steps| steps[0] < steps[1]);
+            let within = |step: &MilliAmps| device.min_ma <= *step && *step <= device.max_ma && step.0 > 0;
+            wrong.unless(ascending && device.steps_ma.iter().all(within), || {
+                let steps: Vec<i64> = device.steps_ma.iter().map(|step| step.0).collect();
+                format!("device.steps_ma = {steps:?}: expected ascending values from min_ma to max_ma")
+            });
             wrong.unless(device.priority <= 9, || format!("device.priority = {}: expected 0 to 9", device.priority));
         }
         if let Some(transformer) = &self.transformer {
@@ -222,13 +252,19 @@ impl Settings {
                 common,
                 DeviceSettings {
                     transformer: device.transformer,
-                    kind: device.kind,
-                    phases: device.phases,
-                    min_ma: device.min_ma,
-                    max_ma: device.max_ma,
-                    failsafe_ma: device.failsafe_ma,
-                    priority: device.priority,
+                    capabilities: Capabilities {
+                        kind: device.kind,
+                        phases: device.phases,
+                        min_ma: device.min_ma,
+                        max_ma: device.max_ma,
+                        failsafe_ma: device.failsafe_ma,
+                        priority: device.priority,
+                        steps_ma: device.steps_ma,
+                        min_on_ms: device.min_on_ms,
+                        min_off_ms: device.min_off_ms,
+                    },
                     max_ttl: device.max_ttl_ms,
+                    commands_file: device.commands_file,
                 },
             ),
             (None, Some(transformer)) => Agent::Transformer(common, transformer.settings()),
@@ -246,11 +282,7 @@ fn check_max_ttl(section: &str, max_ttl: Millis, wrong: &mut Problems) {
 
 impl TransformerSection {
     fn limit_ma(&self) -> MilliAmps {
-        MilliAmps(self.limit_w.saturating_mul(1000) / 3 / NOMINAL_VOLTS)
-    }
-
-    fn margin_ma(&self) -> MilliAmps {
-        self.margin_ma.unwrap_or(self.limit_ma().percent(2))
+        per_phase(u64::try_from(self.limit_w).unwrap_or(0))
     }
 
     fn check(&self, chips: usize, wrong: &mut Problems) {
@@ -262,33 +294,83 @@ impl TransformerSection {
             let (ttl, most) = (self.ttl_ms.0, self.max_ttl_ms.0);
             format!("transformer.ttl_ms = {ttl}: expected {SHORTEST_TTL_MS} to max_ttl_ms = {most}")
         });
-        wrong.unless(MilliAmps(0) <= self.margin_ma() && self.margin_ma() < limit, || {
-            format!("transformer.margin_ma = {}: expected 0 to the limit of {limit} per phase", self.margin_ma().0)
+        let plan = self.plan();
+        let margin = plan.margin(limit);
+        wrong.unless(MilliAmps(0) <= margin && margin < limit, || {
+            format!("transformer.margin_ma = {}: expected 0 to the limit of {limit} per phase", margin.0)
         });
-        for (place, device) in self.device.iter().enumerate() {
-            let twice = self.device[..place].iter().any(|other| other.name == device.name);
-            wrong.unless(!twice, || format!("transformer.device: {:?} stands twice", device.name.as_str()));
-            wrong.unless(!device.phases.is_empty() && device.failsafe_ma >= MilliAmps::ZERO, || {
-                format!("transformer.device: {:?} needs phases, and a failsafe_ma of 0 or more", device.name.as_str())
+        for (place, fuse) in self.fuse.iter().enumerate() {
+            let name = fuse.name.as_str();
+            let twice = self.fuse[..place].iter().any(|other| other.name == fuse.name);
+            wrong.unless(!twice, || format!("transformer.fuse: {name:?} stands twice"));
+            let known = |parent: &Name| self.fuse[..place].iter().any(|other| other.name == *parent);
+            wrong.unless(fuse.parent.as_ref().is_none_or(known), || {
+                let parent = fuse.parent.as_ref().map_or("", Name::as_str);
+                format!("transformer.fuse: {name:?} has the parent {parent:?}, which does not stand before it")
+            });
+            wrong.unless(MilliAmps(0) <= fuse.base_ma && fuse.base_ma < fuse.limit_ma, || {
+                format!("transformer.fuse: {name:?} needs a limit_ma above its base_ma = {}", fuse.base_ma.0)
             });
         }
-        for phase in Phase::ALL {
-            let on_phase = self.device.iter().filter(|device| device.phases.contains(&phase));
-            let reserve: MilliAmps = on_phase.map(|device| device.failsafe_ma).sum();
-            wrong.unless(reserve + self.margin_ma() <= limit, || {
-                format!("transformer.device: failsafes on {phase} come to {reserve}, more than the limit of {limit} less the margin")
+        for (place, device) in self.device.iter().enumerate() {
+            let name = device.name.as_str();
+            let twice = self.device[..place].iter().any(|other| other.name == device.name);
+            wrong.unless(!twice, || format!("transformer.device: {name:?} stands twice"));
+            let once = |phase: &Phase| device.phases.iter().filter(|other| *other == phase).count() == 1;
+            let phases = !device.phases.is_empty() && device.phases.iter().all(once);
+            wrong.unless(phases && device.failsafe_ma >= MilliAmps::ZERO, || {
+                format!("transformer.device: {name:?} needs phases, each once, and a failsafe_ma of 0 or more")
             });
+            let known = |name: &Name| self.fuse.iter().any(|fuse| fuse.name == *name);
+            wrong.unless(device.fuse.as_ref().is_none_or(known), || {
+                let fuse = device.fuse.as_ref().map_or("", Name::as_str);
+                format!("transformer.device: {name:?} is behind the fuse {fuse:?}, which there is not")
+            });
+        }
+        self.check_reserve(&plan, wrong);
+    }
+
+    /// Rule 5: what is reserved must fit at every node.
+    fn check_reserve(&self, plan: &Plan, wrong: &mut Problems) {
+        let limits = self.fuse.iter().map(|fuse| (fuse.name.to_string(), fuse.limit_ma - fuse.base_ma));
+        let transformer = self.limit_ma() - plan.margin(self.limit_ma());
+        let limits: Vec<_> = std::iter::once(("the transformer".to_owned(), transformer)).chain(limits).collect();
+        let parents = plan.parents();
+        for (node, (name, room)) in limits.iter().enumerate() {
+            let below = |device: &&Enrolment| {
+                std::iter::successors(Some(plan.node(device.fuse.as_ref())), |node| parents[*node]).any(|at| at == node)
+            };
+            for phase in Phase::ALL {
+                let on_phase = self.device.iter().filter(below).filter(|device| device.phases.contains(&phase));
+                let reserve: MilliAmps = on_phase.map(|device| device.failsafe_ma).sum();
+                wrong.unless(reserve <= *room, || {
+                    format!(
+                        "transformer.device: failsafes on {phase} come to {reserve}, but {name} has {room} for them"
+                    )
+                });
+            }
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        Plan {
+            limit_w: u64::try_from(self.limit_w).unwrap_or(0),
+            margin_ma: self.margin_ma,
+            terms: Terms { ttl: self.ttl_ms, max_ttl: self.max_ttl_ms },
+            devices: self.device.clone(),
+            fuses: self.fuse.clone(),
+            feed_in: self.feed_in,
+            time_factor: 1,
         }
     }
 
     fn settings(self) -> TransformerSettings {
-        let plan = Plan {
-            limit_ma: self.limit_ma(),
-            margin_ma: self.margin_ma(),
-            ttl: self.ttl_ms,
-            max_ttl: self.max_ttl_ms,
-            devices: self.device,
-        };
-        TransformerSettings { phases: Phase::ALL.to_vec(), plan, epoch_file: self.epoch_file }
+        let plan = self.plan();
+        TransformerSettings {
+            phases: Phase::ALL.to_vec(),
+            plan,
+            epoch_file: self.epoch_file,
+            commands_file: self.commands_file,
+        }
     }
 }

@@ -110,3 +110,57 @@ fn a_key_that_is_missing_is_named() {
     let complaint = complaint(&grid_agent("run", &lost, &[]));
     assert!(complaint.contains("message_key") && complaint.contains("lost.pem"), "{complaint}");
 }
+
+#[test]
+fn the_examples_are_settings_that_can_be_used() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/agents");
+    let mut names = Vec::new();
+    for file in fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let settings = grid_agent::settings::Settings::load(&path);
+        assert!(settings.is_ok(), "{}: {}", path.display(), settings.unwrap_err());
+        names.push(path.file_name().unwrap().to_owned());
+    }
+    assert_eq!(names.len(), 3, "{names:?}");
+}
+
+#[test]
+fn every_wrong_fuse_and_step_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let charge_point =
+        settings(folder.path(), "/dev/i2c-1").replace("max_ma = 16000", "max_ma = 16000\nsteps_ma = [9000, 8000]");
+    let output = grid_agent("run", &charge_point, &[]);
+    assert!(complaint(&output).contains("steps_ma = [9000, 8000]"), "{output:?}");
+
+    let start = settings(folder.path(), "/dev/i2c-1");
+    let start = start.split("[device]").next().unwrap();
+    let transformer = format!(
+        r#"{start}
+[transformer]
+limit_w = 20000
+[[transformer.fuse]]
+name = "row-a"
+parent = "garage"
+limit_ma = 10000
+base_ma = 1000
+[[transformer.device]]
+name = "cp-1"
+phases = ["L1"]
+fuse = "row-a"
+failsafe_ma = 9500
+[[transformer.device]]
+name = "cp-2"
+phases = ["L1", "L1"]
+fuse = "row-b"
+"#
+    );
+    let said = complaint(&grid_agent("run", &transformer, &[]));
+    for problem in [
+        "\"row-a\" has the parent \"garage\", which does not stand before it",
+        "\"cp-2\" needs phases, each once",
+        "\"cp-2\" is behind the fuse \"row-b\", which there is not",
+        "failsafes on L1 come to 9500 mA, but row-a has 9000 mA for them",
+    ] {
+        assert!(said.contains(problem), "{problem} in {said}");
+    }
+}

@@ -6,8 +6,8 @@ use ed25519_dalek::SigningKey;
 use grid_protocol::author::{Author, Signed};
 use grid_protocol::identity::{Identity, Issuer};
 use grid_protocol::message::{
-    DeviceKind, Event, Measurement, Part, Phase, Presence, PreviousSession, Reason, Reference, Replay, Role, Session,
-    Setpoint, Status,
+    Capabilities, DeviceKind, Event, Measurement, Part, Phase, Presence, PreviousSession, Reason, Reference, Replay,
+    Role, Session, Setpoint, Status,
 };
 use grid_protocol::topic::{Kind, Name};
 use grid_protocol::units::{BootTime, MilliAmps, MilliVolts, MilliWattHours, Millis, UnixMillis};
@@ -99,14 +99,12 @@ impl Speaker {
 
     fn status(&self, state: Presence, ends: Option<u64>, previous: Option<PreviousSession>) -> Status {
         let part = match self.role {
-            Role::Device => Part::Device {
-                kind: DeviceKind::Ev,
-                phases: vec![Phase::L1],
-                min_ma: MilliAmps(6000),
-                max_ma: MilliAmps(16_000),
-                failsafe_ma: MilliAmps(0),
-                priority: 5,
-            },
+            Role::Device => Part::Device(Capabilities::any_current(
+                DeviceKind::Ev,
+                vec![Phase::L1],
+                MilliAmps(6_000),
+                MilliAmps(16_000),
+            )),
             Role::Transformer => Part::Transformer { phases: Phase::ALL.to_vec() },
             Role::Anchor | Role::Operator | Role::Guest => Part::Anchor {},
         };
@@ -152,6 +150,7 @@ impl Speaker {
             lease_ms: Millis(2310),
             demand_ma: MilliAmps(16_000),
             energy_mwh: MilliWattHours(1_843_000),
+            priority: None,
         };
         self.author.say(Kind::Measurement, body, START).unwrap()
     }

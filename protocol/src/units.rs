@@ -99,6 +99,13 @@ impl Neg for MilliAmps {
     }
 }
 
+impl Millis {
+    /// Whether it is no time at all.
+    pub fn is_zero(&self) -> bool {
+        *self == Self::ZERO
+    }
+}
+
 impl MilliAmps {
     /// This many percent of the current, rounded towards zero.
     pub fn percent(self, percent: i64) -> Self {

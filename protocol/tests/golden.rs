@@ -19,6 +19,16 @@ fn a_birth() {
 }
 
 #[test]
+fn the_birth_of_a_device_that_is_on_or_off() {
+    reads_and_writes_the_same_bytes::<Status>("status-heat-pump");
+}
+
+#[test]
+fn a_dimming_order_that_is_obeyed() {
+    reads_and_writes_the_same_bytes::<Event>("event-dimming");
+}
+
+#[test]
 fn a_measurement() {
     reads_and_writes_the_same_bytes::<Measurement>("measurement");
 }

@@ -5,6 +5,7 @@
 use std::io::IsTerminal;
 
 pub mod clock;
+pub mod file;
 pub mod identity;
 pub mod link;
 pub mod settings;

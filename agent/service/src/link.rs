@@ -188,6 +188,11 @@ struct Task {
     up: Arc<AtomicBool>,
 }
 
+/// A subscription. Of a command it must be seen whether it was published to be retained, also by who is there when it is.
+fn filter(path: &str) -> Filter {
+    Filter { preserve_retain: path.contains("/set/"), ..Filter::new(path, QoS::AtLeastOnce) }
+}
+
 /// How one connection ended.
 enum End {
     /// We said goodbye, or nobody listens any more.
@@ -233,7 +238,7 @@ impl Task {
                 Event::Incoming(Packet::ConnAck(_)) => {
                     was_up = true;
                     self.up.store(true, Ordering::Release);
-                    let filters = self.filters.iter().map(|path| Filter::new(path, QoS::AtLeastOnce));
+                    let filters = self.filters.iter().map(|path| filter(path));
                     if !self.filters.is_empty() && self.client.try_subscribe_many(filters).is_err() {
                         break End::Lost(Loss::Broken("the queue is full before the first subscription".to_owned()));
                     }

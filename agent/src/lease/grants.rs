@@ -4,7 +4,7 @@ use grid_protocol::message::{Measurement, Reference, Session};
 use grid_protocol::units::{BootTime, MilliAmps};
 
 /// One setpoint that was sent and may be in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Granted {
     /// The device session whose measurement it answered.
     device_session: Session,
@@ -14,14 +14,14 @@ struct Granted {
 }
 
 /// Everything one device could be entitled to by setpoints of this transformer session.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Grants {
     failsafe: MilliAmps,
     granted: Vec<Granted>,
     measured: Option<Measured>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Measured {
     /// Per phase of the device.
     current: Vec<MilliAmps>,
@@ -75,11 +75,6 @@ impl Grants {
         let current = measured.and_then(|measured| measured.current.get(phase)).copied().unwrap_or(MilliAmps::ZERO);
         limit.max(current).max(self.failsafe)
     }
-
-    /// Whether a setpoint above `limit` may still be in force.
-    pub fn exceeds(&self, limit: MilliAmps, now: BootTime) -> bool {
-        self.largest(now).is_some_and(|largest| largest > limit)
-    }
 }
 
 #[cfg(test)]
@@ -109,6 +104,7 @@ mod tests {
             lease_ms: Millis(0),
             demand_ma: MilliAmps(16_000),
             energy_mwh: MilliWattHours(0),
+            priority: None,
         }
     }
 

@@ -6,7 +6,7 @@ use grid_protocol::message::{Reference, Session, Setpoint};
 use grid_protocol::units::{BootTime, MilliAmps, Millis};
 
 /// A limit and the time until which it may be obeyed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// The limit per phase.
     pub limit: MilliAmps,
@@ -47,7 +47,7 @@ pub enum Refusal {
 }
 
 /// What a device remembers of its leases. One per session of the device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Holder {
     session: Session,
     failsafe: MilliAmps,
@@ -60,7 +60,7 @@ pub struct Holder {
 }
 
 /// The order of what was accepted (rule 2).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Accepted {
     epoch: u64,
     highest: BTreeMap<Session, u64>,

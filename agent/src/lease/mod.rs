@@ -7,8 +7,8 @@
 //! It stands on two books that are kept separately and never exchanged:
 //!
 //! - the device's ([`Holder`]): what am I entitled to, and until when;
-//! - the transformer's ([`Grants`], one per device): what could this device possibly be entitled to, whichever of my
-//!   messages arrived.
+//! - the transformer's ([`Granter`], with [`Grants`] per device): what could this device possibly be entitled to, whichever
+//!   of my messages arrived.
 //!
 //! The transformer keeps the sum of the second within its room, and the second is never below the first: a lease begins
 //! for the device when it *sent* the measurement that the setpoint answers, and for the transformer when it *received*
@@ -21,16 +21,18 @@
 //! | 3 count | all setpoints that have neither run out nor been superseded | [`Grants`] |
 //! | 4 supersede | only a settled measurement that obeys a newer one proves an older one gone | [`Grants`] |
 //! | 5 reserve | never below the measured current or the failsafe | [`Grants`] |
-//! | 6 room | what may raise must fit, everything else is a hold | [`crate::transformer`] |
-//! | 7 start | a new transformer first waits until all older leases are over | [`crate::transformer`] |
+//! | 6 room | what may raise must fit, everything else is a hold | [`Granter`] |
+//! | 7 start | a new transformer first waits until all older leases are over | [`Granter`] |
 //! | 8 one | one connection per name | [`grid_service::link`] |
 //! | 9 repeat | decreases until they are proven, measurements until they are answered | both sides |
 //! | 10 lend | only by lowering the owner's lease | [`crate::transformer`] |
 //! | 11 failsafe | no live lease, no more than the failsafe | [`Holder`] |
 
+mod granter;
 mod grants;
 mod holder;
 
+pub use granter::{Account, Granter, Offer, PerPhase, Tally, Terms};
 pub use grants::Grants;
 pub use holder::{Holder, Lease, Refusal};
 

@@ -1,11 +1,12 @@
 //! Running a device.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
-use grid_protocol::message::{DeviceKind, Message, Part, Phase, Reference, Setpoint};
-use grid_protocol::topic::{Kind, Name};
+use grid_protocol::message::{Capabilities, Message, Part, Reference, Setpoint};
+use grid_protocol::topic::{Kind, Name, Topic};
 use grid_protocol::units::{BootTime, MilliAmps, Millis};
 use grid_service::clock::{boot_micros, boot_now};
 use grid_service::link::{Delivery, Incoming, Received};
@@ -15,6 +16,7 @@ use super::sampling::{self, Sampled};
 use super::station::Station;
 use super::{AgentError, Common, Summary};
 use crate::actuator::Actuator;
+use crate::commands::{Command, Kept, Refusal};
 use crate::device::{Action, Device, Nature, Sample};
 use crate::meter::Meter;
 
@@ -23,20 +25,12 @@ use crate::meter::Meter;
 pub struct DeviceSettings {
     /// The transformer it obeys.
     pub transformer: Name,
-    /// What it is.
-    pub kind: DeviceKind,
-    /// The phases it is connected to, in the order of its meter.
-    pub phases: Vec<Phase>,
-    /// Less than this per phase is not usable.
-    pub min_ma: MilliAmps,
-    /// The most it can draw per phase.
-    pub max_ma: MilliAmps,
-    /// The limit without a live lease, per phase.
-    pub failsafe_ma: MilliAmps,
-    /// 0 goes first, 9 last.
-    pub priority: u8,
+    /// What it can.
+    pub capabilities: Capabilities,
     /// The site's longest lease.
     pub max_ttl: Millis,
+    /// Where commands are kept over restarts. `None`: nowhere.
+    pub commands_file: Option<PathBuf>,
 }
 
 /// Runs a device until `shutdown`, then takes it to its failsafe limit and says goodbye.
@@ -50,35 +44,28 @@ pub async fn run_device(
     let name = &common.credentials.name;
     let subscriptions = [
         format!("{name}/setpoint"),
+        format!("{name}/set/#"),
         format!("{name}/ack"),
         format!("{}/status", settings.transformer),
         format!("{}/status", common.anchor),
     ];
     let nature = Nature {
-        min_ma: settings.min_ma,
-        failsafe_ma: settings.failsafe_ma,
+        min_ma: settings.capabilities.min_ma,
+        failsafe_ma: settings.capabilities.failsafe_ma,
+        steps_ma: settings.capabilities.steps_ma.clone(),
+        priority: settings.capabilities.priority,
         max_ttl: settings.max_ttl,
         change_time: actuator.change_time(),
+        meter_interval: meter.expected_interval(),
         time_factor: common.simulation.map_or(1, |simulation| simulation.time_factor),
     };
-    let part = Part::Device {
-        kind: settings.kind,
-        phases: settings.phases,
-        min_ma: settings.min_ma,
-        max_ma: settings.max_ma,
-        failsafe_ma: settings.failsafe_ma,
-        priority: settings.priority,
-    };
+    let kept = Kept::load(settings.commands_file.as_deref())?;
+    let failsafe_ma = settings.capabilities.failsafe_ma;
+    let part = Part::Device(settings.capabilities.clone());
     let station = Station::open(common.clone(), part, &subscriptions)?;
-    let core = Device::new(nature, station.session(), boot_now());
-    let mut running = Running {
-        common,
-        transformer: settings.transformer,
-        failsafe_ma: settings.failsafe_ma,
-        station,
-        core,
-        actuator,
-    };
+    let core = Device::new(nature, &kept, station.session(), boot_now());
+    let DeviceSettings { transformer, commands_file, .. } = settings;
+    let mut running = Running { common, transformer, failsafe_ma, commands_file, kept, station, core, actuator };
     running.run(meter, shutdown).await?;
     running.station.close().await
 }
@@ -87,6 +74,8 @@ struct Running {
     common: Common,
     transformer: Name,
     failsafe_ma: MilliAmps,
+    commands_file: Option<PathBuf>,
+    kept: Kept,
     station: Station,
     core: Device,
     actuator: Box<dyn Actuator>,
@@ -96,7 +85,7 @@ impl Running {
     async fn run(&mut self, meter: Box<dyn Meter>, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
         let mut shutdown = pin!(shutdown);
         // The safe state comes before anything else.
-        self.set(self.failsafe_ma, None)?;
+        self.set_safe()?;
         let mut samples = sampling::start(meter)?;
         loop {
             let now = boot_now();
@@ -111,63 +100,94 @@ impl Running {
             self.perform(actions)?;
             self.station.replay(boot_now())?;
         }
-        self.set(self.failsafe_ma, None)
+        self.set_safe()
     }
 
     fn on_incoming(&mut self, incoming: Incoming) -> Result<Vec<Action>, AgentError> {
         match incoming {
             Incoming::Dialing(answer) => self.station.dialing(answer)?,
-            Incoming::Connected => self.station.connected(),
-            Incoming::Message(received) => return Ok(self.on_message(&received)),
-            Incoming::Lost(loss) => self.station.lost(loss)?,
+            Incoming::Connected => {
+                self.core.on_link(true);
+                self.station.connected();
+            }
+            Incoming::Message(received) => return self.on_message(&received),
+            Incoming::Lost(loss) => {
+                self.core.on_link(false);
+                self.station.lost(loss)?;
+            }
         }
         Ok(Vec::new())
     }
 
-    fn on_message(&mut self, received: &Received) -> Vec<Action> {
-        let Some(topic) = self.station.sort(received) else { return Vec::new() };
+    fn on_message(&mut self, received: &Received) -> Result<Vec<Action>, AgentError> {
+        let Some(topic) = self.station.sort(received) else { return Ok(Vec::new()) };
         match topic.kind {
             Kind::Status => {
-                self.station.learn(&topic, &received.payload);
-                Vec::new()
-            }
-            Kind::Setpoint if !received.retained => {
-                let transformer = self.transformer.clone();
-                let Some(message) = self.station.open_from::<Setpoint>(&topic, &received.payload, &transformer) else {
-                    return Vec::new();
-                };
-                let Message { header, body } = message;
-                let Some(seq) = header.seq else {
-                    self.station.ignore(&topic, &"a setpoint without a number");
-                    return Vec::new();
-                };
-                let by = Reference { session: header.session, seq };
-                match self.core.on_setpoint(&body, by, boot_now()) {
-                    Ok(actions) => actions,
-                    Err(refusal) => {
-                        self.station.ignore(&topic, &refusal);
-                        Vec::new()
-                    }
+                let status = self.station.learn(&topic, &received.payload);
+                if let Some(status) = status.filter(|status| status.header.from == self.transformer) {
+                    self.core.on_transformer(&status.header, &status.body);
                 }
+                Ok(Vec::new())
             }
+            Kind::Setpoint if !received.retained => Ok(self.on_setpoint(&topic, received)),
+            Kind::Set(_) => self.on_command(&topic, received),
             _ => {
                 self.station.ignore(&topic, &"not for a device");
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    fn on_setpoint(&mut self, topic: &Topic, received: &Received) -> Vec<Action> {
+        let opened = self.station.open_from::<Setpoint>(topic, &received.payload, &self.transformer);
+        let Some(Message { header, body }) = opened else { return Vec::new() };
+        let Some(seq) = header.seq else {
+            self.station.ignore(topic, &"a setpoint without a number");
+            return Vec::new();
+        };
+        match self.core.on_setpoint(&body, Reference { session: header.session, seq }, boot_now()) {
+            Ok(actions) => actions,
+            Err(refusal) => {
+                self.station.ignore(topic, &refusal);
                 Vec::new()
             }
         }
     }
 
+    /// Obeys a command, once it is kept: what was told must hold after a restart.
+    fn on_command(&mut self, topic: &Topic, received: &Received) -> Result<Vec<Action>, AgentError> {
+        let Some((command, by)) = self.station.command(topic, received)? else { return Ok(Vec::new()) };
+        let (same, kept) = match command {
+            Command::Charging(on) => (on == self.core.is_on(), Kept { charging: Some(on), ..self.kept.clone() }),
+            Command::Priority(priority) => {
+                (priority == self.core.priority(), Kept { priority: Some(priority), ..self.kept.clone() })
+            }
+            Command::Limit { .. } | Command::Dimming(_) => (true, self.kept.clone()),
+        };
+        if same {
+            return Ok(Vec::new());
+        }
+        if let (Err(error), Kind::Set(what)) = (kept.store(self.commands_file.as_deref()), &topic.kind) {
+            let refusal = Refusal::new(what, &received.payload, format!("a place to keep it, but: {error}"));
+            return self.station.refuse(refusal, by).map(|()| Vec::new());
+        }
+        self.kept = kept;
+        Ok(match command {
+            Command::Charging(on) => self.core.on_charging(on, by, boot_now()),
+            Command::Priority(priority) => self.core.on_priority(priority, by, boot_now()),
+            Command::Limit { .. } | Command::Dimming(_) => Vec::new(),
+        })
+    }
+
     fn on_sampled(&mut self, sampled: Sampled) -> Vec<Action> {
         let at = sampled.at();
-        match (sampled.reading, self.actuator.demand()) {
-            (Ok(reading), Ok(demand)) => {
+        match sampled.reading {
+            Ok(reading) => {
                 let sample = Sample { at, current: reading.currents(), voltage: reading.voltages() };
-                self.core.on_sample(sample, demand, boot_now())
+                let wanted = self.actuator.demand().map_err(|error| error.to_string());
+                self.core.on_sample(sample, wanted, boot_now())
             }
-            (Err(error), _) => self.core.on_meter_failure(error.to_string(), boot_now()),
-            (Ok(_), Err(error)) => {
-                self.core.on_actuator_failure(error.to_string()).map(Action::Event).into_iter().collect()
-            }
+            Err(error) => self.core.on_meter_complaint(error.to_string(), boot_now()),
         }
     }
 
@@ -199,10 +219,15 @@ impl Running {
                 }
                 Ok(())
             }
-            Err(error) => match self.core.on_actuator_failure(error.to_string()) {
-                Some(event) => self.station.event(event),
-                None => Ok(()),
-            },
+            Err(error) => {
+                let events = self.core.on_actuator_failure(error.to_string(), boot_now());
+                events.into_iter().try_for_each(|event| self.station.event(event))
+            }
         }
+    }
+
+    /// The failsafe limit; nothing, if the device is switched off.
+    fn set_safe(&mut self) -> Result<(), AgentError> {
+        self.set(if self.core.is_on() { self.failsafe_ma } else { MilliAmps::ZERO }, None)
     }
 }

@@ -3,7 +3,9 @@
 //! One task per agent owns its core, so nothing is shared and nothing is locked. The meter has a thread of its own, since
 //! reading a sensor blocks.
 
+mod clock_watch;
 mod device;
+mod outage;
 mod sampling;
 mod station;
 mod transformer;
@@ -16,7 +18,10 @@ use grid_protocol::message::{Phase, Reference, Session};
 use grid_protocol::seal::SealError;
 use grid_protocol::topic::Name;
 use grid_protocol::units::{MilliAmps, Millis, UnixMillis};
+use grid_service::clock::unix_now;
 use grid_service::link::BrokerSettings;
+
+use crate::commands::KeptError;
 
 pub use device::{DeviceSettings, run_device};
 pub use transformer::{TransformerSettings, run_transformer};
@@ -53,6 +58,14 @@ pub struct Common {
     pub probe: Option<Arc<dyn Probe>>,
 }
 
+impl Common {
+    /// The civil time that people mean: the plant's in a simulation.
+    fn civil_now(&self) -> UnixMillis {
+        let now = unix_now();
+        self.simulation.map_or(now, |simulation| simulation.plant_time(now))
+    }
+}
+
 /// A simulated plant's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Simulation {
@@ -79,6 +92,8 @@ pub trait Probe: Send + Sync {
     /// A transformer is about to send a setpoint that may raise `device`, since all that devices could be entitled to
     /// on its phases fits into `room`.
     fn raising(&self, device: &Name, room: [MilliAmps; 3]);
+    /// A transformer is about to keep another limit, in watts.
+    fn limit_changed(&self, limit_w: u64);
     /// A device's actuator has been set as this setpoint demands.
     fn obeyed(&self, setpoint: Reference, at: u64);
 }
@@ -107,6 +122,9 @@ pub enum AgentError {
     /// The operating system refuses a thread.
     #[error("no thread for the meter: {0}")]
     Thread(#[source] std::io::Error),
+    /// The commands that are in force cannot be read.
+    #[error(transparent)]
+    Commands(#[from] KeptError),
     /// The epoch cannot be kept.
     #[error("the transformer's epoch cannot be kept in {file}: {source}")]
     Epoch {

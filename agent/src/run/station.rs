@@ -16,7 +16,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::clock_watch::ClockWatch;
+use super::outage::Outage;
 use super::{AgentError, Common, Credentials, Summary};
+use crate::bucket::Bucket;
+use crate::commands::{self, Command, Refusal};
 use crate::directory::{Directory, Distrust};
 use crate::outbox::{Lost, Outbox};
 
@@ -31,6 +35,13 @@ const DECLARE_LOSS: Millis = Millis(10_000);
 const LAST_ACKS: Duration = Duration::from_secs(10);
 /// At the end nobody waits long for an ack before saying it again.
 const LAST_PATIENCE: Millis = Millis(1500);
+/// Commands that are not obeyed are told of ten at once, and one a second: whoever floods must not fill the log.
+const REFUSALS_AT_ONCE: u64 = 10;
+const REFUSAL_EVERY: Millis = Millis(1000);
+/// Two clocks were not read together if that took longer.
+const READ_TOGETHER: Millis = Millis(100);
+/// Who gave a command, behind a broker that does not tell.
+const UNKNOWN: &str = "unknown";
 /// What is ignored is reported this often.
 const REPORT_IGNORED: Millis = Millis(60_000);
 
@@ -49,6 +60,14 @@ pub struct Station {
     anchor_is_there: bool,
     /// The birth has gone out on this connection: nothing goes before it.
     greeted: bool,
+    outage: Outage,
+    /// The connection is back after so long, and nobody was told yet.
+    reconnected: Option<Millis>,
+    clock: ClockWatch,
+    refusals: Bucket,
+    /// Commands that were refused beyond what may be told.
+    untold: u64,
+    refused_at: BootTime,
     replayed_at: BootTime,
     declared_at: BootTime,
     ignored: u64,
@@ -73,6 +92,12 @@ impl Station {
             birth: None,
             anchor_is_there: false,
             greeted: false,
+            outage: Outage::default(),
+            reconnected: None,
+            clock: ClockWatch::new(boot_now(), unix_now()),
+            refusals: Bucket::new(REFUSALS_AT_ONCE, REFUSAL_EVERY, boot_now()),
+            untold: 0,
+            refused_at: boot_now(),
             replayed_at: boot_now(),
             declared_at: boot_now(),
             ignored: 0,
@@ -90,6 +115,11 @@ impl Station {
     /// The next thing that happens on the link.
     pub async fn next(&mut self) -> Result<Incoming, AgentError> {
         self.incoming.recv().await.ok_or(AgentError::LinkEnded)
+    }
+
+    /// The next thing that has happened on the link already, if anything has.
+    pub fn try_next(&mut self) -> Option<Incoming> {
+        self.incoming.try_recv().ok()
     }
 
     /// Signs a numbered message, keeps it for the log and sends it if there is a connection. Returns its number.
@@ -154,6 +184,8 @@ impl Station {
 
     /// The connection is gone, or was not made.
     pub fn lost(&mut self, loss: Loss) -> Result<(), AgentError> {
+        self.greeted = false;
+        self.outage.lost(boot_now());
         match loss {
             Loss::ThrownOut => self.event(Event::ThrownOut {}),
             Loss::Broken(why) => {
@@ -175,6 +207,7 @@ impl Station {
             let _ = self.link.publish(&birth.topic.to_string(), birth.payload, Delivery::AssuredRetained);
         }
         self.greeted = true;
+        self.reconnected = self.outage.connected(boot_now()).or(self.reconnected);
     }
 
     /// Goes on under a new session (lease rule 7). What the old one said stays in the outbox.
@@ -232,8 +265,49 @@ impl Station {
         None
     }
 
-    /// Says again what is missing. To be called often.
+    /// Reads a command, `grid/{site}/{device}/set/{what}`: what it wants, and who gave it. One that is not to be obeyed
+    /// is told of in an event.
+    ///
+    /// A retained one is not: it would be obeyed again at each connection, long after whoever gave it has forgotten it.
+    pub fn command(&mut self, topic: &Topic, received: &Received) -> Result<Option<(Command, String)>, AgentError> {
+        let what = match &topic.kind {
+            Kind::Set(what) if topic.device == *self.author.name() => what,
+            _ => {
+                self.ignore(topic, &"no command to this agent");
+                return Ok(None);
+            }
+        };
+        let by = commands::shown(received.publisher.as_deref().unwrap_or(UNKNOWN));
+        let read = match received.retained {
+            true => Err(Refusal::new(what, &received.payload, "a command that is not retained")),
+            false => commands::parse(self.part.role(), what, &received.payload, self.common.civil_now()),
+        };
+        match read {
+            Ok(command) => Ok(Some((command, by))),
+            Err(refusal) => self.refuse(refusal, by).map(|()| None),
+        }
+    }
+
+    /// Tells that a command is not obeyed, unless that was told too often.
+    pub fn refuse(&mut self, refusal: Refusal, by: String) -> Result<(), AgentError> {
+        if self.refusals.take(boot_now()) {
+            return self.event(refusal.event(by));
+        }
+        self.untold += 1;
+        Ok(())
+    }
+
+    /// Tells what happened to connection and clock, and says again what is missing. To be called often.
     pub fn replay(&mut self, now: BootTime) -> Result<(), AgentError> {
+        if let Some(after_ms) = self.reconnected.take() {
+            self.event(Event::Reconnected { after_ms })?;
+        }
+        let (before, unix, after) = (boot_now(), unix_now(), boot_now());
+        if after.since(before) <= READ_TOGETHER
+            && let Some(by_ms) = self.clock.look(after, unix)
+        {
+            self.event(Event::ClockStepped { by_ms })?;
+        }
         self.replay_after(now, self.common.replay_after)
     }
 
@@ -241,6 +315,11 @@ impl Station {
         if now.since(self.reported_at) >= REPORT_IGNORED && self.ignored > 0 {
             tracing::warn!(device = %self.author.name(), messages = std::mem::take(&mut self.ignored), "ignored");
             self.reported_at = now;
+        }
+        if now.since(self.refused_at) >= REPORT_IGNORED && self.untold > 0 {
+            let commands = std::mem::take(&mut self.untold);
+            tracing::warn!(device = %self.author.name(), commands, "not obeyed, and too many to tell of each");
+            self.refused_at = now;
         }
         if now.since(self.declared_at) >= DECLARE_LOSS {
             self.declared_at = now;

@@ -10,16 +10,20 @@ use grid_protocol::message::{Event, Measurement, Part, Phase, Reference, Setpoin
 use grid_protocol::topic::{Kind, Name, Topic};
 use grid_protocol::units::{MilliAmps, Millis};
 use grid_service::clock::{boot_now, unix_now};
+use grid_service::file::replace;
 use grid_service::link::{Delivery, Incoming, Received};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::sampling::{self, Sampled};
 use super::station::Station;
 use super::{AgentError, Common, Summary, over_all_phases};
+use crate::commands::{Command, Kept, LIMIT_W, Order, Refusal};
 use crate::meter::Meter;
-use crate::transformer::{Plan, REPEAT, Transformer, Voice};
+use crate::transformer::{Dim, Plan, REPEAT, Transformer, Voice};
 
 const BALANCE_EVERY: Millis = Millis(1000);
+/// So many messages are heard before what they change is decided: then readings have their turn.
+const AT_ONCE: usize = 64;
 
 /// What a transformer measures and keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub struct TransformerSettings {
     pub plan: Plan,
     /// Where its epoch is kept over restarts. `None`: the clock alone must do.
     pub epoch_file: Option<PathBuf>,
+    /// Where orders are kept over restarts. `None`: nowhere.
+    pub commands_file: Option<PathBuf>,
 }
 
 /// Runs a transformer until `shutdown`, then says goodbye.
@@ -40,13 +46,17 @@ pub async fn run_transformer(
     shutdown: impl Future<Output = ()>,
 ) -> Result<Summary, AgentError> {
     let name = &common.credentials.name;
-    let subscriptions = ["+/status".to_owned(), "+/measurement".to_owned(), format!("{name}/ack")];
+    let subscriptions =
+        ["+/status".to_owned(), "+/measurement".to_owned(), format!("{name}/ack"), format!("{name}/set/#")];
+    let kept = Kept::load(settings.commands_file.as_deref())?;
     let part = Part::Transformer { phases: settings.phases.clone() };
     let station = Station::open(common.clone(), part, &subscriptions)?;
     let epoch = next_epoch(settings.epoch_file.as_deref(), 0)?;
-    let core = Transformer::new(settings.plan.clone(), meter.expected_interval(), station.session(), epoch, boot_now());
-    let meter_interval = meter.expected_interval();
-    let mut running = Running { common, settings, meter_interval, station, core, epoch, has_connected: false };
+    let time_factor = common.simulation.map_or(1, |simulation| simulation.time_factor);
+    let plan = Plan { time_factor, ..settings.plan.clone() };
+    let core = Transformer::new(plan, meter.expected_interval(), station.session(), epoch, boot_now());
+    let mut running = Running { common, settings, station, core, epoch, kept, has_connected: false };
+    running.take_up_orders()?;
     running.run(meter, shutdown).await?;
     running.station.close().await
 }
@@ -62,23 +72,18 @@ fn next_epoch(file: Option<&Path>, last: u64) -> Result<u64, AgentError> {
         Err(error) => return Err(failed(error)),
     };
     let epoch = clock.max(last + 1).max(stored + 1);
-    let fresh = file.with_extension("new");
-    fs::write(&fresh, format!("{epoch}\n")).map_err(failed)?;
-    fs::File::open(&fresh).and_then(|file| file.sync_all()).map_err(failed)?;
-    fs::rename(&fresh, file).map_err(failed)?;
-    // The rename itself must survive a power cut too, or the epoch would go back.
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    replace(file, format!("{epoch}\n").as_bytes()).map_err(failed)?;
     Ok(epoch)
 }
 
 struct Running {
     common: Common,
     settings: TransformerSettings,
-    meter_interval: Millis,
     station: Station,
     core: Transformer,
     epoch: u64,
+    /// The orders that are in force.
+    kept: Kept,
     has_connected: bool,
 }
 
@@ -95,7 +100,7 @@ impl Running {
                 biased;
                 () = &mut shutdown => return Ok(()),
                 sampled = samples.recv() => self.on_sampled(&sampled.ok_or(AgentError::MeterEnded)?)?,
-                incoming = self.station.next() => self.on_incoming(incoming?)?,
+                incoming = self.station.next() => self.on_all_that_came(incoming?)?,
                 _ = tick.tick() => self.lead(None, |core, speaker| core.on_tick(boot_now(), speaker))?,
                 _ = balance.tick() => {
                     if let Some(balance) = self.core.balance(boot_now()) {
@@ -120,6 +125,17 @@ impl Running {
         self.lead(Some(sampled.at_us), |core, speaker| core.on_reading(load, saturated, at, boot_now(), speaker))
     }
 
+    /// Takes what came and what came meanwhile, and decides once for all of it: a hundred devices that report at once
+    /// are one question.
+    fn on_all_that_came(&mut self, first: Incoming) -> Result<(), AgentError> {
+        self.on_incoming(first)?;
+        for _ in 1..AT_ONCE {
+            let Some(incoming) = self.station.try_next() else { break };
+            self.on_incoming(incoming)?;
+        }
+        self.lead(None, |core, speaker| core.settle(boot_now(), speaker))
+    }
+
     fn on_incoming(&mut self, incoming: Incoming) -> Result<(), AgentError> {
         match incoming {
             Incoming::Dialing(answer) => {
@@ -142,13 +158,7 @@ impl Running {
     fn start_anew(&mut self) -> Result<(), AgentError> {
         self.station.new_session();
         self.epoch = next_epoch(self.settings.epoch_file.as_deref(), self.epoch)?;
-        self.core = Transformer::new(
-            self.settings.plan.clone(),
-            self.meter_interval,
-            self.station.session(),
-            self.epoch,
-            boot_now(),
-        );
+        self.core.start_anew(self.station.session(), self.epoch, boot_now());
         Ok(())
     }
 
@@ -160,11 +170,67 @@ impl Running {
                 self.lead(None, |core, speaker| core.on_status(&status.header.from, &status.body, speaker))
             }
             Kind::Measurement if !received.retained => self.on_measurement(&topic, &received.payload),
+            Kind::Set(_) => self.on_command(&topic, received),
             _ => {
                 self.station.ignore(&topic, &"not for a transformer");
                 Ok(())
             }
         }
+    }
+
+    /// Takes up the orders that were in force before a restart.
+    fn take_up_orders(&mut self) -> Result<(), AgentError> {
+        let by = || "restart".to_owned();
+        if let Some(watts) = self.kept.limit_w {
+            self.set_limit(watts.min(self.settings.plan.limit_w), by())?;
+        }
+        self.dim(self.kept.dimming, by())
+    }
+
+    /// Obeys a command, once it is kept: what was told must hold after a restart.
+    fn on_command(&mut self, topic: &Topic, received: &Received) -> Result<(), AgentError> {
+        let Some((command, by)) = self.station.command(topic, received)? else { return Ok(()) };
+        let Kind::Set(what) = &topic.kind else { return Ok(()) };
+        let rated = self.settings.plan.limit_w;
+        let kept = match command {
+            Command::Limit { watts } if watts > rated => {
+                let expected = format!("watts, {} to {rated}, which is what is configured", LIMIT_W.start());
+                return self.station.refuse(Refusal::new(what, &received.payload, expected), by);
+            }
+            Command::Limit { watts } => Kept { limit_w: Some(watts), ..self.kept.clone() },
+            Command::Dimming(order) => Kept { dimming: order, ..self.kept.clone() },
+            Command::Charging(_) | Command::Priority(_) => return Ok(()),
+        };
+        if let Err(error) = kept.store(self.settings.commands_file.as_deref()) {
+            let refusal = Refusal::new(what, &received.payload, format!("a place to keep it, but: {error}"));
+            return self.station.refuse(refusal, by);
+        }
+        self.kept = kept;
+        match command {
+            Command::Limit { watts } => self.set_limit(watts, by),
+            Command::Dimming(order) => self.dim(order, by),
+            Command::Charging(_) | Command::Priority(_) => Ok(()),
+        }
+    }
+
+    fn set_limit(&mut self, watts: u64, by: String) -> Result<(), AgentError> {
+        if let Some(probe) = &self.common.probe {
+            probe.limit_changed(watts);
+        }
+        self.lead(None, |core, speaker| core.on_limit(watts, by, boot_now(), speaker))
+    }
+
+    /// Dims, unless the order's time is over.
+    fn dim(&mut self, order: Option<Order>, by: String) -> Result<(), AgentError> {
+        let civil = self.common.civil_now();
+        let time_factor = self.common.simulation.map_or(1, |simulation| simulation.time_factor);
+        let dim = order.filter(|order| order.until > civil).map(|order| Dim {
+            cap_w: order.cap_w,
+            // From here on no setting of the civil clock changes it.
+            ends: boot_now() + Millis((order.until.0 - civil.0) / u64::from(time_factor.max(1))),
+            until: order.until,
+        });
+        self.lead(None, |core, speaker| core.on_dimming(dim, by, boot_now(), speaker))
     }
 
     fn on_measurement(&mut self, topic: &Topic, payload: &[u8]) -> Result<(), AgentError> {

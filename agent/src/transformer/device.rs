@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use grid_protocol::message::{Header, Measurement, Phase, Reference, Session};
+use grid_protocol::message::{Activity, Capabilities, DeviceKind, Header, Measurement, Phase, Reference, Session};
+use grid_protocol::topic::Name;
 use grid_protocol::units::{BootTime, MilliAmps, Millis};
 
-use super::Enrolment;
 use super::load::{CHANGE_SHOWS, Reports};
-use crate::allocation::Claim;
-use crate::lease::Grants;
+use super::plan::Enrolment;
 
 /// How many sessions of one device are told apart. A device has one at a time.
 const SESSIONS: usize = 8;
 /// After this, a report that does not obey a setpoint shows that the setpoint was lost.
 pub const ON_THE_WAY: Millis = Millis(200);
+/// An idle device speaks every ten seconds: after two and a half times that it is lost.
+const IDLE_LOST: Millis = Millis(25_000);
 
 /// The newest measurement.
 #[derive(Clone, Debug)]
@@ -23,50 +24,67 @@ pub struct Heard {
     pub measurement: Measurement,
 }
 
+impl Heard {
+    /// What of it decides about what others get, besides what is measured and proven.
+    pub fn wish(&self) -> (MilliAmps, MilliAmps, Activity, Option<u8>) {
+        let measurement = &self.measurement;
+        (measurement.demand_ma, measurement.limit_ma, measurement.state, measurement.priority)
+    }
+}
+
 /// The newest setpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent {
     pub seq: u64,
     pub limit: MilliAmps,
+    /// The first setpoint in a row with this limit.
+    pub since_seq: u64,
     pub at: BootTime,
     pub answers: Reference,
 }
 
 #[derive(Clone, Debug)]
 pub struct Device {
-    pub enrolment: Enrolment,
+    pub name: Name,
+    pub phases: Vec<Phase>,
     /// What is reserved for it: as enrolled, or as it says, whichever is more (rule 5).
     pub failsafe: MilliAmps,
-    pub min: MilliAmps,
-    pub max: MilliAmps,
+    /// What it says it can.
+    pub can: Capabilities,
     /// Its status contradicts its enrolment: it gets nothing but its failsafe.
     pub differs: bool,
-    pub grants: Grants,
     pub reports: Reports,
     pub heard: Option<Heard>,
     pub sent: Option<Sent>,
-    pub wants_since: Option<BootTime>,
     pub above_limit: bool,
+    pub lost: bool,
     /// Per session the newest measurement acted on.
     acted_on: BTreeMap<Session, u64>,
 }
 
 impl Device {
-    pub fn new(enrolment: Enrolment) -> Self {
+    pub fn new(enrolment: &Enrolment) -> Self {
+        let phases = enrolment.phases.clone();
+        let nothing = MilliAmps::ZERO;
         Self {
-            grants: Grants::new(enrolment.failsafe_ma),
+            name: enrolment.name.clone(),
+            can: Capabilities::any_current(DeviceKind::Other, phases.clone(), nothing, nothing),
+            phases,
             failsafe: enrolment.failsafe_ma,
-            enrolment,
-            min: MilliAmps::ZERO,
-            max: MilliAmps::ZERO,
             differs: false,
             reports: Reports::default(),
             heard: None,
             sent: None,
-            wants_since: None,
             above_limit: false,
+            lost: false,
             acted_on: BTreeMap::new(),
         }
+    }
+
+    /// Forgets what an earlier session of the transformer was told and has sent.
+    pub fn start_anew(&mut self) {
+        self.reports = Reports::default();
+        (self.heard, self.sent) = (None, None);
     }
 
     /// Whether a measurement is newer than what was acted on in its session.
@@ -82,18 +100,43 @@ impl Device {
         true
     }
 
-    /// The newest measurement, if a setpoint could still answer it.
-    pub fn answerable(&self, ttl: Millis, now: BootTime) -> Option<&Heard> {
-        self.heard.as_ref().filter(|heard| now < heard.received + ttl)
-    }
-
-    /// What the device would like, as far as it was heard of within `in_force`.
-    pub fn claim(&self, in_force: Millis, now: BootTime) -> Claim {
-        let demand = match &self.heard {
+    /// What it would like to have per phase, as far as it was heard of within `in_force`.
+    pub fn demand(&self, in_force: Millis, now: BootTime) -> MilliAmps {
+        match &self.heard {
             Some(heard) if !self.differs && now.since(heard.received) <= in_force => heard.measurement.demand_ma,
             Some(_) | None => MilliAmps::ZERO,
-        };
-        Claim { phases: self.enrolment.phases.clone(), min: self.min, max: self.max, demand }
+        }
+    }
+
+    /// A command switched it off.
+    pub fn is_off(&self) -> bool {
+        self.heard.as_ref().is_some_and(|heard| heard.measurement.state == Activity::Off)
+    }
+
+    /// 0 first, 9 last.
+    pub fn priority(&self) -> u8 {
+        let commanded = self.heard.as_ref().and_then(|heard| heard.measurement.priority);
+        commanded.unwrap_or(self.can.priority).min(9)
+    }
+
+    /// The largest limit up to `limit` that is of use to it.
+    pub fn usable(&self, limit: MilliAmps) -> MilliAmps {
+        let least = self.can.min_ma.max(MilliAmps(1));
+        if self.can.steps_ma.is_empty() {
+            return if limit < least { MilliAmps::ZERO } else { limit };
+        }
+        self.can.steps_ma.iter().copied().filter(|step| *step <= limit).max().unwrap_or(MilliAmps::ZERO)
+    }
+
+    /// The least limit above `limit` that is of use to it: a device that cannot rise by less rises to that.
+    pub fn next_above(&self, limit: MilliAmps) -> MilliAmps {
+        let next = self.can.steps_ma.iter().copied().find(|step| *step > limit);
+        next.unwrap_or(self.least()).max(limit)
+    }
+
+    /// The least limit that is of use to it.
+    pub fn least(&self) -> MilliAmps {
+        self.can.steps_ma.first().copied().unwrap_or(self.can.min_ma).max(MilliAmps(1))
     }
 
     /// The limit that the device most likely obeys now.
@@ -108,11 +151,20 @@ impl Device {
         if obeys_newest || heard.received.since(sent.at) > ON_THE_WAY { heard.measurement.limit_ma } else { sent.limit }
     }
 
-    /// What the device may draw at the most before the rest counts as uncontrolled.
-    pub fn entitled(&self, starting: bool, now: BootTime) -> MilliAmps {
+    /// Whether it has said that it obeys the limit that was sent last.
+    pub fn has_heard_of(&self, ours: Session) -> bool {
+        let obeys = self.heard.as_ref().and_then(|heard| heard.measurement.obeys);
+        obeys.zip(self.sent).is_some_and(|(obeys, sent)| obeys.session == ours && obeys.seq >= sent.since_seq)
+    }
+
+    /// What the device may draw at the most before the rest counts as uncontrolled. `granted` is the largest limit that it
+    /// may be obeying.
+    pub fn entitled(&self, granted: Option<MilliAmps>, starting: bool) -> MilliAmps {
         let reported = self.heard.as_ref().filter(|_| starting).map(|heard| heard.measurement.limit_ma);
-        let granted = self.grants.largest(now);
-        let entitled = reported.into_iter().chain(granted).max().unwrap_or(MilliAmps::ZERO);
+        // A car may take longer to follow than a lease lasts; until then what it draws is its own (rule 5).
+        let following = self.heard.as_ref().filter(|heard| !heard.measurement.settled);
+        let drawn = following.and_then(|heard| heard.measurement.current_ma.iter().copied().max());
+        let entitled = reported.into_iter().chain(granted).chain(drawn).max().unwrap_or(MilliAmps::ZERO);
         entitled.max(self.failsafe)
     }
 
@@ -128,8 +180,17 @@ impl Device {
         }
     }
 
-    /// The places of the device's phases among L1, L2, L3.
-    pub fn phases(&self) -> impl Iterator<Item = (usize, Phase)> + '_ {
-        self.enrolment.phases.iter().copied().enumerate()
+    /// What the device draws no more than, although it has not said so: a limit that was sent just now.
+    pub fn falling(&self, now: BootTime) -> MilliAmps {
+        let fresh = self.sent.filter(|sent| now.since(sent.at) <= CHANGE_SHOWS);
+        fresh.map_or(MilliAmps(i64::MAX), |sent| sent.limit)
+    }
+
+    /// Whether it has been silent for longer than its leases last, `silent_after`, and than it would be if it wanted
+    /// nothing.
+    pub fn is_silent(&self, silent_after: Millis, now: BootTime) -> bool {
+        let Some(heard) = &self.heard else { return false };
+        let idle = heard.measurement.demand_ma <= MilliAmps::ZERO;
+        now.since(heard.received) > if idle { silent_after.max(IDLE_LOST) } else { silent_after }
     }
 }

@@ -3,18 +3,24 @@
 //! Per phase it is the transformer's reading less what devices say they draw. The two do not come at the same moment, and
 //! a report can be lost, so it is estimated twice, each time on the safe side:
 //!
-//! - **for raising** a device counts with the smallest value it reported since 100 ms before the reading: a car that has
-//!   just risen leaves no room. And the highest estimate counts of all that were made while a report stays in force: a
+//! - **for raising** a device counts with the smallest value it reported since 100 ms before the reading, or was told to
+//!   fall to in the last 100 ms: a car that has just risen or fallen leaves no room. And the highest estimate counts of all that were made while a report stays in force: a
 //!   car that has fallen without saying so (its power was cut, its report was lost) leaves no room either, since it may
 //!   rise again while its lease is alive. Estimates made while a report was changing prove nothing and are not kept.
 //! - **for lowering** it counts with the largest value it reported since the reading, or may have risen to in the last
-//!   100 ms: a car that has just risen or fallen does not look like a jump of the base load.
+//!   100 ms: a car that has just risen or fallen does not look like a jump of the base load. A car may also follow an older
+//!   setpoint only now, with its report still on the way: as long as leases can explain a rise and the limit is kept, the
+//!   lowest estimate of the last 100 ms counts ([`Rises`]).
+//!
+//! What a device feeds in (a battery that discharges) is not taken off the load: it counts as negative uncontrolled load,
+//! since nobody is obliged to go on with it.
 
 use std::collections::VecDeque;
 
 use grid_protocol::units::{BootTime, MilliAmps, Millis};
 
 use crate::device::DEADBAND;
+use crate::lease::PerPhase;
 
 /// Within this time a change shows in the reading and in the report, whichever is first.
 pub const CHANGE_SHOWS: Millis = Millis(100);
@@ -35,6 +41,11 @@ impl Reports {
         let differs = current.iter().enumerate().any(|(phase, now)| (now.0 - then(phase).0).abs() > DEADBAND.0);
         self.0.push_back((at, current));
         differs
+    }
+
+    /// The newest value on the `phase`-th phase.
+    pub fn newest(&self, phase: usize) -> MilliAmps {
+        self.0.back().and_then(|(_, current)| current.get(phase)).copied().unwrap_or(MilliAmps::ZERO)
     }
 
     /// The smallest value in force on the `phase`-th phase since 100 ms before `reading`. A report older than
@@ -66,9 +77,9 @@ impl Reports {
 /// The estimates for raising, per phase.
 #[derive(Clone, Debug, Default)]
 pub struct Estimates {
-    newest: [MilliAmps; 3],
+    newest: PerPhase,
     /// Made while no report was changing.
-    kept: VecDeque<(BootTime, [MilliAmps; 3])>,
+    kept: VecDeque<(BootTime, PerPhase)>,
     changed: Option<BootTime>,
 }
 
@@ -80,7 +91,7 @@ impl Estimates {
     }
 
     /// Notes the estimate for a reading taken `at`. Estimates count for as long as a report stays `in_force`.
-    pub fn note(&mut self, at: BootTime, uncontrolled: [MilliAmps; 3], in_force: Millis) {
+    pub fn note(&mut self, at: BootTime, uncontrolled: PerPhase, in_force: Millis) {
         self.newest = uncontrolled;
         self.kept.retain(|(then, _)| at.since(*then) <= in_force);
         if self.changed.is_none_or(|changed| at.since(changed) > CHANGE_SHOWS) {
@@ -89,7 +100,7 @@ impl Estimates {
     }
 
     /// The highest, per phase.
-    pub fn highest(&self) -> [MilliAmps; 3] {
+    pub fn highest(&self) -> PerPhase {
         let mut highest = self.newest;
         for (_, estimate) in &self.kept {
             for (most, value) in highest.iter_mut().zip(estimate) {
@@ -100,9 +111,40 @@ impl Estimates {
     }
 }
 
+/// The estimates for lowering of the last 100 ms.
+#[derive(Clone, Debug, Default)]
+pub struct Rises(VecDeque<(BootTime, PerPhase)>);
+
+impl Rises {
+    /// What to count with for a reading taken `at`: `newest`, except for as much as devices may be rising to by leases
+    /// that they have. `explained` is the estimate if all of them drew what they are entitled to; `over` says on which
+    /// phases the limit is exceeded.
+    pub fn note(&mut self, at: BootTime, newest: PerPhase, explained: PerPhase, over: [bool; 3]) -> PerPhase {
+        self.0.retain(|(then, _)| at.since(*then) <= CHANGE_SHOWS);
+        self.0.push_back((at, newest));
+        std::array::from_fn(|phase| {
+            let lowest = self.0.iter().map(|(_, estimate)| estimate[phase]).min().unwrap_or(newest[phase]);
+            if over[phase] { newest[phase] } else { lowest.max(explained[phase]).min(newest[phase]) }
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rise_that_leases_explain_counts_only_when_it_lasts_or_the_limit_is_exceeded() {
+        let base = |current| [MilliAmps(current), MilliAmps(0), MilliAmps(0)];
+        let mut rises = Rises::default();
+        let calm = [false; 3];
+        assert_eq!(rises.note(BootTime(0), base(20_000), base(0), calm), base(20_000));
+        assert_eq!(rises.note(BootTime(20), base(46_000), base(20_000), calm), base(20_000));
+        assert_eq!(rises.note(BootTime(40), base(46_000), base(30_000), calm), base(30_000));
+        assert_eq!(rises.note(BootTime(60), base(46_000), base(0), [true; 3]), base(46_000));
+        assert_eq!(rises.note(BootTime(121), base(46_000), base(0), calm), base(46_000));
+        assert_eq!(rises.note(BootTime(130), base(21_000), base(0), calm), base(21_000));
+    }
 
     const IN_FORCE: Millis = Millis(1500);
 
@@ -137,7 +179,7 @@ mod tests {
         assert_eq!(reports(&[(2001, 16_000)]).smallest(0, BootTime(2000), IN_FORCE), MilliAmps(0));
     }
 
-    fn flat(current: i64) -> [MilliAmps; 3] {
+    fn flat(current: i64) -> PerPhase {
         [MilliAmps(current); 3]
     }
 

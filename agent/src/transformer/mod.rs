@@ -1,79 +1,63 @@
 //! The transformer's decisions: which device gets which setpoint, when.
 //!
-//! A value without I/O and clock. It is told what is read and heard, and speaks through a [`Voice`]. Each reading gives
-//! an estimate of the uncontrolled load ([`load`]); what is left is shared ([`crate::allocation`]); and each device is
-//! led to its share by setpoints that keep the lease rules ([`crate::lease`]):
+//! A value without I/O and clock. It is told what is read, heard and ordered, and speaks through a [`Voice`]. Each reading
+//! gives an estimate of the uncontrolled load ([`load`]); what is left is shared ([`crate::allocation`]), by [`turns`]
+//! where not all can have their minimum; and each device is led to its share by setpoints that keep the lease rules
+//! ([`crate::lease`]):
 //!
-//! - **decreases** go out at once and are repeated until they are proven or everything older has run out (rule 9);
-//! - **increases** wait until what others could still be entitled to leaves room (rule 6) and the reading is fresh;
+//! - **decreases** go out at once and are repeated until the device says that it has them (rule 9);
+//! - **increases** wait until what others could still be entitled to leaves room (rule 6), the reading is fresh, and the
+//!   [`ramp`] allows them;
 //! - everything else renews a lease once a heartbeat, as a hold where the room is not there.
 //!
 //! After a start or a reconnect, leases of an earlier session may still be alive: for the longest of them only holds are
-//! sent, at or below what devices report (rule 7).
+//! sent, at or below what devices report (rule 7). What else may be wrong is in [`condition`].
 
+mod balance;
+mod condition;
+mod decide;
 mod device;
 mod load;
+mod orders;
+mod plan;
+mod ramp;
+mod tell;
+mod turns;
 
 use std::collections::BTreeMap;
 
-use grid_protocol::message::{
-    Balance, Event, Header, Measurement, Part, Phase, Reason, Reference, Session, Setpoint, Status,
-};
+use grid_protocol::message::{Event, Header, Measurement, Part, Reference, Session, Setpoint, Status};
 use grid_protocol::topic::Name;
 use grid_protocol::units::{BootTime, MilliAmps, Millis};
-use serde::{Deserialize, Serialize};
 
-use crate::allocation::{Share, allocate};
-use crate::lease::{counted_for, heartbeat};
-use device::{Device, Heard, ON_THE_WAY, Sent};
-use load::Estimates;
+use crate::allocation::{Claim, Share};
+use crate::lease::{Account, Granter, PerPhase, counted_for, heartbeat};
+use condition::Condition;
+use device::{Device, Heard};
+use load::{Estimates, Rises};
+pub use orders::Dim;
+pub use plan::{Enrolment, Fuse, NOMINAL_VOLTS, Plan, per_phase};
+use ramp::Ramp;
+use tell::Told;
+use turns::Turns;
 
-/// Decreases are repeated this often until they are superseded or run out (rule 9).
+/// Decreases are repeated this often until they are known to have arrived, or have run out (rule 9).
 pub const REPEAT: Millis = Millis(50);
 /// An increase by less than this is not worth a message, unless it gives a device all that it wants.
 const WORTH_RAISING: MilliAmps = MilliAmps(250);
-/// Shared limits are multiples of this, so that the last digit of a reading moves nobody.
-const STEP: MilliAmps = MilliAmps(50);
-/// What control takes back within this time is no overload yet.
-const OVERLOAD_AFTER: Millis = Millis(200);
-/// A meter without a reading for at least this long has failed.
-const METER_FAILED: Millis = Millis(2000);
+/// A base load that comes back within this time leaves no room in between.
+const FLICKER: Millis = Millis(1500);
 
-/// A device that the transformer leads.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Enrolment {
-    /// Its name.
-    pub name: Name,
-    /// The phases it is connected to, in the order of its own meter.
-    pub phases: Vec<Phase>,
-    /// What is reserved for it per phase, heard of or not (rule 5). Default: 0.
-    #[serde(default)]
-    pub failsafe_ma: MilliAmps,
-}
-
-/// What a transformer is to keep.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// The limit per phase.
-    pub limit_ma: MilliAmps,
-    /// What is left free for deadbands and rounding.
-    pub margin_ma: MilliAmps,
-    /// How long a lease lasts.
-    pub ttl: Millis,
-    /// The longest lease of the site, also of earlier transformers.
-    pub max_ttl: Millis,
-    /// The devices it leads.
-    pub devices: Vec<Enrolment>,
-}
+/// So much later than a heartbeat after a start every device has spoken.
+const FIRST_WORDS: Millis = Millis(500);
 
 /// Where a transformer's decisions go.
 pub trait Voice {
     /// Sends a setpoint and returns the sequence number it got.
     fn setpoint(&mut self, device: &Name, setpoint: Setpoint) -> u64;
     /// Tells that the next setpoint may raise this device, since all that devices could be entitled to on its phases
-    /// then still fits into this room.
-    fn raising(&mut self, device: &Name, room: [MilliAmps; 3]);
+    /// then still fits into this room of the transformer.
+    fn raising(&mut self, device: &Name, room: PerPhase);
     /// Publishes an event.
     fn event(&mut self, event: Event);
 }
@@ -83,85 +67,119 @@ pub trait Voice {
 pub struct Transformer {
     plan: Plan,
     meter_interval: Millis,
-    session: Session,
-    epoch: u64,
+    /// When plant time began.
+    began: BootTime,
     started: BootTime,
-    devices: BTreeMap<Name, Device>,
+    granter: Granter,
+    devices: Vec<Device>,
+    /// Where each device stands in `devices`.
+    places: BTreeMap<Name, usize>,
+    /// What each device would like: kept, so that it need not be built for each decision.
+    claims: Vec<Claim>,
+    shares: Vec<Share>,
     read: Option<Read>,
     estimates: Estimates,
-    over_since: [Option<BootTime>; 3],
-    overloaded: [bool; 3],
-    reserve_exceeds: [bool; 3],
-    meter_failed: bool,
+    rises: Rises,
+    turns: Turns,
+    ramp: Ramp,
+    dimming: Option<Dim>,
+    condition: Condition,
+    told: Told,
     /// The newest reading says *at least this much*: once for it, everybody gives back a tenth.
     take_back: bool,
-    shares: BTreeMap<Name, Share>,
+    /// Something was heard that may change what others get.
+    undecided: bool,
 }
 
 /// The newest reading and what follows from it.
 #[derive(Clone, Copy, Debug)]
 struct Read {
     at: BootTime,
-    load: [MilliAmps; 3],
-    uncontrolled: [MilliAmps; 3],
+    load: PerPhase,
+    uncontrolled: PerPhase,
+    /// The same without anything that is fed in.
+    without_feed_in: PerPhase,
     saturated: bool,
 }
 
 impl Transformer {
-    /// A transformer that starts or has reconnected: with a new `session` and a higher `epoch` than any before (rule 7).
-    /// While all is well its meter gives a reading at least every `meter_interval`.
+    /// A transformer that starts: with a new `session` and a higher `epoch` than any before (rule 7). While all is well
+    /// its meter gives a reading at least every `meter_interval`.
     pub fn new(plan: Plan, meter_interval: Millis, session: Session, epoch: u64, now: BootTime) -> Self {
-        let devices = plan.devices.iter().map(|enrolment| (enrolment.name.clone(), Device::new(enrolment.clone())));
+        let devices: Vec<Device> = plan.devices.iter().map(Device::new).collect();
+        let claims = plan.devices.iter().map(|enrolment| decide::no_claim(enrolment, &plan)).collect();
         Self {
-            devices: devices.collect(),
-            plan,
             meter_interval,
-            session,
-            epoch,
+            began: now,
             started: now,
+            granter: granter(&plan, &devices, session, epoch, now),
+            places: plan.devices.iter().zip(0..).map(|(enrolment, place)| (enrolment.name.clone(), place)).collect(),
+            shares: Vec::new(),
+            claims,
             read: None,
             estimates: Estimates::default(),
-            over_since: [None; 3],
-            overloaded: [false; 3],
-            reserve_exceeds: [false; 3],
-            meter_failed: false,
+            rises: Rises::default(),
+            turns: Turns::new(devices.len()),
+            ramp: Ramp::new(now),
+            dimming: None,
+            condition: Condition::Starting,
+            told: Told::default(),
             take_back: false,
-            shares: BTreeMap::new(),
+            undecided: false,
+            devices,
+            plan,
         }
+    }
+
+    /// Starts anew after a reconnect: forgets all leases (rule 7), but neither orders nor whose turn it is.
+    pub fn start_anew(&mut self, session: Session, epoch: u64, now: BootTime) {
+        self.devices.iter_mut().for_each(Device::start_anew);
+        self.granter = granter(&self.plan, &self.devices, session, epoch, now);
+        self.started = now;
+        self.read = None;
+        self.estimates = Estimates::default();
+        self.rises = Rises::default();
+        self.condition = Condition::Starting;
     }
 
     /// Takes a verified birth of a device.
     pub fn on_status(&mut self, name: &Name, status: &Status, voice: &mut impl Voice) {
-        let Some(device) = self.devices.get_mut(name) else { return };
-        let Part::Device { phases, min_ma, max_ma, failsafe_ma, .. } = &status.part else { return };
-        let enrolled = &device.enrolment;
-        let sound = MilliAmps::ZERO <= *min_ma && min_ma <= max_ma && MilliAmps::ZERO <= *failsafe_ma;
+        let Some(place) = self.places.get(name).copied() else { return };
+        let Part::Device(can) = &status.part else { return };
+        let device = &mut self.devices[place];
+        let enrolled = &self.plan.devices[place];
+        let (min, max, failsafe) = (can.min_ma, can.max_ma, can.failsafe_ma);
+        let ascending = can.steps_ma.windows(2).all(|steps| steps[0] < steps[1]);
+        let within = can.steps_ma.iter().all(|step| min <= *step && *step <= max && *step > MilliAmps::ZERO);
+        let sound = MilliAmps::ZERO <= min && min <= max && MilliAmps::ZERO <= failsafe && ascending && within;
         let why = if !sound {
             Some(format!(
-                "it says minimum {min_ma}, maximum {max_ma}, failsafe {failsafe_ma}: it gets no more than its failsafe"
+                "it says minimum {min}, maximum {max}, failsafe {failsafe}, {} steps: it gets no more than its failsafe",
+                can.steps_ma.len()
             ))
-        } else if *phases != enrolled.phases {
+        } else if can.phases != enrolled.phases {
             Some(format!(
-                "it says phases {phases:?}, enrolled are {:?}: it gets no more than its failsafe",
-                enrolled.phases
+                "it says phases {:?}, enrolled are {:?}: it gets no more than its failsafe",
+                can.phases, enrolled.phases
             ))
-        } else if *failsafe_ma > enrolled.failsafe_ma {
-            Some(format!("it says failsafe {failsafe_ma}, enrolled are {}: more is reserved", enrolled.failsafe_ma))
+        } else if failsafe > enrolled.failsafe_ma {
+            Some(format!("it says failsafe {failsafe}, enrolled are {}: more is reserved", enrolled.failsafe_ma))
         } else {
             None
         };
-        device.differs = !sound || *phases != enrolled.phases;
+        device.differs = !sound || can.phases != enrolled.phases;
         if sound {
-            (device.min, device.max) = (*min_ma, *max_ma);
-            device.failsafe = device.failsafe.max(*failsafe_ma);
-            device.grants.reserve_at_least(*failsafe_ma);
+            device.can = can.clone();
+            device.failsafe = device.failsafe.max(failsafe);
+            self.granter.reserve_at_least(place, failsafe);
         }
         if let Some(why) = why {
             voice.event(Event::EnrolmentDiffers { device: name.clone(), why });
         }
     }
 
-    /// Takes a verified measurement of a device. Says whether it was acted on.
+    /// Takes a verified measurement of a device and answers it. Says whether it was acted on. What it changes for others
+    /// is decided by [`Transformer::settle`].
     pub fn on_measurement(
         &mut self,
         header: &Header,
@@ -169,56 +187,74 @@ impl Transformer {
         now: BootTime,
         voice: &mut impl Voice,
     ) -> bool {
-        let over = now + counted_for(self.plan.ttl);
-        let (Some(device), Some(seq)) = (self.devices.get_mut(&header.from), header.seq) else { return false };
-        if measurement.current_ma.len() != device.enrolment.phases.len() || !device.is_news(header, seq) {
+        let (Some(place), Some(seq)) = (self.places.get(&header.from).copied(), header.seq) else { return false };
+        let device = &mut self.devices[place];
+        if measurement.current_ma.len() != device.phases.len() || !device.is_news(header, seq) {
             return false;
         }
-        device.grants.measured(header.session, &measurement, self.session, over);
+        let counted = |granter: &Granter| granter.counted(place, now);
+        let before = (counted(&self.granter), device.heard.as_ref().map(Heard::wish));
+        self.granter.measured(place, header, seq, &measurement, now);
         if device.reports.note(now, measurement.current_ma.clone()) {
             self.estimates.report_changed(now);
+            self.undecided = true;
         }
-        device.wants_since = match measurement.demand_ma > MilliAmps::ZERO {
-            true => Some(device.wants_since.unwrap_or(now)),
-            false => None,
-        };
         let reference = Reference { session: header.session, seq };
         device.heard = Some(Heard { reference, received: now, measurement });
-        self.tell_who_draws_too_much(&header.from, now, voice);
-        self.decide(now, voice);
+        let after = (counted(&self.granter), device.heard.as_ref().map(Heard::wish));
+        self.undecided |= before != after;
+        self.tell_who_draws_too_much(place, now, voice);
+        self.tell_who_is_back(place, voice);
+        if !self.undecided {
+            self.renew(place, now, voice);
+        }
         true
     }
 
-    /// Takes a reading of the transformer's own meter, per phase, taken at `at`. `saturated`: at least this much.
-    pub fn on_reading(
-        &mut self,
-        load: [MilliAmps; 3],
-        saturated: bool,
-        at: BootTime,
-        now: BootTime,
-        voice: &mut impl Voice,
-    ) {
-        if std::mem::take(&mut self.meter_failed) {
-            voice.event(Event::Recovered {});
+    /// Decides anew if something was heard that may change what others get. To be called when nothing more is waiting to
+    /// be heard.
+    pub fn settle(&mut self, now: BootTime, voice: &mut impl Voice) {
+        if self.undecided {
+            self.decide(now, voice);
         }
-        let in_force = Millis(heartbeat(self.plan.ttl).0 * 3 / 2);
-        let starting = self.is_starting(now);
-        let mut for_raising = load;
-        let mut for_lowering = load;
-        for device in self.devices.values() {
-            let entitled = device.entitled(starting, now);
-            for (place, phase) in device.phases() {
-                for_raising[phase.index()] -= device.reports.smallest(place, at, in_force).min(entitled);
-                let largest = device.reports.largest(place, at).max(device.rising(self.session, now));
-                for_lowering[phase.index()] -= largest.min(entitled);
+    }
+
+    /// Takes a reading of the transformer's own meter, per phase, taken at `at`. `saturated`: at least this much.
+    pub fn on_reading(&mut self, load: PerPhase, saturated: bool, at: BootTime, now: BootTime, voice: &mut impl Voice) {
+        let in_force = self.in_force();
+        let starting = self.granter.is_starting(now);
+        let (mut for_raising, mut for_lowering, mut explained) = (load, load, load);
+        let mut fed_in = [MilliAmps::ZERO; 3];
+        for (place, device) in self.devices.iter().enumerate() {
+            let entitled = device.entitled(self.granter.largest(place, now), starting);
+            let rising = device.rising(self.granter.session(), now);
+            let falling = device.falling(now);
+            for (place, phase) in device.phases.iter().enumerate() {
+                let phase = phase.index();
+                let drawn = |current: MilliAmps| current.max(MilliAmps::ZERO).min(entitled);
+                for_raising[phase] -= drawn(device.reports.smallest(place, at, in_force).min(falling));
+                for_lowering[phase] -= drawn(device.reports.largest(place, at).max(rising));
+                explained[phase] -= entitled;
+                fed_in[phase] += (-device.reports.newest(place)).max(MilliAmps::ZERO);
             }
         }
-        let never_below_zero = |estimate: [MilliAmps; 3]| estimate.map(|current| current.max(MilliAmps::ZERO));
-        self.estimates.note(at, never_below_zero(for_raising), in_force);
+        let least = if self.plan.feed_in { MilliAmps(i64::MIN) } else { MilliAmps::ZERO };
+        let at_least = |least: MilliAmps, estimate: PerPhase| estimate.map(|current| current.max(least));
+        self.estimates.note(at, at_least(least, for_raising), in_force);
+        let limit = per_phase(self.plan.limit_w);
+        let over = load.map(|load| load > limit - MilliAmps(self.plan.margin(limit).0 / 2));
+        let newest = at_least(least, for_lowering);
+        let mut uncontrolled = self.rises.note(at, newest, at_least(least, explained), over);
+        if self.has_to_listen(now) {
+            // What devices draw that have not spoken yet looks like base load: no reason to stop the others.
+            uncontrolled = std::array::from_fn(|phase| if over[phase] { newest[phase] } else { MilliAmps::ZERO });
+        }
         if saturated && !self.read.is_some_and(|read| read.saturated) {
             voice.event(Event::MeterSaturated {});
         }
-        self.read = Some(Read { at, load, uncontrolled: never_below_zero(for_lowering), saturated });
+        let mut without_feed_in = at_least(MilliAmps::ZERO, uncontrolled);
+        without_feed_in.iter_mut().zip(fed_in).for_each(|(base, fed_in)| *base += fed_in);
+        self.read = Some(Read { at, load, uncontrolled, without_feed_in, saturated });
         self.take_back = saturated;
         self.tell_overloads(load, now, voice);
         self.tell_reserve(voice);
@@ -227,205 +263,35 @@ impl Transformer {
 
     /// To be called at least every [`REPEAT`].
     pub fn on_tick(&mut self, now: BootTime, voice: &mut impl Voice) {
-        let failed_after = Millis(self.meter_interval.0 * 10).max(METER_FAILED);
-        let last = self.read.map_or(self.started, |read| read.at);
-        if !self.meter_failed && now.since(last) > failed_after {
-            self.meter_failed = true;
-            voice.event(Event::MeterFailed { why: format!("no reading for {}", now.since(last)) });
-        }
+        self.tell_who_is_lost(now, voice);
+        self.end_dimming(now, voice);
         self.decide(now, voice);
     }
 
-    /// The summary; nothing before the first reading.
-    pub fn balance(&self, now: BootTime) -> Option<Balance> {
-        let read = self.read?;
-        let limit = [self.plan.limit_ma; 3];
-        let (mut wanted, mut held_back) = (0, 0);
-        for (name, device) in &self.devices {
-            let phases = device.enrolment.phases.len() as i64;
-            let claim = device.claim(self.silent_after(), now);
-            let share = self.shares.get(name).map_or(MilliAmps::ZERO, |share| share.limit);
-            wanted += claim.demand.0 * phases;
-            held_back += (claim.demand - share).0.max(0) * phases;
-        }
-        Some(Balance {
-            limit_ma: limit.to_vec(),
-            load_ma: read.load.to_vec(),
-            uncontrolled_ma: read.uncontrolled.to_vec(),
-            headroom_ma: read.load.iter().map(|load| self.plan.limit_ma - *load).collect(),
-            devices: u32::try_from(self.devices.len()).unwrap_or(u32::MAX),
-            held_back_percent: u8::try_from(held_back * 100 / wanted.max(1)).unwrap_or(100),
-        })
-    }
-
-    /// Rule 7: leases of an earlier session may still be alive.
-    fn is_starting(&self, now: BootTime) -> bool {
-        now < self.started + counted_for(self.plan.max_ttl)
+    /// Whether this session has just begun, and a device has not had its time to speak.
+    fn has_to_listen(&self, now: BootTime) -> bool {
+        let beat = heartbeat(self.plan.terms.max_ttl);
+        now.since(self.started) < beat + FIRST_WORDS && self.devices.iter().any(|device| device.heard.is_none())
     }
 
     /// A device that was not heard of for this long wants nothing: none of its leases is alive.
     fn silent_after(&self) -> Millis {
-        counted_for(self.plan.ttl)
+        counted_for(self.plan.terms.ttl)
     }
 
-    /// Leads every device to its share.
-    fn decide(&mut self, now: BootTime, voice: &mut impl Voice) {
-        let Some(read) = self.read else { return };
-        let age = now.since(read.at);
-        let take_back = std::mem::take(&mut self.take_back);
-        let may_raise = age <= Millis(self.meter_interval.0 * 3) && !read.saturated && !self.is_starting(now);
-        let room = self.estimates.highest().map(|base| self.plan.limit_ma - self.plan.margin_ma - base);
-        let bearable = read.uncontrolled.map(|base| self.plan.limit_ma - MilliAmps(self.plan.margin_ma.0 / 2) - base);
-
-        let mut order: Vec<Name> = self.devices.keys().cloned().collect();
-        order.sort_by_key(|name| self.devices[name].wants_since.unwrap_or(now));
-        let claims: Vec<_> = order.iter().map(|name| self.devices[name].claim(self.silent_after(), now)).collect();
-        let upward = allocate(room, &claims);
-        let downward = allocate(bearable, &claims);
-        for (((name, claim), up), down) in order.iter().zip(&claims).zip(upward).zip(downward) {
-            let device = &self.devices[name];
-            let obeyed = device.obeyed(self.session, self.is_starting(now));
-            let satisfied = |share: &Share| matches!(share.reason, Reason::Demand | Reason::Maximum);
-            let rounded = |share: &Share| match satisfied(share) {
-                true => share.limit,
-                false => MilliAmps(share.limit.0 / STEP.0 * STEP.0).max(share.limit.min(claim.min)),
-            };
-            // Who is left out for want of room can differ between the two, so that one gives more than the other.
-            let up = if up.limit <= down.limit { up } else { down.clone() };
-            let mut wish = if rounded(&down) < obeyed {
-                Share { limit: rounded(&down), reason: down.reason }
-            } else if may_raise && up.limit > obeyed && (satisfied(&up) || rounded(&up) - obeyed >= WORTH_RAISING) {
-                Share { limit: rounded(&up), reason: up.reason }
-            } else {
-                Share { limit: obeyed, reason: up.reason }
-            };
-            if claim.demand <= MilliAmps::ZERO {
-                // What is reserved for it anyway need not be taken from a device that wants nothing.
-                wish.limit = obeyed.min(device.failsafe);
-            }
-            if self.meter_failed {
-                wish = Share { limit: obeyed.min(device.failsafe), reason: Reason::Failsafe };
-            } else if take_back {
-                wish.limit = wish.limit.min(obeyed.percent(90));
-            }
-            self.lead(name, &wish, obeyed, room, now, voice);
-            self.shares.insert(name.clone(), wish);
-        }
+    /// How long a report, and an estimate made with it, counts.
+    fn in_force(&self) -> Millis {
+        Millis(heartbeat(self.plan.terms.ttl).0 * 3 / 2).max(FLICKER)
     }
+}
 
-    /// Sends one device what is due, if anything is.
-    fn lead(
-        &mut self,
-        name: &Name,
-        wish: &Share,
-        obeyed: MilliAmps,
-        room: [MilliAmps; 3],
-        now: BootTime,
-        voice: &mut impl Voice,
-    ) {
-        let device = &self.devices[name];
-        let Some(heard) = device.answerable(self.plan.ttl, now) else { return };
-        let (answers, received) = (heard.reference, heard.received);
-        let idle = heard.measurement.demand_ma <= MilliAmps::ZERO && wish.limit == obeyed;
-        let since_sent = device.sent.map_or(Millis(u64::MAX), |sent| now.since(sent.at));
-        let answered = device.sent.is_some_and(|sent| sent.answers == answers);
-        let sent_limit = device.sent.map(|sent| sent.limit);
-
-        // Rule 6: what may raise must fit.
-        let fitting = self.fitting(name, room, now);
-        let limit = if wish.limit > obeyed { wish.limit.min(fitting).max(obeyed) } else { wish.limit };
-        let raises = limit > obeyed;
-        let hold = self.is_starting(now) || limit > fitting;
-
-        let decrease_open = device.grants.exceeds(limit, now);
-        let due = if raises {
-            let worth_it = limit >= device.min && limit - obeyed >= WORTH_RAISING.min(wish.limit - obeyed);
-            worth_it && (sent_limit != Some(limit) || since_sent > ON_THE_WAY)
-        } else if limit < obeyed || decrease_open {
-            sent_limit != Some(limit) || since_sent >= REPEAT
-        } else {
-            false
-        };
-        // What the device says once a heartbeat is answered when it comes, and its answer to that is not.
-        let beat = heartbeat(self.plan.ttl);
-        let wait = if now == received { Millis(beat.0 / 2) } else { beat + REPEAT * 2 };
-        let renewal = !answered && since_sent >= wait && !idle;
-        if !due && !renewal {
-            return;
-        }
-        let limit = if due || !raises { limit } else { obeyed };
-        if !hold {
-            // Whatever is believed to be obeyed: what is no hold may raise.
-            voice.raising(name, room);
-        }
-        let (ttl_ms, epoch, reason) = (self.plan.ttl, self.epoch, wish.reason.clone());
-        let seq = voice.setpoint(name, Setpoint { answers, limit_ma: limit, ttl_ms, hold, epoch, reason });
-        let over = received + counted_for(self.plan.ttl);
-        if let Some(device) = self.devices.get_mut(name) {
-            device.grants.grant(answers, seq, limit, over, now);
-            device.sent = Some(Sent { seq, limit, at: now, answers });
-        }
-    }
-
-    /// The highest limit for this device with which everything that could be in force still fits on its phases.
-    fn fitting(&self, name: &Name, room: [MilliAmps; 3], now: BootTime) -> MilliAmps {
-        let device = &self.devices[name];
-        let left = device.phases().map(|(place, phase)| {
-            let others = self.devices.iter().filter(|(other, _)| *other != name).flat_map(|(_, other)| {
-                other.phases().filter(|(_, its)| *its == phase).map(|(place, _)| other.grants.counted(place, now))
-            });
-            let left = room[phase.index()] - others.sum();
-            // What the device itself could be entitled to must fit as well.
-            if device.grants.counted(place, now) > left { MilliAmps(-1) } else { left }
-        });
-        left.min().unwrap_or(MilliAmps(-1))
-    }
-
-    fn tell_who_draws_too_much(&mut self, name: &Name, now: BootTime, voice: &mut impl Voice) {
-        let starting = self.is_starting(now);
-        let Some(device) = self.devices.get_mut(name) else { return };
-        let Some(heard) = &device.heard else { return };
-        let entitled = device.entitled(starting, now);
-        let most = heard.measurement.current_ma.iter().copied().max().unwrap_or(MilliAmps::ZERO);
-        let above = most > entitled + entitled.percent(5).max(WORTH_RAISING) && heard.measurement.settled;
-        if above && !device.above_limit {
-            voice.event(Event::AboveLimit { device: name.clone(), current_ma: most, limit_ma: entitled });
-        }
-        device.above_limit = above;
-    }
-
-    fn tell_overloads(&mut self, load: [MilliAmps; 3], now: BootTime, voice: &mut impl Voice) {
-        let limit_ma = self.plan.limit_ma;
-        for phase in Phase::ALL {
-            let (at, load_ma) = (phase.index(), load[phase.index()]);
-            if load_ma <= limit_ma {
-                self.over_since[at] = None;
-                if std::mem::take(&mut self.overloaded[at]) {
-                    voice.event(Event::OverloadEnded { phase });
-                }
-            } else {
-                let since = *self.over_since[at].get_or_insert(now);
-                if now.since(since) >= OVERLOAD_AFTER && !std::mem::replace(&mut self.overloaded[at], true) {
-                    voice.event(Event::OverloadStarted { phase, load_ma, limit_ma });
-                }
-            }
-        }
-    }
-
-    /// Rule 5: where the reserve does not fit, the rule of the system cannot be kept, and people must know.
-    fn tell_reserve(&mut self, voice: &mut impl Voice) {
-        let Some(read) = self.read else { return };
-        for phase in Phase::ALL {
-            let on_phase = self.devices.values().filter(|device| device.enrolment.phases.contains(&phase));
-            let reserve_ma: MilliAmps = on_phase.map(|device| device.failsafe).sum();
-            let room_ma = self.plan.limit_ma - read.uncontrolled[phase.index()];
-            let exceeds = reserve_ma > MilliAmps::ZERO && reserve_ma > room_ma;
-            if exceeds && !self.reserve_exceeds[phase.index()] {
-                voice.event(Event::ReserveExceedsRoom { phase, reserve_ma, room_ma });
-            }
-            self.reserve_exceeds[phase.index()] = exceeds;
-        }
-    }
+/// A book without leases.
+fn granter(plan: &Plan, devices: &[Device], session: Session, epoch: u64, now: BootTime) -> Granter {
+    let account = |(device, enrolment): (&Device, &Enrolment)| {
+        Account::new(plan.node(enrolment.fuse.as_ref()), device.phases.clone(), device.failsafe)
+    };
+    let accounts = devices.iter().zip(&plan.devices).map(account).collect();
+    Granter::new(session, epoch, plan.terms, plan.parents(), accounts, now)
 }
 
 #[cfg(test)]

@@ -16,7 +16,9 @@ use grid_anchor::settings::Settings;
 use grid_anchor::verify::{Report, verify_log};
 use grid_protocol::author::{Author, Signed};
 use grid_protocol::identity::{Identity, Issuer};
-use grid_protocol::message::{Ack, DeviceKind, Event, Message, Part, Phase, Presence, Replay, Role, Session, Status};
+use grid_protocol::message::{
+    Ack, Capabilities, DeviceKind, Event, Message, Part, Phase, Presence, Replay, Role, Session, Status,
+};
 use grid_protocol::seal::Sealed;
 use grid_protocol::topic::{Kind, Name};
 use grid_protocol::units::{MilliAmps, MilliWattHours, Millis};
@@ -138,14 +140,12 @@ impl Device {
     }
 
     fn birth(&mut self) {
-        let part = Part::Device {
-            kind: DeviceKind::Ev,
-            phases: vec![Phase::L1],
-            min_ma: MilliAmps(6000),
-            max_ma: MilliAmps(16_000),
-            failsafe_ma: MilliAmps(0),
-            priority: 5,
-        };
+        let part = Part::Device(Capabilities::any_current(
+            DeviceKind::Ev,
+            vec![Phase::L1],
+            MilliAmps(6_000),
+            MilliAmps(16_000),
+        ));
         let status = Status {
             state: Presence::Online,
             part,

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use grid_agent::lease::Terms;
 use grid_agent::meter::{Adc, ChipConfig, Ina219Meter};
 use grid_agent::run::{Common, DeviceSettings, Probe, Simulation, TransformerSettings, run_device, run_transformer};
 use grid_agent::simulated_ina219::SimulatedBus;
 use grid_agent::transformer::{Enrolment, Plan};
-use grid_protocol::message::{DeviceKind, Phase, Role};
+use grid_protocol::message::{Capabilities, DeviceKind, Phase, Role};
 use grid_protocol::topic::Name;
 use grid_protocol::units::{MilliAmps, Millis};
 use grid_service::clock::boot_micros;
@@ -53,10 +54,10 @@ impl Demo {
             name: point.name.clone(),
             phases: point.phases.clone(),
             failsafe_ma: MilliAmps::ZERO,
+            fuse: None,
         });
-        let plan =
-            Plan { limit_ma, margin_ma: limit_ma.percent(2), ttl: TTL, max_ttl: TTL, devices: devices.collect() };
-        let settings = TransformerSettings { phases: Phase::ALL.to_vec(), plan, epoch_file: None };
+        let plan = Plan::new(self.options.limit_w, Terms { ttl: TTL, max_ttl: TTL }, devices.collect());
+        let settings = TransformerSettings { phases: Phase::ALL.to_vec(), plan, epoch_file: None, commands_file: None };
         let common = self.common(site, &name, Role::Transformer, simulation)?;
         let stop = told(self.stop_agents.subscribe());
         self.agents.insert(name, tokio::spawn(run_transformer(common, settings, Box::new(meter), stop)));
@@ -83,13 +84,9 @@ impl Demo {
         let charger = SimulatedCharger::new(self.plant.clone(), self.clock.clone(), id, self.watch.clone());
         let settings = DeviceSettings {
             transformer: transformer_name(),
-            kind: DeviceKind::Ev,
-            phases,
-            min_ma: LEAST_CHARGING,
-            max_ma,
-            failsafe_ma: MilliAmps::ZERO,
-            priority: 5,
+            capabilities: Capabilities::any_current(DeviceKind::Ev, phases, LEAST_CHARGING, max_ma),
             max_ttl: TTL,
+            commands_file: None,
         };
         let common = self.common(site, &name, Role::Device, simulation)?;
         let stop = told(self.stop_agents.subscribe());

@@ -22,6 +22,7 @@ use grid_agent::run::Probe;
 use grid_protocol::message::{Phase, Reference};
 use grid_protocol::topic::Name;
 use grid_protocol::units::{BootTime, MilliAmps, Millis};
+use grid_service::clock::boot_now;
 use serde::Serialize;
 
 use crate::plant::wires::{PlantClock, lock};
@@ -172,6 +173,10 @@ impl Probe for Watch {
         let mut state = self.state();
         let phases = state.entitled.get(device).map(|entitled| entitled.phases.clone()).unwrap_or_default();
         phases.iter().for_each(|phase| state.room[phase.index()] = Some(room[phase.index()]));
+    }
+
+    fn limit_changed(&self, limit_w: u64) {
+        self.limit_changed_at(limit_w, boot_now());
     }
 
     fn obeyed(&self, setpoint: Reference, at: u64) {

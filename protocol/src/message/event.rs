@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Phase, Session};
 use crate::topic::Name;
-use crate::units::{MilliAmps, MilliWattHours};
+use crate::units::{MilliAmps, MilliWattHours, Millis, UnixMillis};
 
 /// Something that happened. The member `event` names it, the others say more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,13 +20,39 @@ pub enum Event {
         /// The meter's total when it ended.
         energy_mwh: MilliWattHours,
     },
-    /// A device that wants current lost its lease, or a transformer its meter.
+    /// A device that had no lease has one.
+    LeaseBegan {},
+    /// A device's lease ran out, and it wants no current: all is well.
+    LeaseEnded {},
+    /// A device that wants current lost its lease, and obeys its failsafe limit.
     FailsafeEntered {
         /// What happened.
         why: String,
     },
-    /// All is well again.
+    /// It has a lease again.
     FailsafeLeft {},
+    /// A transformer has waited until all leases of an earlier one were over, and grants leases of its own.
+    LeadingBegan {},
+    /// A device says nothing any more, and all its leases are over.
+    DeviceLost {
+        /// The device.
+        device: Name,
+    },
+    /// A device that was lost speaks again.
+    DeviceBack {
+        /// The device.
+        device: Name,
+    },
+    /// An agent was cut off from the broker, and is connected again.
+    Reconnected {
+        /// For how long.
+        after_ms: Millis,
+    },
+    /// An agent's civil clock was set. Leases do not run on it.
+    ClockStepped {
+        /// Forwards, or backwards if negative.
+        by_ms: i64,
+    },
     /// A phase carries more than its limit.
     OverloadStarted {
         /// The phase.
@@ -75,6 +101,38 @@ pub enum Event {
         /// The limit now, in watts.
         new_w: u64,
     },
+    /// A device was switched on or off by command.
+    ChargingChanged {
+        /// Who did it.
+        by: String,
+        /// Whether it was on.
+        old: bool,
+        /// Whether it is on.
+        new: bool,
+    },
+    /// A device's priority was changed.
+    PriorityChanged {
+        /// Who did it.
+        by: String,
+        /// The priority before; 0 goes first.
+        old: u8,
+        /// The priority now.
+        new: u8,
+    },
+    /// A grid operator's order began, was changed or was lifted.
+    DimmingChanged {
+        /// Who did it; `clock` if its time is over.
+        by: String,
+        /// What all controllable devices together might draw before, in watts; absent if there was no order.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        old_w: Option<u64>,
+        /// What they may draw now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        new_w: Option<u64>,
+        /// Until when, on the civil clock.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until_ms: Option<UnixMillis>,
+    },
     /// A command was not obeyed.
     CommandIgnored {
         /// Who gave it; `unknown` behind a broker that does not tell.
@@ -86,7 +144,12 @@ pub enum Event {
         /// What would have been obeyed.
         expected: String,
     },
-    /// A meter does not answer, or answers nonsense.
+    /// A transformer's meter is late: nobody is allowed more.
+    MeterStale {
+        /// For how long there was no reading.
+        for_ms: Millis,
+    },
+    /// A meter does not answer, or answers nonsense: everybody who depends on it goes to the failsafe limit.
     MeterFailed {
         /// What it said.
         why: String,

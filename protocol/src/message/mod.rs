@@ -13,7 +13,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use event::Event;
-pub use status::{DeviceKind, Part, Presence, PreviousSession, Role, Status};
+pub use status::{Capabilities, DeviceKind, Part, Presence, PreviousSession, Role, Status};
 
 use crate::topic::Name;
 use crate::units::{MilliAmps, MilliVolts, MilliWattHours, Millis, UnixMillis};
@@ -143,6 +143,8 @@ pub enum Activity {
     Failsafe,
     /// Its meter or its actuator does not work.
     Fault,
+    /// A command switched it off.
+    Off,
 }
 
 /// What a device measures and obeys now.
@@ -169,6 +171,9 @@ pub struct Measurement {
     pub demand_ma: MilliAmps,
     /// Energy drawn since the meter was installed.
     pub energy_mwh: MilliWattHours,
+    /// Its priority, if a command made it another than its status says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
 }
 
 /// A leased limit.

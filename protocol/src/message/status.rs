@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use super::{Phase, Session};
-use crate::units::{MilliAmps, UnixMillis};
+use crate::units::{MilliAmps, Millis, UnixMillis};
 
 /// Who a certificate says somebody is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,25 +68,56 @@ pub enum DeviceKind {
     Other,
 }
 
+/// What a controllable device can.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// What it is.
+    pub kind: DeviceKind,
+    /// The phases it is connected to, in the order of its own meter.
+    pub phases: Vec<Phase>,
+    /// Less than this per phase is not usable: below it, the device draws nothing.
+    pub min_ma: MilliAmps,
+    /// The most it can draw per phase.
+    pub max_ma: MilliAmps,
+    /// What it draws at most per phase without a live lease.
+    pub failsafe_ma: MilliAmps,
+    /// 0 goes first, 9 last.
+    pub priority: u8,
+    /// The only values it can draw, ascending, if it cannot draw any from minimum to maximum: one for a device that is
+    /// on or off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps_ma: Vec<MilliAmps>,
+    /// Once on, it should stay on for so long.
+    #[serde(default, skip_serializing_if = "Millis::is_zero")]
+    pub min_on_ms: Millis,
+    /// Once stopped by its transformer, it must stay off for so long.
+    #[serde(default, skip_serializing_if = "Millis::is_zero")]
+    pub min_off_ms: Millis,
+}
+
+impl Capabilities {
+    /// A device that takes any current from `min_ma` to `max_ma`, of middle priority, with nothing reserved for it.
+    pub fn any_current(kind: DeviceKind, phases: Vec<Phase>, min_ma: MilliAmps, max_ma: MilliAmps) -> Self {
+        Self {
+            kind,
+            phases,
+            min_ma,
+            max_ma,
+            failsafe_ma: MilliAmps::ZERO,
+            priority: 5,
+            steps_ma: Vec::new(),
+            min_on_ms: Millis::ZERO,
+            min_off_ms: Millis::ZERO,
+        }
+    }
+}
+
 /// What somebody is, with what each needs to say about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]
 pub enum Part {
     /// A controllable device.
-    Device {
-        /// What it is.
-        kind: DeviceKind,
-        /// The phases it is connected to.
-        phases: Vec<Phase>,
-        /// Less than this per phase is not usable: below it, the device draws nothing.
-        min_ma: MilliAmps,
-        /// The most it can draw per phase.
-        max_ma: MilliAmps,
-        /// What it draws at most per phase without a live lease.
-        failsafe_ma: MilliAmps,
-        /// 0 goes first, 9 last.
-        priority: u8,
-    },
+    Device(Capabilities),
     /// The transformer.
     Transformer {
         /// The phases it measures.
@@ -100,7 +131,7 @@ impl Part {
     /// The role that the certificate must name for this.
     pub fn role(&self) -> Role {
         match self {
-            Self::Device { .. } => Role::Device,
+            Self::Device(_) => Role::Device,
             Self::Transformer { .. } => Role::Transformer,
             Self::Anchor {} => Role::Anchor,
         }

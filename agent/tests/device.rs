@@ -1,0 +1,282 @@
+//! A device on a broker that others wrote (mosquitto), commanded by a client that others wrote.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ed25519_dalek::SigningKey;
+use grid_agent::actuator::Advice;
+use grid_agent::meter::{Meter, MeterError, PhaseReading, Reading};
+use grid_agent::run::{Common, Credentials, DeviceSettings, run_device};
+use grid_protocol::identity::{Identity, Issuer};
+use grid_protocol::message::{Capabilities, DeviceKind, Event, Measurement, Message, Phase, Role};
+use grid_protocol::topic::Name;
+use grid_protocol::units::{MilliAmps, MilliVolts, Millis};
+use grid_service::clock::unix_now;
+use grid_service::link::BrokerSettings;
+use serde::de::DeserializeOwned;
+use tokio::runtime::Runtime;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A mosquitto on a port of its own.
+struct Broker {
+    port: u16,
+    folder: tempfile::TempDir,
+    _process: Process,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("mosquitto.conf");
+        std::fs::write(&file, format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).unwrap();
+        let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
+        let child = Command::new(program).arg("-c").arg(&file).stderr(Stdio::null()).stdout(Stdio::null()).spawn();
+        let _process = Process(child.unwrap());
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed() < SOON, "mosquitto does not listen");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Self { port, folder, _process }
+    }
+
+    fn client(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1"]).args(arguments);
+        command
+    }
+
+    fn command(&self, what: &str, value: &str, more: &[&str]) {
+        let topic = format!("grid/demo/cp-1/set/{what}");
+        let mut publish = self.client("mosquitto_pub", &["-t", &topic, "-m", value]);
+        assert!(publish.args(more).status().unwrap().success());
+    }
+
+    /// Hears all that the charge point measures and tells, from the first measurement that comes to it on.
+    fn hear(&self) -> Heard {
+        let topics = ["-t", "grid/demo/cp-1/event", "-t", "grid/demo/cp-1/measurement"];
+        let mut child = self.client("mosquitto_sub", &topics).stdout(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = channel();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let heard = Heard { lines, _process: Process(child) };
+        heard.measurement(|_| true);
+        heard
+    }
+}
+
+/// The cable between device and broker.
+struct Cable {
+    port: u16,
+    connections: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Cable {
+    fn to(broker: &Broker) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let cable = Self { port: listener.local_addr().unwrap().port(), connections: Arc::default() };
+        let (connections, port) = (cable.connections.clone(), broker.port);
+        thread::spawn(move || {
+            for device in listener.incoming().map_while(Result::ok) {
+                let Ok(broker) = TcpStream::connect(("127.0.0.1", port)) else { return };
+                for (from, to) in [(&device, &broker), (&broker, &device)] {
+                    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    thread::spawn(move || std::io::copy(&mut from, &mut to));
+                }
+                connections.lock().unwrap().extend([device, broker]);
+            }
+        });
+        cable
+    }
+
+    fn cut(&self) {
+        for connection in self.connections.lock().unwrap().drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// What a real subscriber receives.
+struct Heard {
+    lines: Receiver<String>,
+    _process: Process,
+}
+
+impl Heard {
+    fn wait_for<T>(&self, wanted: impl Fn(String) -> Option<T>) -> T {
+        let end = Instant::now() + SOON;
+        loop {
+            let line = self.lines.recv_timeout(end.saturating_duration_since(Instant::now()));
+            if let Some(found) = wanted(line.unwrap()) {
+                return found;
+            }
+        }
+    }
+
+    fn message<B: DeserializeOwned>(&self, wanted: impl Fn(&B) -> bool) -> B {
+        self.wait_for(|line| {
+            let message: Message<B> = serde_json::from_str(&line).ok()?;
+            Some(message.body).filter(&wanted)
+        })
+    }
+
+    fn measurement(&self, wanted: impl Fn(&Measurement) -> bool) -> Measurement {
+        self.message(wanted)
+    }
+
+    fn event(&self, wanted: impl Fn(&Event) -> bool) -> Event {
+        self.message(wanted)
+    }
+}
+
+/// Reads nothing that flows, ten times a second.
+struct Idle;
+
+impl Meter for Idle {
+    fn poll(&mut self) -> Result<Option<Reading>, MeterError> {
+        thread::sleep(Duration::from_millis(100));
+        let (current, voltage) = (MilliAmps(0), MilliVolts(230_000));
+        Ok(Some(Reading { phases: vec![PhaseReading { current, voltage, saturated: false }] }))
+    }
+
+    fn phases(&self) -> usize {
+        1
+    }
+
+    fn poll_interval(&self) -> Duration {
+        Duration::from_millis(10)
+    }
+
+    fn expected_interval(&self) -> Millis {
+        Millis(200)
+    }
+}
+
+/// A charge point with a car that wants 16 A, until this is dropped.
+fn charge_point(broker: &Broker, port: u16) -> Runtime {
+    let (site, name): (Name, Name) = ("demo".parse().unwrap(), "cp-1".parse().unwrap());
+    let issuer = Issuer::create(&site, unix_now()).unwrap();
+    let key = SigningKey::from_bytes(&[3; 32]);
+    let identity = Identity { site: site.clone(), role: Role::Device, name: name.clone(), key: key.verifying_key() };
+    let (certificate, _) = issuer.issue(&identity, unix_now()).unwrap();
+    let common = Common {
+        credentials: Credentials { site, name, certificate, key, authority: issuer.authority() },
+        broker: BrokerSettings { host: "127.0.0.1".to_owned(), port },
+        anchor: "anchor-1".parse().unwrap(),
+        replay_after: Millis(5000),
+        simulation: None,
+        probe: None,
+    };
+    let most = MilliAmps(16_000);
+    let settings = DeviceSettings {
+        transformer: "trafo-1".parse().unwrap(),
+        capabilities: Capabilities::any_current(DeviceKind::Ev, vec![Phase::L1], MilliAmps(6_000), most),
+        max_ttl: Millis(3000),
+        commands_file: Some(broker.folder.path().join("commands.json")),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let running = run_device(common, settings, Box::new(Idle), Box::new(Advice::new(most)), std::future::pending());
+    runtime.spawn(async { running.await.unwrap() });
+    runtime
+}
+
+fn kept(broker: &Broker) -> String {
+    std::fs::read_to_string(broker.folder.path().join("commands.json")).unwrap_or_default()
+}
+
+#[test]
+fn commands_of_any_client_are_obeyed_told_of_and_kept_over_a_restart() {
+    let broker = Broker::start();
+    let running = charge_point(&broker, broker.port);
+    let heard = broker.hear();
+
+    let anna = ["-V", "5", "-D", "publish", "user-property", "publisher", "operator-anna"];
+    broker.command("charging", "OFF", &anna);
+    let told = heard.event(|event| matches!(event, Event::ChargingChanged { .. }));
+    assert_eq!(told, Event::ChargingChanged { by: "operator-anna".to_owned(), old: true, new: false });
+    assert_eq!(kept(&broker), "{\"charging\":false}\n", "kept before it is told");
+    heard.measurement(|said| said.demand_ma == MilliAmps(0) && said.priority.is_none());
+
+    broker.command("priority", "0", &[]);
+    let told = heard.event(|event| matches!(event, Event::PriorityChanged { .. }));
+    assert_eq!(told, Event::PriorityChanged { by: "unknown".to_owned(), old: 5, new: 0 });
+    broker.command("limit", "72000", &[]);
+    let told = heard.event(|event| matches!(event, Event::CommandIgnored { .. }));
+    let Event::CommandIgnored { command, value, expected, .. } = told else { unreachable!() };
+    let said = (command.as_str(), value.as_str(), expected.as_str());
+    assert_eq!(said, ("set/limit", "72000", "set/charging or set/priority"));
+
+    drop(running);
+    broker.command("charging", "ON", &["-r"]);
+    let _running = charge_point(&broker, broker.port);
+    let told = heard.event(|event| matches!(event, Event::CommandIgnored { .. }));
+    assert!(matches!(told, Event::CommandIgnored { expected, .. } if expected == "a command that is not retained"));
+    broker.command("priority", "1", &[]);
+    let told = heard.event(|event| matches!(event, Event::PriorityChanged { .. }));
+    assert_eq!(told, Event::PriorityChanged { by: "unknown".to_owned(), old: 0, new: 1 });
+    let said = heard.measurement(|said| said.priority == Some(1));
+    assert_eq!(said.demand_ma, MilliAmps(0), "it is still switched off");
+}
+
+#[test]
+fn a_flood_of_nonsense_does_not_flood_the_log() {
+    let broker = Broker::start();
+    let _running = charge_point(&broker, broker.port);
+    let heard = broker.hear();
+    let flood = ["-t", "grid/demo/cp-1/set/priority", "-l"];
+    let mut flood = broker.client("mosquitto_pub", &flood).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = flood.stdin.take().unwrap();
+    let began = Instant::now();
+    (0..500).for_each(|number| writeln!(input, "high {number}").unwrap());
+    drop(input);
+    assert!(flood.wait().unwrap().success());
+    broker.command("priority", "0", &[]);
+    let mut ignored = 0;
+    while !matches!(heard.event(|_| true), Event::PriorityChanged { .. }) {
+        ignored += 1;
+    }
+    assert!((10..=11 + began.elapsed().as_secs()).contains(&ignored), "{ignored}");
+}
+
+#[test]
+fn a_command_that_cannot_be_kept_is_not_obeyed_and_says_why() {
+    let broker = Broker::start();
+    let _running = charge_point(&broker, broker.port);
+    let heard = broker.hear();
+    std::fs::create_dir(broker.folder.path().join("commands.json")).unwrap();
+    broker.command("charging", "OFF", &[]);
+    let told = heard.event(|_| true);
+    assert!(matches!(told, Event::CommandIgnored { expected, .. } if expected.contains("commands.json")));
+    assert_eq!(heard.measurement(|_| true).demand_ma, MilliAmps(16_000));
+}
+
+#[test]
+fn a_connection_that_was_lost_is_told_of_when_it_is_back() {
+    let broker = Broker::start();
+    let cable = Cable::to(&broker);
+    let _running = charge_point(&broker, cable.port);
+    let heard = broker.hear();
+    cable.cut();
+    let told = heard.event(|_| true);
+    assert!(matches!(told, Event::Reconnected { after_ms } if (50..5_000).contains(&after_ms.0)), "{told:?}");
+}
