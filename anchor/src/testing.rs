@@ -144,6 +144,7 @@ impl Speaker {
             state: grid_protocol::message::Activity::Charging,
             current_ma: vec![MilliAmps(11_950)],
             voltage_mv: vec![MilliVolts(229_800)],
+            stale_ms: None,
             limit_ma: MilliAmps(12_000),
             obeys: None,
             settled: true,

@@ -64,6 +64,9 @@ pub struct Nature {
     pub time_factor: u32,
 }
 
+/// A reading this old is not late yet, however quick the meter: a busy machine takes a break now and then.
+const LATE: Millis = Millis(500);
+
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -274,6 +277,7 @@ impl Device {
             state: gist.state,
             current_ma: gist.current,
             voltage_mv: self.sample.as_ref().map(|sample| sample.voltage.clone()).unwrap_or_default(),
+            stale_ms: self.stale(now),
             limit_ma: self.limit(now),
             obeys: lease.map(|lease| lease.by),
             settled: gist.settled,
@@ -287,6 +291,12 @@ impl Device {
     /// Takes note that a measurement was signed as number `seq`; `at` was taken before it was built (rule 1).
     pub fn measurement_sent(&mut self, seq: u64, at: BootTime) {
         self.holder.measurement_sent(seq, at);
+    }
+
+    /// How old the newest reading is, if the meter is late.
+    fn stale(&self, now: BootTime) -> Option<Millis> {
+        let age = now.since(self.sample.as_ref()?.at);
+        (!self.health.is_fresh(now) && age > LATE).then_some(age)
     }
 
     /// Lets the state follow the facts, and says what that meant.

@@ -228,6 +228,7 @@ mod tests {
             state: Activity::Waiting,
             current_ma: vec![MilliAmps(0)],
             voltage_mv: Vec::new(),
+            stale_ms: None,
             limit_ma: MilliAmps(limit),
             obeys: None,
             settled: true,

@@ -98,6 +98,7 @@ mod tests {
             state: Activity::Charging,
             current_ma: vec![MilliAmps(current)],
             voltage_mv: vec![MilliVolts(230_000)],
+            stale_ms: None,
             limit_ma: MilliAmps(0),
             obeys: obeys.map(|seq| Reference { session: OURS, seq }),
             settled,

@@ -64,14 +64,14 @@ pub async fn run_transformer(
 /// The larger of stored + 1 and Unix seconds (rule 7), stored before it is used.
 fn next_epoch(file: Option<&Path>, last: u64) -> Result<u64, AgentError> {
     let clock = unix_now().0 / 1000;
-    let Some(file) = file else { return Ok(clock.max(last + 1)) };
+    let Some(file) = file else { return Ok(clock.max(last.saturating_add(1))) };
     let failed = |source| AgentError::Epoch { file: file.to_owned(), source };
-    let stored = match fs::read_to_string(file) {
+    let stored: u64 = match fs::read_to_string(file) {
         Ok(text) => text.trim().parse().map_err(|_| failed(std::io::Error::other("it holds no number")))?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
         Err(error) => return Err(failed(error)),
     };
-    let epoch = clock.max(last + 1).max(stored + 1);
+    let epoch = clock.max(last.saturating_add(1)).max(stored.saturating_add(1));
     replace(file, format!("{epoch}\n").as_bytes()).map_err(failed)?;
     Ok(epoch)
 }

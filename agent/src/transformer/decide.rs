@@ -6,15 +6,17 @@ use grid_protocol::units::{BootTime, MilliAmps, Millis};
 use super::device::{Device, ON_THE_WAY, Sent};
 use super::turns::Doing;
 use super::{Condition, Enrolment, Plan, REPEAT, Transformer, Voice, WORTH_RAISING, per_phase};
-use crate::allocation::{Claim, Node, Share, allocate};
-use crate::lease::{PerPhase, Tally, heartbeat};
+use crate::allocation::{Claim, Dimming, Node, Share, allocate};
+use crate::lease::{PerPhase, Tally, counted_for, heartbeat};
 
 /// Shared limits are multiples of this, so that the last digit of a reading moves nobody.
 const STEP: MilliAmps = MilliAmps(50);
 /// A rise in parts has parts of at least so many percent of the transformer's limit.
 const RAMP_PART_PERCENT: i64 = 2;
-/// Who was stopped for want of room stays off for at least so long, in plant time.
-const SHORTEST_STOP: Millis = Millis(60_000);
+/// After so many setpoints that a device did not hear, one that raises it is said once a heartbeat only.
+const RAISED_IN_VAIN: u64 = 2;
+/// An answer to a measurement that came so long ago is an answer to it.
+const AT_ONCE: Millis = Millis(20);
 
 /// The claim of a device that was not heard of.
 pub(super) fn no_claim(enrolment: &Enrolment, plan: &Plan) -> Claim {
@@ -37,8 +39,6 @@ pub(super) fn no_claim(enrolment: &Enrolment, plan: &Plan) -> Claim {
 /// What holds for all devices in one decision.
 struct Scene {
     now: BootTime,
-    /// The room of each node, for raising.
-    rooms: Vec<PerPhase>,
     /// Summed up when it is first needed.
     tally: Option<Tally>,
     may_raise: bool,
@@ -63,11 +63,11 @@ impl Transformer {
         let dimming = self.dimming.map(|order| order.dimming());
         let above = self.nodes(self.estimates.highest(), 1);
         let below = self.nodes(base, 2);
-        let upward = allocate(&above, &self.claims, dimming.as_ref());
-        let downward = allocate(&below, &self.claims, dimming.as_ref());
+        self.rooms = above.iter().map(|node| node.room).collect();
+        let upward = self.share_out(above, dimming.as_ref());
+        let downward = self.share_out(below, dimming.as_ref());
         let mut scene = Scene {
             now,
-            rooms: above.iter().map(|node| node.room).collect(),
             tally: None,
             may_raise: condition == Condition::Leading && !read.saturated,
             meter_failed: condition == Condition::MeterFailed,
@@ -80,11 +80,14 @@ impl Transformer {
             .map(|(place, (up, down))| wish(&self.devices[place], &self.claims[place], up, down, obeyed[place], &scene))
             .collect();
         // Who has least rises first.
+        let listens = self.has_to_listen(now);
         let mut order: Vec<usize> = (0..self.devices.len()).collect();
         order.sort_by_key(|place| obeyed[*place]);
         for place in order {
             let share = self.shares[place].clone();
-            self.turns.give(place, share.limit >= self.devices[place].least());
+            if !listens {
+                self.turns.give(place, share.limit >= self.devices[place].least());
+            }
             self.lead(place, &share, obeyed[place], &mut scene, voice);
         }
     }
@@ -94,19 +97,49 @@ impl Transformer {
         let Some(share) = self.shares.get(place) else { return };
         let obeyed = self.devices[place].obeyed(self.granter.session(), self.granter.is_starting(now));
         let share = Share { limit: share.limit.min(obeyed), reason: share.reason.clone() };
-        let rooms = self.nodes(self.estimates.highest(), 1).iter().map(|node| node.room).collect();
-        let mut scene = Scene { now, rooms, tally: None, may_raise: false, meter_failed: false, take_back: false };
+        let mut scene = Scene { now, tally: None, may_raise: false, meter_failed: false, take_back: false };
         self.lead(place, &share, obeyed, &mut scene, voice);
     }
 
+    /// Shares the room of the nodes, less what is reserved for those whose share is less than their failsafe limit (rule 5):
+    /// it flows when they lose their leases.
+    fn share_out(&self, mut nodes: Vec<Node>, dimming: Option<&Dimming>) -> Vec<Share> {
+        let mut reserved = vec![false; self.devices.len()];
+        loop {
+            let shares = allocate(&nodes, &self.claims, dimming);
+            let mut all_are = true;
+            for (place, device) in self.devices.iter().enumerate() {
+                if device.failsafe <= shares[place].limit || std::mem::replace(&mut reserved[place], true) {
+                    continue;
+                }
+                all_are = false;
+                for node in std::iter::successors(Some(self.claims[place].node), |node| self.parents[*node]) {
+                    device.phases.iter().for_each(|phase| nodes[node].room[phase.index()] -= device.failsafe);
+                }
+            }
+            if all_are {
+                return shares;
+            }
+        }
+    }
+
     /// All nodes with the room that this uncontrolled load leaves, and a margin divided by `part`.
+    ///
+    /// A fuse has no meter: what a device draws above its limit is taken off the room of the fuses that it is behind.
     fn nodes(&self, base: PerPhase, part: i64) -> Vec<Node> {
         let limit = per_phase(self.plan.limit_w);
         let room = base.map(|base| limit - MilliAmps(self.plan.margin(limit).0 / part) - base);
+        let mut excess = vec![[MilliAmps::ZERO; 3]; self.plan.fuses.len() + 1];
+        for (device, claim) in self.devices.iter().zip(&self.claims) {
+            for node in std::iter::successors(Some(claim.node), |node| self.parents[*node]) {
+                excess[node].iter_mut().zip(device.excess).for_each(|(sum, excess)| *sum += excess);
+            }
+        }
         let mut nodes = vec![Node { name: None, parent: None, room }];
-        for (fuse, parent) in self.plan.fuses.iter().zip(self.plan.parents().into_iter().skip(1)) {
+        for (fuse, parent) in self.plan.fuses.iter().zip(self.parents.iter().copied().skip(1)) {
             let room = fuse.limit_ma - MilliAmps(fuse.limit_ma.percent(2).0 / part) - fuse.base_ma;
-            nodes.push(Node { name: Some(fuse.name.clone()), parent, room: [room; 3] });
+            let room = excess[nodes.len()].map(|excess| room - excess);
+            nodes.push(Node { name: Some(fuse.name.clone()), parent, room });
         }
         nodes
     }
@@ -120,11 +153,13 @@ impl Transformer {
             .zip(obeyed)
             .map(|(device, obeyed)| Doing {
                 wants: device.demand(silent_after, now) > MilliAmps::ZERO,
-                on: *obeyed >= device.least(),
+                on: device.demand(silent_after, now) > MilliAmps::ZERO && *obeyed >= device.least(),
                 class: device.priority(),
             })
             .collect();
-        self.turns.pass(&doing, self.plan.plant_time(now.since(self.began)));
+        if !self.has_to_listen(now) {
+            self.turns.pass(&doing, self.plan.plant_time(now.since(self.began)));
+        }
         for (place, (device, claim)) in self.devices.iter().zip(&mut self.claims).enumerate() {
             let can = &device.can;
             claim.class = device.priority();
@@ -135,7 +170,7 @@ impl Transformer {
                 claim.steps.clone_from(&can.steps_ma);
             }
             claim.runs_on = self.turns.runs_on(place, can.min_on_ms);
-            claim.rests = self.turns.rests(place, can.min_off_ms.max(SHORTEST_STOP));
+            claim.rests = self.turns.rests(place, can.min_off_ms);
             claim.barred = device.is_off();
         }
     }
@@ -151,25 +186,35 @@ impl Transformer {
         let since_sent = device.sent.map_or(Millis(u64::MAX), |sent| now.since(sent.at));
         let answered = device.sent.is_some_and(|sent| sent.answers == answers);
         let repeated = device.sent.filter(|sent| sent.limit == share.limit);
+        let beat = heartbeat(terms.ttl);
 
         let mut due = None;
         if share.limit > obeyed {
             let tally = scene.tally.get_or_insert_with(|| self.granter.tally(now));
-            let fitting = self.granter.fitting(place, &scene.rooms, tally);
+            let fitting = self.granter.fitting(place, &self.rooms, tally);
             let limit = self.rise(place, obeyed, share.limit, fitting);
-            let sent = device.sent.is_some_and(|sent| sent.limit == limit) && since_sent <= ON_THE_WAY;
-            due = (limit > obeyed && !sent).then_some(limit);
+            // Who does not follow is not asked all the time.
+            let wait = match device.sent.filter(|sent| sent.limit > obeyed) {
+                Some(sent) if sent.in_vain >= RAISED_IN_VAIN => beat,
+                Some(_) => ON_THE_WAY,
+                None => Millis::ZERO,
+            };
+            due = (limit > obeyed && since_sent >= wait).then_some(limit);
         } else {
             let older = self.granter.largest(place, now).is_some_and(|largest| largest > share.limit);
             let arrived = repeated.is_some() && device.has_heard_of(self.granter.session());
             if share.limit < obeyed || (older && !arrived) {
-                let wait = if repeated.is_some() { REPEAT } else { Millis::ZERO };
+                let wait = match repeated {
+                    // All that is older has run out.
+                    Some(sent) if sent.in_vain >= counted_for(terms.ttl).0 / REPEAT.0 => beat,
+                    Some(_) => REPEAT,
+                    None => Millis::ZERO,
+                };
                 due = (since_sent >= wait).then_some(share.limit);
             }
         }
         // What the device says once a heartbeat is answered when it comes, and its answer to that is not.
-        let beat = heartbeat(terms.ttl);
-        let wait = if now == received { Millis(beat.0 / 2) } else { beat + REPEAT * 2 };
+        let wait = if now.since(received) <= AT_ONCE { Millis(beat.0 / 2) } else { beat + REPEAT * 2 };
         let renewal = !answered && since_sent >= wait && !idle;
         let limit = match (due, renewal) {
             (Some(limit), _) => limit,
@@ -178,13 +223,15 @@ impl Transformer {
         };
 
         let tally = scene.tally.get_or_insert_with(|| self.granter.tally(now));
-        let Some(offer) = self.granter.offer(place, limit, &scene.rooms, tally) else { return };
+        let Some(offer) = self.granter.offer(place, limit, &self.rooms, tally) else { return };
         if limit > obeyed {
-            self.ramp.spend(&device.phases, limit - obeyed);
+            // What it may have been granted already, it was allowed to rise to already.
+            let had = self.granter.largest(place, now).unwrap_or(obeyed).max(obeyed);
+            self.ramp.spend(&device.phases, (limit - had).max(MilliAmps::ZERO));
         }
         if !offer.hold {
             // Whatever is believed to be obeyed: what is no hold may raise.
-            voice.raising(&device.name, scene.rooms[0]);
+            voice.raising(&device.name, self.rooms[0]);
         }
         let rising = obeyed < limit && limit < share.limit;
         let setpoint = Setpoint {
@@ -199,7 +246,9 @@ impl Transformer {
         self.granter.granted(place, &offer, seq, tally);
         let device = &mut self.devices[place];
         let since_seq = device.sent.filter(|sent| sent.limit == offer.limit).map_or(seq, |sent| sent.since_seq);
-        device.sent = Some(Sent { seq, limit: offer.limit, since_seq, at: now, answers });
+        let unheard = device.sent.filter(|_| !device.has_heard_of(self.granter.session()));
+        let in_vain = unheard.map_or(0, |sent| sent.in_vain + 1);
+        device.sent = Some(Sent { seq, limit: offer.limit, since_seq, in_vain, at: now, answers });
     }
 
     /// How far a device may rise now on its way from `obeyed` to `wish`, where no more than `fitting` fits: `obeyed` if
@@ -228,7 +277,9 @@ impl Transformer {
 /// What a device is to have, where it could have `up` if that is more than it obeys, and must go down to `down`.
 fn wish(device: &Device, claim: &Claim, up: Share, down: Share, obeyed: MilliAmps, scene: &Scene) -> Share {
     let satisfied = |share: &Share| matches!(share.reason, Reason::Demand | Reason::Maximum);
-    let rounded = |share: &Share| match satisfied(share) || !claim.steps.is_empty() {
+    // A dimming order's floor is exact.
+    let exact = |share: &Share| satisfied(share) || share.reason == Reason::Dimming || !claim.steps.is_empty();
+    let rounded = |share: &Share| match exact(share) {
         true => share.limit,
         false => MilliAmps(share.limit.0 / STEP.0 * STEP.0).max(share.limit.min(claim.min)),
     };

@@ -8,6 +8,7 @@ use grid_protocol::units::{BootTime, MilliAmps, Millis};
 
 use super::load::{CHANGE_SHOWS, Reports};
 use super::plan::Enrolment;
+use crate::lease::PerPhase;
 
 /// How many sessions of one device are told apart. A device has one at a time.
 const SESSIONS: usize = 8;
@@ -15,6 +16,11 @@ const SESSIONS: usize = 8;
 pub const ON_THE_WAY: Millis = Millis(200);
 /// An idle device speaks every ten seconds: after two and a half times that it is lost.
 const IDLE_LOST: Millis = Millis(25_000);
+/// What a device that follows a new limit said longer ago does not count as its own. (Leases of more than six seconds
+/// outlast the following anyway.)
+const HEARD_LATELY: Millis = Millis(1_500);
+/// A device has six seconds to follow a new limit, and its report a second to arrive.
+const TIME_TO_FOLLOW: Millis = Millis(7_000);
 
 /// The newest measurement.
 #[derive(Clone, Debug)]
@@ -39,6 +45,8 @@ pub struct Sent {
     pub limit: MilliAmps,
     /// The first setpoint in a row with this limit.
     pub since_seq: u64,
+    /// How many before it the device did not say that it has heard of.
+    pub in_vain: u64,
     pub at: BootTime,
     pub answers: Reference,
 }
@@ -56,7 +64,10 @@ pub struct Device {
     pub reports: Reports,
     pub heard: Option<Heard>,
     pub sent: Option<Sent>,
+    pub unsettled_since: Option<BootTime>,
     pub above_limit: bool,
+    /// What it draws above its limit, as far as its last settled report said so.
+    pub excess: PerPhase,
     pub lost: bool,
     /// Per session the newest measurement acted on.
     acted_on: BTreeMap<Session, u64>,
@@ -75,7 +86,9 @@ impl Device {
             reports: Reports::default(),
             heard: None,
             sent: None,
+            unsettled_since: None,
             above_limit: false,
+            excess: [MilliAmps::ZERO; 3],
             lost: false,
             acted_on: BTreeMap::new(),
         }
@@ -84,7 +97,7 @@ impl Device {
     /// Forgets what an earlier session of the transformer was told and has sent.
     pub fn start_anew(&mut self) {
         self.reports = Reports::default();
-        (self.heard, self.sent) = (None, None);
+        (self.heard, self.sent, self.unsettled_since) = (None, None, None);
     }
 
     /// Whether a measurement is newer than what was acted on in its session.
@@ -100,12 +113,13 @@ impl Device {
         true
     }
 
-    /// What it would like to have per phase, as far as it was heard of within `in_force`.
+    /// What it would like to have per phase, as far as it was heard of within `in_force`. One that does not work can use
+    /// nothing.
     pub fn demand(&self, in_force: Millis, now: BootTime) -> MilliAmps {
-        match &self.heard {
-            Some(heard) if !self.differs && now.since(heard.received) <= in_force => heard.measurement.demand_ma,
-            Some(_) | None => MilliAmps::ZERO,
-        }
+        let Some(heard) = &self.heard else { return MilliAmps::ZERO };
+        let works = !self.differs && heard.measurement.state != Activity::Fault;
+        let wants = works && now.since(heard.received) <= in_force;
+        if wants { heard.measurement.demand_ma.min(self.can.max_ma) } else { MilliAmps::ZERO }
     }
 
     /// A command switched it off.
@@ -159,13 +173,29 @@ impl Device {
 
     /// What the device may draw at the most before the rest counts as uncontrolled. `granted` is the largest limit that it
     /// may be obeying.
-    pub fn entitled(&self, granted: Option<MilliAmps>, starting: bool) -> MilliAmps {
+    pub fn entitled(&self, granted: Option<MilliAmps>, starting: bool, now: BootTime) -> MilliAmps {
         let reported = self.heard.as_ref().filter(|_| starting).map(|heard| heard.measurement.limit_ma);
         // A car may take longer to follow than a lease lasts; until then what it draws is its own (rule 5).
-        let following = self.heard.as_ref().filter(|heard| !heard.measurement.settled);
+        let following =
+            self.heard.as_ref().filter(|heard| self.is_following(now) && now.since(heard.received) <= HEARD_LATELY);
         let drawn = following.and_then(|heard| heard.measurement.current_ma.iter().copied().max());
+        let drawn = drawn.map(|drawn| drawn.min(self.can.max_ma));
         let entitled = reported.into_iter().chain(granted).chain(drawn).max().unwrap_or(MilliAmps::ZERO);
         entitled.max(self.failsafe)
+    }
+
+    /// Whether it has a new limit that it may still be on its way to.
+    fn is_following(&self, now: BootTime) -> bool {
+        self.unsettled_since.is_some_and(|since| now.since(since) <= TIME_TO_FOLLOW)
+    }
+
+    /// Takes note of a measurement, before it is acted on. A device whose meter does not work repeats its last reading;
+    /// when it has had its time to go to the failsafe limit, more is not believed.
+    pub fn take_in(&mut self, measurement: &mut Measurement, now: BootTime) {
+        self.unsettled_since = if measurement.settled { None } else { self.unsettled_since.or(Some(now)) };
+        if measurement.state == Activity::Fault && self.unsettled_since.is_some() && !self.is_following(now) {
+            measurement.current_ma.iter_mut().for_each(|current| *current = (*current).min(self.failsafe));
+        }
     }
 
     /// What the device may draw already although it has not said so: a limit that was sent just now.
@@ -187,9 +217,9 @@ impl Device {
     }
 
     /// Whether it has been silent for longer than its leases last, `silent_after`, and than it would be if it wanted
-    /// nothing.
-    pub fn is_silent(&self, silent_after: Millis, now: BootTime) -> bool {
-        let Some(heard) = &self.heard else { return false };
+    /// nothing; `started` is since when it could have spoken.
+    pub fn is_silent(&self, silent_after: Millis, started: BootTime, now: BootTime) -> bool {
+        let Some(heard) = &self.heard else { return now.since(started) > silent_after.max(IDLE_LOST) };
         let idle = heard.measurement.demand_ma <= MilliAmps::ZERO;
         now.since(heard.received) > if idle { silent_after.max(IDLE_LOST) } else { silent_after }
     }

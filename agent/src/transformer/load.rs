@@ -6,7 +6,7 @@
 //! - **for raising** a device counts with the smallest value it reported since 100 ms before the reading, or was told to
 //!   fall to in the last 100 ms: a car that has just risen or fallen leaves no room. And the highest estimate counts of all that were made while a report stays in force: a
 //!   car that has fallen without saying so (its power was cut, its report was lost) leaves no room either, since it may
-//!   rise again while its lease is alive. Estimates made while a report was changing prove nothing and are not kept.
+//!   rise again while its lease is alive.
 //! - **for lowering** it counts with the largest value it reported since the reading, or may have risen to in the last
 //!   100 ms: a car that has just risen or fallen does not look like a jump of the base load. A car may also follow an older
 //!   setpoint only now, with its report still on the way: as long as leases can explain a rise and the limit is kept, the
@@ -27,76 +27,102 @@ pub const CHANGE_SHOWS: Millis = Millis(100);
 
 /// What one device reported lately, per phase of the device.
 #[derive(Clone, Debug, Default)]
-pub struct Reports(VecDeque<(BootTime, Vec<MilliAmps>)>);
+pub struct Reports(VecDeque<Reported>);
+
+#[derive(Clone, Debug)]
+struct Reported {
+    at: BootTime,
+    current: Vec<MilliAmps>,
+    /// The device's meter was late: nobody knows what flows, so all of it may be uncontrolled.
+    stale: bool,
+}
 
 impl Reports {
     /// Notes a report that was received `at`. Says whether it differs from the one before.
-    pub fn note(&mut self, at: BootTime, current: Vec<MilliAmps>) -> bool {
+    pub fn note(&mut self, at: BootTime, current: Vec<MilliAmps>, stale: bool) -> bool {
         // The newest report before the window is still in force at its beginning.
-        while self.0.get(1).is_some_and(|(next, _)| at.since(*next) > CHANGE_SHOWS * 2) {
+        while self.0.get(1).is_some_and(|next| at.since(next.at) > CHANGE_SHOWS * 2) {
             self.0.pop_front();
         }
-        let before = self.0.back().map(|(_, before)| before.as_slice()).unwrap_or_default();
-        let then = |phase: usize| before.get(phase).copied().unwrap_or(MilliAmps::ZERO);
-        let differs = current.iter().enumerate().any(|(phase, now)| (now.0 - then(phase).0).abs() > DEADBAND.0);
-        self.0.push_back((at, current));
+        let before = |phase: usize| self.newest(phase);
+        let differs = current.iter().enumerate().any(|(phase, now)| (now.0 - before(phase).0).abs() > DEADBAND.0);
+        self.0.push_back(Reported { at, current, stale });
         differs
     }
 
     /// The newest value on the `phase`-th phase.
     pub fn newest(&self, phase: usize) -> MilliAmps {
-        self.0.back().and_then(|(_, current)| current.get(phase)).copied().unwrap_or(MilliAmps::ZERO)
+        self.0.back().map_or(MilliAmps::ZERO, |newest| newest.on(phase))
     }
 
     /// The smallest value in force on the `phase`-th phase since 100 ms before `reading`. A report older than
     /// `in_force` counts as nothing.
     pub fn smallest(&self, phase: usize, reading: BootTime, in_force: Millis) -> MilliAmps {
-        let values = self.since(phase, reading - CHANGE_SHOWS, in_force);
+        let start = reading - CHANGE_SHOWS;
+        let values = self.since(start).map(|reported| match reported {
+            Some(reported) if start.since(reported.at) > in_force => MilliAmps::ZERO,
+            Some(reported) => reported.on(phase),
+            None => MilliAmps::ZERO,
+        });
         values.min().unwrap_or(MilliAmps::ZERO)
     }
 
     /// The largest value in force on the `phase`-th phase since `reading`, however old: what a silent device could still
     /// draw is for its leases to bound.
     pub fn largest(&self, phase: usize, reading: BootTime) -> MilliAmps {
-        self.since(phase, reading, Millis(u64::MAX)).max().unwrap_or(MilliAmps::ZERO)
+        let values =
+            self.since(reading).map(|reported| reported.map_or(MilliAmps::ZERO, |reported| reported.on(phase)));
+        values.max().unwrap_or(MilliAmps::ZERO)
     }
 
-    fn since(&self, phase: usize, start: BootTime, in_force: Millis) -> impl Iterator<Item = MilliAmps> {
-        let first = self.0.iter().rposition(|(at, _)| *at <= start);
-        self.0.iter().skip(first.unwrap_or(0)).enumerate().flat_map(move |(place, (at, current))| {
-            let value = current.get(phase).copied().unwrap_or(MilliAmps::ZERO);
-            let outdated = place == 0 && start.since(*at) > in_force;
-            // A device that was not heard of before the window drew nothing that we know of when it began.
-            let unknown = place == 0 && first.is_none();
-            let value = if outdated { MilliAmps::ZERO } else { value };
-            unknown.then_some(MilliAmps::ZERO).into_iter().chain([value])
-        })
+    /// The reports in force since `start`; first nothing, if the device was not heard of before: then it drew nothing that
+    /// we know of.
+    fn since(&self, start: BootTime) -> impl Iterator<Item = Option<&Reported>> {
+        let first = self.0.iter().rposition(|reported| reported.at <= start);
+        let unknown = first.is_none().then_some(None);
+        unknown.into_iter().chain(self.0.iter().skip(first.unwrap_or(0)).map(Some))
+    }
+}
+
+impl Reported {
+    fn on(&self, phase: usize) -> MilliAmps {
+        let known = self.current.get(phase).filter(|_| !self.stale);
+        known.copied().unwrap_or(MilliAmps::ZERO)
     }
 }
 
 /// The estimates for raising, per phase.
+///
+/// A reading and the report of the same change come one after the other. So an estimate of less than 100 ms before or after
+/// a changed report may be wrong by as much as that changed, and counts for so much less.
 #[derive(Clone, Debug, Default)]
 pub struct Estimates {
     newest: PerPhase,
-    /// Made while no report was changing.
+    /// What is certain of each.
     kept: VecDeque<(BootTime, PerPhase)>,
-    changed: Option<BootTime>,
+    /// By how much reports changed lately.
+    changes: VecDeque<(BootTime, PerPhase)>,
 }
 
 impl Estimates {
-    /// A device's report changed: readings of this moment may or may not show it.
-    pub fn report_changed(&mut self, at: BootTime) {
-        self.kept.retain(|(then, _)| at.since(*then) > CHANGE_SHOWS);
-        self.changed = Some(at);
+    /// A device's report changed by so much: readings of this moment may or may not show it.
+    pub fn report_changed(&mut self, at: BootTime, by: PerPhase) {
+        for (_, estimate) in self.kept.iter_mut().filter(|(then, _)| at.since(*then) <= CHANGE_SHOWS) {
+            estimate.iter_mut().zip(by).for_each(|(estimate, by)| *estimate -= by);
+        }
+        self.changes.push_back((at, by));
     }
 
     /// Notes the estimate for a reading taken `at`. Estimates count for as long as a report stays `in_force`.
     pub fn note(&mut self, at: BootTime, uncontrolled: PerPhase, in_force: Millis) {
         self.newest = uncontrolled;
         self.kept.retain(|(then, _)| at.since(*then) <= in_force);
-        if self.changed.is_none_or(|changed| at.since(changed) > CHANGE_SHOWS) {
-            self.kept.push_back((at, uncontrolled));
+        self.changes.retain(|(then, _)| at.since(*then) <= CHANGE_SHOWS);
+        let mut certain = uncontrolled;
+        for (_, by) in &self.changes {
+            certain.iter_mut().zip(by).for_each(|(certain, by)| *certain -= *by);
         }
+        self.kept.push_back((at, certain));
     }
 
     /// The highest, per phase.
@@ -151,7 +177,7 @@ mod tests {
     fn reports(list: &[(u64, i64)]) -> Reports {
         let mut reports = Reports::default();
         for (at, current) in list {
-            reports.note(BootTime(*at), vec![MilliAmps(*current)]);
+            reports.note(BootTime(*at), vec![MilliAmps(*current)], false);
         }
         reports
     }
@@ -179,6 +205,14 @@ mod tests {
         assert_eq!(reports(&[(2001, 16_000)]).smallest(0, BootTime(2000), IN_FORCE), MilliAmps(0));
     }
 
+    #[test]
+    fn a_report_of_a_late_meter_counts_as_nothing() {
+        let mut reports = reports(&[(1000, 16_000)]);
+        reports.note(BootTime(1100), vec![MilliAmps(16_000)], true);
+        assert_eq!(reports.smallest(0, BootTime(1100), IN_FORCE), MilliAmps(0));
+        assert_eq!(reports.largest(0, BootTime(1100)), MilliAmps(0));
+    }
+
     fn flat(current: i64) -> PerPhase {
         [MilliAmps(current); 3]
     }
@@ -200,7 +234,7 @@ mod tests {
         estimates.note(BootTime(1000), flat(34_000), IN_FORCE);
         estimates.note(BootTime(1200), flat(50_000), IN_FORCE);
         assert_eq!(estimates.highest(), flat(50_000));
-        estimates.report_changed(BootTime(1205));
+        estimates.report_changed(BootTime(1205), flat(16_000));
         estimates.note(BootTime(1210), flat(50_000), IN_FORCE);
         assert_eq!(estimates.highest(), flat(50_000));
         estimates.note(BootTime(1310), flat(34_000), IN_FORCE);
@@ -210,8 +244,8 @@ mod tests {
     #[test]
     fn a_report_differs_by_more_than_the_deadband() {
         let mut reports = Reports::default();
-        assert!(!reports.note(BootTime(1), vec![MilliAmps(250)]));
-        assert!(reports.note(BootTime(2), vec![MilliAmps(501)]));
-        assert!(!reports.note(BootTime(3), vec![MilliAmps(400)]));
+        assert!(!reports.note(BootTime(1), vec![MilliAmps(250)], false));
+        assert!(reports.note(BootTime(2), vec![MilliAmps(501)], false));
+        assert!(!reports.note(BootTime(3), vec![MilliAmps(400)], false));
     }
 }

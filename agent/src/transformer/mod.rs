@@ -26,7 +26,7 @@ mod turns;
 
 use std::collections::BTreeMap;
 
-use grid_protocol::message::{Event, Header, Measurement, Part, Reference, Session, Setpoint, Status};
+use grid_protocol::message::{Event, Header, Measurement, Part, Presence, Reference, Session, Setpoint, Status};
 use grid_protocol::topic::Name;
 use grid_protocol::units::{BootTime, MilliAmps, Millis};
 
@@ -77,6 +77,10 @@ pub struct Transformer {
     /// What each device would like: kept, so that it need not be built for each decision.
     claims: Vec<Claim>,
     shares: Vec<Share>,
+    /// Of each node, its parent.
+    parents: Vec<Option<usize>>,
+    /// The room of each node for raising, as of the last decision.
+    rooms: Vec<PerPhase>,
     read: Option<Read>,
     estimates: Estimates,
     rises: Rises,
@@ -115,6 +119,8 @@ impl Transformer {
             granter: granter(&plan, &devices, session, epoch, now),
             places: plan.devices.iter().zip(0..).map(|(enrolment, place)| (enrolment.name.clone(), place)).collect(),
             shares: Vec::new(),
+            parents: plan.parents(),
+            rooms: Vec::new(),
             claims,
             read: None,
             estimates: Estimates::default(),
@@ -137,6 +143,8 @@ impl Transformer {
         self.granter = granter(&self.plan, &self.devices, session, epoch, now);
         self.started = now;
         self.read = None;
+        self.shares.clear();
+        (self.take_back, self.undecided) = (false, false);
         self.estimates = Estimates::default();
         self.rises = Rises::default();
         self.condition = Condition::Starting;
@@ -145,7 +153,8 @@ impl Transformer {
     /// Takes a verified birth of a device.
     pub fn on_status(&mut self, name: &Name, status: &Status, voice: &mut impl Voice) {
         let Some(place) = self.places.get(name).copied() else { return };
-        let Part::Device(can) = &status.part else { return };
+        let (Part::Device(can), Presence::Online) = (&status.part, status.state) else { return };
+        self.undecided = true;
         let device = &mut self.devices[place];
         let enrolled = &self.plan.devices[place];
         let (min, max, failsafe) = (can.min_ma, can.max_ma, can.failsafe_ma);
@@ -183,7 +192,7 @@ impl Transformer {
     pub fn on_measurement(
         &mut self,
         header: &Header,
-        measurement: Measurement,
+        mut measurement: Measurement,
         now: BootTime,
         voice: &mut impl Voice,
     ) -> bool {
@@ -192,11 +201,17 @@ impl Transformer {
         if measurement.current_ma.len() != device.phases.len() || !device.is_news(header, seq) {
             return false;
         }
+        device.take_in(&mut measurement, now);
         let counted = |granter: &Granter| granter.counted(place, now);
         let before = (counted(&self.granter), device.heard.as_ref().map(Heard::wish));
         self.granter.measured(place, header, seq, &measurement, now);
-        if device.reports.note(now, measurement.current_ma.clone()) {
-            self.estimates.report_changed(now);
+        let mut change = [MilliAmps::ZERO; 3];
+        for ((place, phase), current) in device.phases.iter().enumerate().zip(&measurement.current_ma) {
+            let before = device.reports.newest(place);
+            change[phase.index()] = (*current - before).max(before - *current);
+        }
+        if device.reports.note(now, measurement.current_ma.clone(), measurement.stale_ms.is_some()) {
+            self.estimates.report_changed(now, change);
             self.undecided = true;
         }
         let reference = Reference { session: header.session, seq };
@@ -226,7 +241,7 @@ impl Transformer {
         let (mut for_raising, mut for_lowering, mut explained) = (load, load, load);
         let mut fed_in = [MilliAmps::ZERO; 3];
         for (place, device) in self.devices.iter().enumerate() {
-            let entitled = device.entitled(self.granter.largest(place, now), starting);
+            let entitled = device.entitled(self.granter.largest(place, now), starting, now);
             let rising = device.rising(self.granter.session(), now);
             let falling = device.falling(now);
             for (place, phase) in device.phases.iter().enumerate() {
@@ -249,9 +264,7 @@ impl Transformer {
             // What devices draw that have not spoken yet looks like base load: no reason to stop the others.
             uncontrolled = std::array::from_fn(|phase| if over[phase] { newest[phase] } else { MilliAmps::ZERO });
         }
-        if saturated && !self.read.is_some_and(|read| read.saturated) {
-            voice.event(Event::MeterSaturated {});
-        }
+        self.tell_saturation(saturated, now, voice);
         let mut without_feed_in = at_least(MilliAmps::ZERO, uncontrolled);
         without_feed_in.iter_mut().zip(fed_in).for_each(|(base, fed_in)| *base += fed_in);
         self.read = Some(Read { at, load, uncontrolled, without_feed_in, saturated });

@@ -39,7 +39,10 @@ impl Ramp {
     /// A device on these phases rises by `step`. Where it cannot rise by less, it may be more than is allowed; the next
     /// wait longer then.
     pub fn spend(&mut self, phases: &[Phase], step: MilliAmps) {
-        phases.iter().for_each(|phase| self.budget[phase.index()] -= step.0.saturating_mul(1000));
+        for phase in phases {
+            let budget = &mut self.budget[phase.index()];
+            *budget = budget.saturating_sub(step.0.saturating_mul(1000));
+        }
     }
 }
 

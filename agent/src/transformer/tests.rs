@@ -97,6 +97,7 @@ impl Bench {
             state: Activity::Charging,
             current_ma: vec![MilliAmps(current)],
             voltage_mv: vec![MilliVolts(230_000)],
+            stale_ms: None,
             limit_ma: MilliAmps(obeys.map_or(0, |(_, limit)| limit)),
             obeys: obeys.map(|(seq, _)| Reference { session: OURS, seq }),
             settled: true,
@@ -327,6 +328,9 @@ fn an_overload_is_told_when_control_did_not_end_it_and_when_it_is_over() {
     assert_eq!(bench.told(), []);
     bench.read(now + 200, 61_000);
     bench.read(now + 210, 59_000);
+    bench.read(now + 220, 61_000);
+    bench.read(now + 230, 59_000);
+    bench.read(now + 430, 59_000);
     let (load_ma, limit_ma) = (MilliAmps(61_000), MilliAmps(60_000));
     let phase = Phase::L1;
     assert_eq!(

@@ -2,13 +2,16 @@
 //!
 //! Every ten minutes who had least time so far comes first. In between the order stays as it is, so that nobody is stopped
 //! because of another's few seconds: who comes is last, and waits for the next round. Time counts only while somebody of
-//! the same class waits. A device that was stopped stays off for its minimum off-time, one that was started goes on for
-//! its minimum on-time. All times here are plant time.
+//! the same class waits. A device that was stopped for want of room stays off for a minute; one that is off for whatever
+//! reason, for its minimum off-time; one that is on goes on for its minimum on-time. After a start nobody knows who was on:
+//! then a minimum off-time begins. All times here are plant time.
 
 use grid_protocol::units::Millis;
 
 /// How long an order lasts.
 const ROUND: Millis = Millis(600_000);
+/// Who was stopped for want of room stays off for so long.
+const SHORTEST_STOP: Millis = Millis(60_000);
 
 /// What one device is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,9 @@ struct Turn {
     /// How long it had current while others waited.
     served: Millis,
     on_since: Option<Millis>,
+    /// Since when it is off, if it is.
+    off_since: Option<Millis>,
+    /// When it was stopped for want of room, if it was.
     stopped_at: Option<Millis>,
 }
 
@@ -43,7 +49,8 @@ pub struct Turns {
 
 impl Turns {
     pub fn new(devices: usize) -> Self {
-        Self { turns: vec![Turn::default(); devices], next_place: 0, now: Millis::ZERO, round_ends: ROUND }
+        let turn = Turn { off_since: Some(Millis::ZERO), ..Turn::default() };
+        Self { turns: vec![turn; devices], next_place: 0, now: Millis::ZERO, round_ends: ROUND }
     }
 
     /// Lets time pass until `now`, during which devices did what they are doing.
@@ -73,7 +80,10 @@ impl Turns {
             if !doing.wants {
                 turn.stopped_at = None;
             }
-            turn.on_since = if doing.on { turn.on_since.or(Some(now)) } else { None };
+            (turn.on_since, turn.off_since) = match doing.on {
+                true => (turn.on_since.or(Some(now)), None),
+                false => (None, turn.off_since.or(Some(now))),
+            };
         }
         if now >= self.round_ends {
             self.round_ends = now + ROUND;
@@ -110,9 +120,13 @@ impl Turns {
         self.turns[device].on_since.is_some_and(|since| self.now.0 < since.0.saturating_add(min_on.0))
     }
 
-    /// Whether it was stopped less than `min_off` ago.
+    /// Whether it was stopped less than a minute ago, or has been off for less than `min_off`.
     pub fn rests(&self, device: usize, min_off: Millis) -> bool {
-        self.turns[device].stopped_at.is_some_and(|at| self.now.0 < at.0.saturating_add(min_off.0))
+        let turn = &self.turns[device];
+        let lasts = |since: Option<Millis>, span: Millis| {
+            since.is_some_and(|since| self.now.0 < since.0.saturating_add(span.0))
+        };
+        lasts(turn.stopped_at, SHORTEST_STOP) || lasts(turn.off_since, min_off)
     }
 }
 
@@ -179,14 +193,28 @@ mod tests {
         let on = [Doing { wants: true, on: true, class: 5 }];
         turns.pass(&on, Millis(0));
         turns.give(0, true);
-        assert!(!turns.rests(0, Millis(MINUTE)) && turns.runs_on(0, Millis(10 * MINUTE)));
+        assert!(!turns.rests(0, Millis(0)) && turns.runs_on(0, Millis(10 * MINUTE)));
         turns.pass(&on, Millis(20 * MINUTE));
         assert!(!turns.runs_on(0, Millis(10 * MINUTE)));
         turns.give(0, false);
-        turns.pass(&[Doing { on: false, ..on[0] }], Millis(20 * MINUTE + 1));
+        let off = [Doing { on: false, ..on[0] }];
+        turns.pass(&off, Millis(20 * MINUTE + 1));
         turns.give(0, false);
-        assert!(turns.rests(0, Millis(MINUTE)));
-        turns.pass(&[Doing { on: false, ..on[0] }], Millis(21 * MINUTE));
-        assert!(!turns.rests(0, Millis(MINUTE)));
+        assert!(turns.rests(0, Millis(0)));
+        turns.pass(&off, Millis(21 * MINUTE));
+        assert!(!turns.rests(0, Millis(0)));
+    }
+
+    #[test]
+    fn a_minimum_off_time_holds_whatever_it_was_that_ended_the_time_on() {
+        let mut turns = Turns::new(1);
+        let (on, off) = (Doing { wants: true, on: true, class: 5 }, Doing { wants: false, on: false, class: 5 });
+        assert!(turns.rests(0, Millis(2 * MINUTE)), "nobody knows since when it is off");
+        turns.pass(&[on], Millis(MINUTE));
+        turns.pass(&[off], Millis(5 * MINUTE));
+        turns.pass(&[Doing { wants: true, ..off }], Millis(7 * MINUTE - 1));
+        assert!(turns.rests(0, Millis(2 * MINUTE)));
+        turns.pass(&[Doing { wants: true, ..off }], Millis(7 * MINUTE));
+        assert!(!turns.rests(0, Millis(2 * MINUTE)));
     }
 }

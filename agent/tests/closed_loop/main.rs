@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod chance;
 mod failsafe;
 mod fairness;
 mod stability;
 mod street;
+mod trouble;

@@ -166,6 +166,7 @@ fn measurement() -> Measurement {
         state: Activity::Charging,
         current_ma: vec![AT_FIRST; 3],
         voltage_mv: vec![MilliVolts(230_000); 3],
+        stale_ms: None,
         limit_ma: AT_FIRST,
         obeys: Some(Reference { session: Session(3), seq: 1 }),
         settled: true,

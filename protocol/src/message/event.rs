@@ -85,6 +85,11 @@ pub enum Event {
         /// What is left for devices.
         room_ma: MilliAmps,
     },
+    /// They fit again.
+    ReserveFits {
+        /// The phase.
+        phase: Phase,
+    },
     /// What a device says of itself differs from its enrolment.
     EnrolmentDiffers {
         /// The device.

@@ -158,6 +158,9 @@ pub struct Measurement {
     pub current_ma: Vec<MilliAmps>,
     /// Voltage per phase.
     pub voltage_mv: Vec<MilliVolts>,
+    /// How old that is, if the meter is late: then nobody knows what flows now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_ms: Option<Millis>,
     /// The limit obeyed now, per phase.
     pub limit_ma: MilliAmps,
     /// The setpoint that this limit comes from; absent in failsafe.

@@ -159,6 +159,7 @@ impl TwinGranter {
             // Three phases are enough for every device: those that it does not have are not asked for.
             current_ma: vec![report.current; 3],
             voltage_mv: Vec::new(),
+            stale_ms: None,
             limit_ma: report.limit,
             obeys: report.obeys,
             settled: report.settled,
