@@ -67,12 +67,11 @@ impl Reports {
         values.min().unwrap_or(MilliAmps::ZERO)
     }
 
-    /// The largest value in force on the `phase`-th phase since `reading`, however old: what a silent device could still
-    /// draw is for its leases to bound.
-    pub fn largest(&self, phase: usize, reading: BootTime) -> MilliAmps {
-        let values =
-            self.since(reading).map(|reported| reported.map_or(MilliAmps::ZERO, |reported| reported.on(phase)));
-        values.max().unwrap_or(MilliAmps::ZERO)
+    /// The largest value in force on the `phase`-th phase since `reading`. What a silent device could still draw is for its
+    /// leases to bound, so a report counts until all of them are over, `silent_after`.
+    pub fn largest(&self, phase: usize, reading: BootTime, silent_after: Millis) -> MilliAmps {
+        let values = self.since(reading).flatten().filter(|reported| reading.since(reported.at) <= silent_after);
+        values.map(|reported| reported.on(phase)).max().unwrap_or(MilliAmps::ZERO).max(MilliAmps::ZERO)
     }
 
     /// The reports in force since `start`; first nothing, if the device was not heard of before: then it drew nothing that
@@ -173,6 +172,7 @@ mod tests {
     }
 
     const IN_FORCE: Millis = Millis(1500);
+    const LEASES: Millis = Millis(3190);
 
     fn reports(list: &[(u64, i64)]) -> Reports {
         let mut reports = Reports::default();
@@ -186,22 +186,23 @@ mod tests {
     fn a_car_that_fell_after_the_reading_leaves_no_room_and_is_no_jump() {
         let reports = reports(&[(1000, 16_000), (2005, 0)]);
         assert_eq!(reports.smallest(0, BootTime(2000), IN_FORCE), MilliAmps(0));
-        assert_eq!(reports.largest(0, BootTime(2000)), MilliAmps(16_000));
+        assert_eq!(reports.largest(0, BootTime(2000), LEASES), MilliAmps(16_000));
     }
 
     #[test]
     fn a_car_that_rose_before_the_reading_counts_with_its_old_value_for_raising_only() {
         let reports = reports(&[(1000, 0), (1950, 16_000)]);
         assert_eq!(reports.smallest(0, BootTime(2000), IN_FORCE), MilliAmps(0));
-        assert_eq!(reports.largest(0, BootTime(2000)), MilliAmps(16_000));
+        assert_eq!(reports.largest(0, BootTime(2000), LEASES), MilliAmps(16_000));
         assert_eq!(reports.smallest(0, BootTime(2051), IN_FORCE), MilliAmps(16_000));
     }
 
     #[test]
-    fn an_old_report_counts_as_nothing_for_raising_and_goes_on_counting_for_lowering() {
+    fn an_old_report_counts_as_nothing_for_raising_and_for_lowering_as_long_as_leases_last() {
         assert_eq!(reports(&[(1000, 16_000)]).smallest(0, BootTime(2601), IN_FORCE), MilliAmps(0));
-        assert_eq!(reports(&[(1000, 16_000)]).largest(0, BootTime(9000)), MilliAmps(16_000));
-        assert_eq!(Reports::default().largest(0, BootTime(2000)), MilliAmps(0));
+        assert_eq!(reports(&[(1000, 16_000)]).largest(0, BootTime(4190), LEASES), MilliAmps(16_000));
+        assert_eq!(reports(&[(1000, 16_000)]).largest(0, BootTime(4191), LEASES), MilliAmps(0));
+        assert_eq!(Reports::default().largest(0, BootTime(2000), LEASES), MilliAmps(0));
         assert_eq!(reports(&[(2001, 16_000)]).smallest(0, BootTime(2000), IN_FORCE), MilliAmps(0));
     }
 
@@ -210,7 +211,7 @@ mod tests {
         let mut reports = reports(&[(1000, 16_000)]);
         reports.note(BootTime(1100), vec![MilliAmps(16_000)], true);
         assert_eq!(reports.smallest(0, BootTime(1100), IN_FORCE), MilliAmps(0));
-        assert_eq!(reports.largest(0, BootTime(1100)), MilliAmps(0));
+        assert_eq!(reports.largest(0, BootTime(1100), LEASES), MilliAmps(0));
     }
 
     fn flat(current: i64) -> PerPhase {

@@ -236,7 +236,7 @@ impl Transformer {
 
     /// Takes a reading of the transformer's own meter, per phase, taken at `at`. `saturated`: at least this much.
     pub fn on_reading(&mut self, load: PerPhase, saturated: bool, at: BootTime, now: BootTime, voice: &mut impl Voice) {
-        let in_force = self.in_force();
+        let (in_force, silent_after) = (self.in_force(), self.silent_after());
         let starting = self.granter.is_starting(now);
         let (mut for_raising, mut for_lowering, mut explained) = (load, load, load);
         let mut fed_in = [MilliAmps::ZERO; 3];
@@ -248,7 +248,7 @@ impl Transformer {
                 let phase = phase.index();
                 let drawn = |current: MilliAmps| current.max(MilliAmps::ZERO).min(entitled);
                 for_raising[phase] -= drawn(device.reports.smallest(place, at, in_force).min(falling));
-                for_lowering[phase] -= drawn(device.reports.largest(place, at).max(rising));
+                for_lowering[phase] -= drawn(device.reports.largest(place, at, silent_after).max(rising));
                 explained[phase] -= entitled;
                 fed_in[phase] += (-device.reports.newest(place)).max(MilliAmps::ZERO);
             }
