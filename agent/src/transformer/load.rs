@@ -4,13 +4,15 @@
 //! a report can be lost, so it is estimated twice, each time on the safe side:
 //!
 //! - **for raising** a device counts with the smallest value it reported since 100 ms before the reading, or was told to
-//!   fall to in the last 100 ms: a car that has just risen or fallen leaves no room. And the highest estimate counts of all that were made while a report stays in force: a
-//!   car that has fallen without saying so (its power was cut, its report was lost) leaves no room either, since it may
-//!   rise again while its lease is alive.
+//!   fall to in the last 100 ms: a car that has just risen or fallen leaves no room. And the highest estimate counts of all
+//!   that were made while a report stays in force: a car that has fallen without saying so (its power was cut, its report
+//!   was lost) leaves no room either, since it may rise again while its lease is alive.
 //! - **for lowering** it counts with the largest value it reported since the reading, or may have risen to in the last
 //!   100 ms: a car that has just risen or fallen does not look like a jump of the base load. A car may also follow an older
 //!   setpoint only now, with its report still on the way: as long as leases can explain a rise and the limit is kept, the
 //!   lowest estimate of the last 100 ms counts ([`Rises`]).
+//!
+//! A device whose own meter is late counts with nothing in both: all that it draws may be uncontrolled.
 //!
 //! What a device feeds in (a battery that discharges) is not taken off the load: it counts as negative uncontrolled load,
 //! since nobody is obliged to go on with it.
@@ -27,32 +29,24 @@ pub const CHANGE_SHOWS: Millis = Millis(100);
 
 /// What one device reported lately, per phase of the device.
 #[derive(Clone, Debug, Default)]
-pub struct Reports(VecDeque<Reported>);
-
-#[derive(Clone, Debug)]
-struct Reported {
-    at: BootTime,
-    current: Vec<MilliAmps>,
-    /// The device's meter was late: nobody knows what flows, so all of it may be uncontrolled.
-    stale: bool,
-}
+pub struct Reports(VecDeque<(BootTime, Vec<MilliAmps>)>);
 
 impl Reports {
     /// Notes a report that was received `at`. Says whether it differs from the one before.
-    pub fn note(&mut self, at: BootTime, current: Vec<MilliAmps>, stale: bool) -> bool {
+    pub fn note(&mut self, at: BootTime, current: Vec<MilliAmps>) -> bool {
         // The newest report before the window is still in force at its beginning.
-        while self.0.get(1).is_some_and(|next| at.since(next.at) > CHANGE_SHOWS * 2) {
+        while self.0.get(1).is_some_and(|next| at.since(next.0) > CHANGE_SHOWS * 2) {
             self.0.pop_front();
         }
         let before = |phase: usize| self.newest(phase);
         let differs = current.iter().enumerate().any(|(phase, now)| (now.0 - before(phase).0).abs() > DEADBAND.0);
-        self.0.push_back(Reported { at, current, stale });
+        self.0.push_back((at, current));
         differs
     }
 
     /// The newest value on the `phase`-th phase.
     pub fn newest(&self, phase: usize) -> MilliAmps {
-        self.0.back().map_or(MilliAmps::ZERO, |newest| newest.on(phase))
+        self.0.back().map_or(MilliAmps::ZERO, |newest| on(newest, phase))
     }
 
     /// The smallest value in force on the `phase`-th phase since 100 ms before `reading`. A report older than
@@ -60,9 +54,8 @@ impl Reports {
     pub fn smallest(&self, phase: usize, reading: BootTime, in_force: Millis) -> MilliAmps {
         let start = reading - CHANGE_SHOWS;
         let values = self.since(start).map(|reported| match reported {
-            Some(reported) if start.since(reported.at) > in_force => MilliAmps::ZERO,
-            Some(reported) => reported.on(phase),
-            None => MilliAmps::ZERO,
+            Some(reported) if start.since(reported.0) <= in_force => on(reported, phase),
+            Some(_) | None => MilliAmps::ZERO,
         });
         values.min().unwrap_or(MilliAmps::ZERO)
     }
@@ -70,24 +63,22 @@ impl Reports {
     /// The largest value in force on the `phase`-th phase since `reading`. What a silent device could still draw is for its
     /// leases to bound, so a report counts until all of them are over, `silent_after`.
     pub fn largest(&self, phase: usize, reading: BootTime, silent_after: Millis) -> MilliAmps {
-        let values = self.since(reading).flatten().filter(|reported| reading.since(reported.at) <= silent_after);
-        values.map(|reported| reported.on(phase)).max().unwrap_or(MilliAmps::ZERO).max(MilliAmps::ZERO)
+        let values = self.since(reading).flatten().filter(|reported| reading.since(reported.0) <= silent_after);
+        values.map(|reported| on(reported, phase)).max().unwrap_or(MilliAmps::ZERO).max(MilliAmps::ZERO)
     }
 
     /// The reports in force since `start`; first nothing, if the device was not heard of before: then it drew nothing that
     /// we know of.
-    fn since(&self, start: BootTime) -> impl Iterator<Item = Option<&Reported>> {
-        let first = self.0.iter().rposition(|reported| reported.at <= start);
+    fn since(&self, start: BootTime) -> impl Iterator<Item = Option<&(BootTime, Vec<MilliAmps>)>> {
+        let first = self.0.iter().rposition(|(at, _)| *at <= start);
         let unknown = first.is_none().then_some(None);
         unknown.into_iter().chain(self.0.iter().skip(first.unwrap_or(0)).map(Some))
     }
 }
 
-impl Reported {
-    fn on(&self, phase: usize) -> MilliAmps {
-        let known = self.current.get(phase).filter(|_| !self.stale);
-        known.copied().unwrap_or(MilliAmps::ZERO)
-    }
+/// What was reported for this phase.
+fn on((_, current): &(BootTime, Vec<MilliAmps>), phase: usize) -> MilliAmps {
+    current.get(phase).copied().unwrap_or(MilliAmps::ZERO)
 }
 
 /// The estimates for raising, per phase.
@@ -177,7 +168,7 @@ mod tests {
     fn reports(list: &[(u64, i64)]) -> Reports {
         let mut reports = Reports::default();
         for (at, current) in list {
-            reports.note(BootTime(*at), vec![MilliAmps(*current)], false);
+            reports.note(BootTime(*at), vec![MilliAmps(*current)]);
         }
         reports
     }
@@ -204,14 +195,6 @@ mod tests {
         assert_eq!(reports(&[(1000, 16_000)]).largest(0, BootTime(4191), LEASES), MilliAmps(0));
         assert_eq!(Reports::default().largest(0, BootTime(2000), LEASES), MilliAmps(0));
         assert_eq!(reports(&[(2001, 16_000)]).smallest(0, BootTime(2000), IN_FORCE), MilliAmps(0));
-    }
-
-    #[test]
-    fn a_report_of_a_late_meter_counts_as_nothing() {
-        let mut reports = reports(&[(1000, 16_000)]);
-        reports.note(BootTime(1100), vec![MilliAmps(16_000)], true);
-        assert_eq!(reports.smallest(0, BootTime(1100), IN_FORCE), MilliAmps(0));
-        assert_eq!(reports.largest(0, BootTime(1100), LEASES), MilliAmps(0));
     }
 
     fn flat(current: i64) -> PerPhase {
@@ -245,8 +228,8 @@ mod tests {
     #[test]
     fn a_report_differs_by_more_than_the_deadband() {
         let mut reports = Reports::default();
-        assert!(!reports.note(BootTime(1), vec![MilliAmps(250)], false));
-        assert!(reports.note(BootTime(2), vec![MilliAmps(501)], false));
-        assert!(!reports.note(BootTime(3), vec![MilliAmps(400)], false));
+        assert!(!reports.note(BootTime(1), vec![MilliAmps(250)]));
+        assert!(reports.note(BootTime(2), vec![MilliAmps(501)]));
+        assert!(!reports.note(BootTime(3), vec![MilliAmps(400)]));
     }
 }

@@ -205,12 +205,15 @@ impl Transformer {
         let counted = |granter: &Granter| granter.counted(place, now);
         let before = (counted(&self.granter), device.heard.as_ref().map(Heard::wish));
         self.granter.measured(place, header, seq, &measurement, now);
+        // Of a meter that is late nobody knows what it would say now.
+        let known = |current: &MilliAmps| if measurement.stale_ms.is_some() { MilliAmps::ZERO } else { *current };
+        let current: Vec<MilliAmps> = measurement.current_ma.iter().map(known).collect();
         let mut change = [MilliAmps::ZERO; 3];
-        for ((place, phase), current) in device.phases.iter().enumerate().zip(&measurement.current_ma) {
+        for ((place, phase), current) in device.phases.iter().enumerate().zip(&current) {
             let before = device.reports.newest(place);
             change[phase.index()] = (*current - before).max(before - *current);
         }
-        if device.reports.note(now, measurement.current_ma.clone(), measurement.stale_ms.is_some()) {
+        if device.reports.note(now, current) {
             self.estimates.report_changed(now, change);
             self.undecided = true;
         }
