@@ -67,7 +67,7 @@ pub struct ManyDevices {
 /// process. Nothing if the device gets no steady lease.
 pub async fn one_device(steps: usize) -> Result<Option<OneDevice>, Failure> {
     let mut stage = Stage::open(1, steps).await?;
-    if !stage.warm_up().await? {
+    if !stage.warm_up().await? || !stage.even_out().await? {
         return Ok(None);
     }
     let mut ours = Hop::open(stage.site.address()).await?;
