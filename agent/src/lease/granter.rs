@@ -152,8 +152,13 @@ impl Granter {
         }
     }
 
+    /// Of each node, its parent.
+    pub fn parents(&self) -> &[Option<usize>] {
+        &self.parents
+    }
+
     /// A node, its parent, and so on up to the transformer.
-    fn path(&self, node: usize) -> impl Iterator<Item = usize> + '_ {
+    pub fn path(&self, node: usize) -> impl Iterator<Item = usize> + '_ {
         std::iter::successors(Some(node), |node| self.parents[*node])
     }
 

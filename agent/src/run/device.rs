@@ -16,7 +16,7 @@ use super::sampling::{self, Sampled};
 use super::station::Station;
 use super::{AgentError, Common, Summary};
 use crate::actuator::Actuator;
-use crate::commands::{Command, Kept, Refusal};
+use crate::commands::{Command, Kept};
 use crate::device::{Action, Device, Nature, Sample};
 use crate::meter::Meter;
 
@@ -167,9 +167,9 @@ impl Running {
         if same {
             return Ok(Vec::new());
         }
-        if let (Err(error), Kind::Set(what)) = (kept.store(self.commands_file.as_deref()), &topic.kind) {
-            let refusal = Refusal::new(what, &received.payload, format!("a place to keep it, but: {error}"));
-            return self.station.refuse(refusal, by).map(|()| Vec::new());
+        let Kind::Set(what) = &topic.kind else { return Ok(Vec::new()) };
+        if !self.station.keep(&kept, self.commands_file.as_deref(), (what, &received.payload), &by)? {
+            return Ok(Vec::new());
         }
         self.kept = kept;
         Ok(match command {

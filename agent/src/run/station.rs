@@ -1,5 +1,6 @@
 //! What both roles do alike: speak, be born, be acknowledged, say again what is missing.
 
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -20,7 +21,7 @@ use super::clock_watch::ClockWatch;
 use super::outage::Outage;
 use super::{AgentError, Common, Credentials, Summary};
 use crate::bucket::Bucket;
-use crate::commands::{self, Command, Refusal};
+use crate::commands::{self, Command, Kept, Refusal};
 use crate::directory::{Directory, Distrust};
 use crate::outbox::{Lost, Outbox};
 
@@ -286,6 +287,20 @@ impl Station {
             Ok(command) => Ok(Some((command, by))),
             Err(refusal) => self.refuse(refusal, by).map(|()| None),
         }
+    }
+
+    /// Keeps what a command changes in `file`, so that it holds after a restart. Where that fails the command is refused,
+    /// and `false` returned.
+    pub fn keep(
+        &mut self,
+        kept: &Kept,
+        file: Option<&Path>,
+        (what, payload): (&Name, &[u8]),
+        by: &str,
+    ) -> Result<bool, AgentError> {
+        let Err(error) = kept.store(file) else { return Ok(true) };
+        let refusal = Refusal::new(what, payload, format!("a place to keep it, but: {error}"));
+        self.refuse(refusal, by.to_owned()).map(|()| false)
     }
 
     /// Tells that a command is not obeyed, unless that was told too often.

@@ -201,9 +201,13 @@ impl Running {
             Command::Dimming(order) => Kept { dimming: order, ..self.kept.clone() },
             Command::Charging(_) | Command::Priority(_) => return Ok(()),
         };
-        if let Err(error) = kept.store(self.settings.commands_file.as_deref()) {
-            let refusal = Refusal::new(what, &received.payload, format!("a place to keep it, but: {error}"));
-            return self.station.refuse(refusal, by);
+        // The same again needs no writing to disk.
+        if kept == self.kept {
+            return Ok(());
+        }
+        let file = self.settings.commands_file.as_deref();
+        if !self.station.keep(&kept, file, (what, &received.payload), &by)? {
+            return Ok(());
         }
         self.kept = kept;
         match command {

@@ -3,13 +3,13 @@
 use grid_protocol::message::Balance;
 use grid_protocol::units::{BootTime, MilliAmps};
 
-use super::{Transformer, per_phase};
+use super::Transformer;
 
 impl Transformer {
     /// The summary; nothing before the first reading.
     pub fn balance(&self, now: BootTime) -> Option<Balance> {
         let read = self.read?;
-        let limit = per_phase(self.plan.limit_w);
+        let limit = self.plan.limit();
         let (mut wanted, mut held_back) = (0_i64, 0_i64);
         for (place, device) in self.devices.iter().enumerate() {
             let phases = device.phases.len() as i64;

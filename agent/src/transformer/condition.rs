@@ -21,7 +21,7 @@
 //! state of its own: there is no room, so everybody goes to the failsafe limit, and the overload is told of.
 
 use grid_protocol::message::Event;
-use grid_protocol::units::{BootTime, Millis};
+use grid_protocol::units::Millis;
 
 /// A meter without a reading for so many of its intervals is late.
 const STALE_INTERVALS: u64 = 3;
@@ -72,11 +72,6 @@ impl Condition {
             (Self::MeterStale, Self::Leading) | (Self::MeterFailed, _) => Some(Event::Recovered {}),
         }
     }
-}
-
-/// How long ago `read` was; since `started` if there was none.
-pub fn silence(read: Option<BootTime>, started: BootTime, now: BootTime) -> Millis {
-    now.since(read.unwrap_or(started))
 }
 
 #[cfg(test)]

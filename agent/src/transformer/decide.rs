@@ -5,7 +5,7 @@ use grid_protocol::units::{BootTime, MilliAmps, Millis};
 
 use super::device::{Device, ON_THE_WAY, Sent};
 use super::turns::Doing;
-use super::{Condition, Enrolment, Plan, REPEAT, Transformer, Voice, WORTH_RAISING, per_phase};
+use super::{Condition, Enrolment, Plan, REPEAT, Transformer, Voice, WORTH_RAISING};
 use crate::allocation::{Claim, Dimming, Node, Share, allocate};
 use crate::lease::{PerPhase, Tally, counted_for, heartbeat};
 
@@ -56,7 +56,7 @@ impl Transformer {
         let session = self.granter.session();
         let obeyed: Vec<MilliAmps> = self.devices.iter().map(|device| device.obeyed(session, starting)).collect();
         self.make_claims(&obeyed, now);
-        self.ramp.fill(per_phase(self.plan.limit_w), now);
+        self.ramp.fill(self.plan.limit(), now);
 
         let feeds_in = matches!(condition, Condition::Leading | Condition::Starting);
         let base = if feeds_in { read.uncontrolled } else { read.without_feed_in };
@@ -113,7 +113,7 @@ impl Transformer {
                     continue;
                 }
                 all_are = false;
-                for node in std::iter::successors(Some(self.claims[place].node), |node| self.parents[*node]) {
+                for node in self.granter.path(self.claims[place].node) {
                     device.phases.iter().for_each(|phase| nodes[node].room[phase.index()] -= device.failsafe);
                 }
             }
@@ -127,16 +127,16 @@ impl Transformer {
     ///
     /// A fuse has no meter: what a device draws above its limit is taken off the room of the fuses that it is behind.
     fn nodes(&self, base: PerPhase, part: i64) -> Vec<Node> {
-        let limit = per_phase(self.plan.limit_w);
+        let limit = self.plan.limit();
         let room = base.map(|base| limit - MilliAmps(self.plan.margin(limit).0 / part) - base);
         let mut excess = vec![[MilliAmps::ZERO; 3]; self.plan.fuses.len() + 1];
         for (device, claim) in self.devices.iter().zip(&self.claims) {
-            for node in std::iter::successors(Some(claim.node), |node| self.parents[*node]) {
+            for node in self.granter.path(claim.node) {
                 excess[node].iter_mut().zip(device.excess).for_each(|(sum, excess)| *sum += excess);
             }
         }
         let mut nodes = vec![Node { name: None, parent: None, room }];
-        for (fuse, parent) in self.plan.fuses.iter().zip(self.parents.iter().copied().skip(1)) {
+        for (fuse, parent) in self.plan.fuses.iter().zip(self.granter.parents().iter().copied().skip(1)) {
             let room = fuse.limit_ma - MilliAmps(fuse.limit_ma.percent(2).0 / part) - fuse.base_ma;
             let room = excess[nodes.len()].map(|excess| room - excess);
             nodes.push(Node { name: Some(fuse.name.clone()), parent, room });
@@ -265,7 +265,7 @@ impl Transformer {
             reach = device.next_above(obeyed);
         }
         let worth = if reach < wish.min(fitting) {
-            per_phase(self.plan.limit_w).percent(RAMP_PART_PERCENT).max(WORTH_RAISING)
+            self.plan.limit().percent(RAMP_PART_PERCENT).max(WORTH_RAISING)
         } else {
             WORTH_RAISING
         };

@@ -77,8 +77,6 @@ pub struct Transformer {
     /// What each device would like: kept, so that it need not be built for each decision.
     claims: Vec<Claim>,
     shares: Vec<Share>,
-    /// Of each node, its parent.
-    parents: Vec<Option<usize>>,
     /// The room of each node for raising, as of the last decision.
     rooms: Vec<PerPhase>,
     read: Option<Read>,
@@ -119,7 +117,6 @@ impl Transformer {
             granter: granter(&plan, &devices, session, epoch, now),
             places: plan.devices.iter().zip(0..).map(|(enrolment, place)| (enrolment.name.clone(), place)).collect(),
             shares: Vec::new(),
-            parents: plan.parents(),
             rooms: Vec::new(),
             claims,
             read: None,
@@ -259,7 +256,7 @@ impl Transformer {
         let least = if self.plan.feed_in { MilliAmps(i64::MIN) } else { MilliAmps::ZERO };
         let at_least = |least: MilliAmps, estimate: PerPhase| estimate.map(|current| current.max(least));
         self.estimates.note(at, at_least(least, for_raising), in_force);
-        let limit = per_phase(self.plan.limit_w);
+        let limit = self.plan.limit();
         let over = load.map(|load| load > limit - MilliAmps(self.plan.margin(limit).0 / 2));
         let newest = at_least(least, for_lowering);
         let mut uncontrolled = self.rises.note(at, newest, at_least(least, explained), over);

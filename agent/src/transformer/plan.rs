@@ -80,6 +80,11 @@ impl Plan {
         std::iter::once(None).chain(fuses).collect()
     }
 
+    /// The limit per phase.
+    pub fn limit(&self) -> MilliAmps {
+        per_phase(self.limit_w)
+    }
+
     /// What stays free on a node with this limit per phase.
     pub fn margin(&self, limit: MilliAmps) -> MilliAmps {
         self.margin_ma.unwrap_or(limit.percent(2))

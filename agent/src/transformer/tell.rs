@@ -3,8 +3,7 @@
 use grid_protocol::message::{Event, Phase};
 use grid_protocol::units::{BootTime, MilliAmps, Millis};
 
-use super::condition::silence;
-use super::{Condition, Transformer, Voice, WORTH_RAISING, per_phase};
+use super::{Condition, Transformer, Voice, WORTH_RAISING};
 use crate::lease::PerPhase;
 
 /// What control takes back within this time is no overload yet.
@@ -31,7 +30,7 @@ struct Overload {
 impl Transformer {
     /// Follows the condition, and tells of it. Returns it.
     pub(super) fn follow_condition(&mut self, now: BootTime, voice: &mut impl Voice) -> Condition {
-        let silence = silence(self.read.map(|read| read.at), self.started, now);
+        let silence = now.since(self.read.map_or(self.started, |read| read.at));
         let condition = Condition::of(self.granter.is_starting(now), silence, self.meter_interval);
         let was = std::mem::replace(&mut self.condition, condition);
         if let Some(event) = was.becomes(condition, silence) {
@@ -78,7 +77,7 @@ impl Transformer {
     }
 
     pub(super) fn tell_overloads(&mut self, load: PerPhase, now: BootTime, voice: &mut impl Voice) {
-        let limit_ma = per_phase(self.plan.limit_w);
+        let limit_ma = self.plan.limit();
         for phase in Phase::ALL {
             let load_ma = load[phase.index()];
             let overload = &mut self.told.overloads[phase.index()];
@@ -112,7 +111,7 @@ impl Transformer {
         }
         for phase in Phase::ALL {
             let reserve_ma = reserve[phase.index()];
-            let limit = per_phase(self.plan.limit_w);
+            let limit = self.plan.limit();
             let room_ma = limit - read.uncontrolled[phase.index()];
             let told = &mut self.told.reserve_exceeds[phase.index()];
             if !*told && reserve_ma > MilliAmps::ZERO && reserve_ma > room_ma {

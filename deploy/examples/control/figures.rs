@@ -23,14 +23,10 @@ pub struct Latency {
 }
 
 impl Latency {
-    pub fn of(mut measured_us: Vec<u64>) -> Self {
-        measured_us.sort_unstable();
-        // The smallest value that so many percent do not exceed.
-        let at = |percent: usize| {
-            let rank = (measured_us.len() * percent).div_ceil(100);
-            rank.checked_sub(1).and_then(|place| measured_us.get(place)).copied().unwrap_or_default()
-        };
-        Self { steps: measured_us.len(), p50_us: at(50), p99_us: at(99), max_us: at(100) }
+    pub fn of(measured_us: Vec<u64>) -> Self {
+        let steps = measured_us.len();
+        let grid::demo::Latency { p50, p99, max } = grid::demo::Latency::of(measured_us);
+        Self { steps, p50_us: p50, p99_us: p99, max_us: max }
     }
 
     /// One line of a table.

@@ -42,6 +42,19 @@ pub struct Latency {
     pub max: u64,
 }
 
+impl Latency {
+    /// Of durations in any order; zeros if there are none.
+    pub fn of(mut measured: Vec<u64>) -> Self {
+        measured.sort_unstable();
+        // The smallest value that so many percent do not exceed.
+        let at = |percent: usize| {
+            let rank = (measured.len() * percent).div_ceil(100);
+            rank.checked_sub(1).and_then(|place| measured.get(place)).copied().unwrap_or_default()
+        };
+        Self { p50: at(50), p99: at(99), max: at(100) }
+    }
+}
+
 /// What one charge point may draw.
 #[derive(Clone, Debug)]
 struct Entitled {
@@ -145,14 +158,7 @@ impl Watch {
 
     /// How long it took from a reading to a device that obeys.
     pub fn latency(&self) -> Latency {
-        let mut sorted = self.state().latencies.clone();
-        sorted.sort_unstable();
-        // The smallest value that so many percent do not exceed.
-        let at = |percent: usize| {
-            let rank = (sorted.len() * percent).div_ceil(100);
-            rank.checked_sub(1).and_then(|place| sorted.get(place)).copied().unwrap_or_default()
-        };
-        Latency { p50: at(50), p99: at(99), max: at(100) }
+        Latency::of(self.state().latencies.clone())
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
