@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use grid_broker::Settings;
+use grid_broker::{Access, Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -30,7 +30,8 @@ const FLOOD: usize = 100_000;
 async fn main() -> Result<(), Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let ours = listener.local_addr()?;
-    let broker = tokio::spawn(grid_broker::run(listener, Settings::default(), std::future::pending()));
+    let broker =
+        tokio::spawn(grid_broker::run(listener.into(), Limits::default(), Access::open(), std::future::pending()));
 
     let mosquitto = Mosquitto::start().await?;
     let mut brokers = vec![("grid-broker", ours)];

@@ -14,20 +14,22 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mqtt_protocol_core::mqtt::result_code::PubackReasonCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::access::Access;
 use crate::clients::{Clients, Login};
 use crate::ending::Ending;
+use crate::limits::Limits;
 use crate::login::{first_request, log_in};
 use crate::message::{Message, Millis, Qos};
+use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::request::{Publish, Request, RetainHandling, Wanted};
 use crate::retained::{Outcome, Retained};
 use crate::router::{Gone, Reader, Router, Unpublished, Unsubscribed};
-use crate::settings::Settings;
 use crate::subscriptions::Subscriptions;
 use crate::topic;
 use crate::wire::{Granted, Wire};
@@ -47,8 +49,12 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// What all connections of one broker share.
 pub struct Shared {
-    /// The broker's settings.
-    pub settings: Settings,
+    /// The broker's limits.
+    pub limits: Limits,
+    /// Who may do what, as last loaded.
+    pub access: watch::Receiver<Arc<Access>>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Routing core.
     pub router: Arc<Router>,
     /// Retained messages.
@@ -107,10 +113,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut stream = stream;
-    let mut wire = Wire::new(&shared.settings);
+    let mut wire = Wire::new(&shared.limits);
     let mut input = BytesMut::new();
     let connect = tokio::select! {
-        connect = first_request(&shared.settings, &mut stream, &mut wire, &mut input) => connect,
+        connect = first_request(&shared.limits, &mut stream, &mut wire, &mut input) => connect,
         () = shared.shutdown.cancelled() => Err(Ending::ShuttingDown),
     };
     let number = shared.connections.fetch_add(1, Ordering::Relaxed);
@@ -129,12 +135,12 @@ where
     };
     info!(client = id, %peer, version = if connect.v5 { "5" } else { "3.1.1" }, "client connected");
 
-    let window = shared.settings.max_inflight.min(connect.receive_maximum);
+    let window = shared.limits.max_inflight.min(connect.receive_maximum);
     let mut client = Client {
         number,
         id,
         wire,
-        outbox: Outbox::new(shared.settings.max_queued, shared.settings.max_queued_bytes),
+        outbox: Outbox::new(shared.limits.max_queued, shared.limits.max_queued_bytes),
         subscriptions: Subscriptions::new(number),
         reader: None,
         inflight: 0,
@@ -185,7 +191,7 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let stall_limit = self.shared.settings.stall_timeout;
+        let stall_limit = self.shared.limits.stall_timeout;
         let patience = Duration::from_millis(u64::from(keep_alive) * 1500);
         let (mut from_client, mut to_client) = tokio::io::split(stream);
         let mut kicked = pin!(login.kicked.cancelled());
@@ -305,7 +311,7 @@ impl Client {
     }
 
     fn publish(&mut self, publish: Publish) -> Result<(), Ending> {
-        let max = self.shared.settings.max_payload;
+        let max = self.shared.limits.max_payload;
         if publish.qos > 1 {
             return Err(Ending::QosNotSupported);
         }
@@ -377,7 +383,7 @@ impl Client {
         if existed {
             return Ok(Granted::Yes(wanted.qos));
         }
-        if self.subscriptions.len() >= self.shared.settings.max_subscriptions {
+        if self.subscriptions.len() >= self.shared.limits.max_subscriptions {
             return Ok(Granted::Quota);
         }
         let reader = match &mut self.reader {
@@ -419,7 +425,7 @@ impl Client {
             let filters = self.subscriptions.take();
             // A router that does not answer is the heartbeat's business; nothing is lost with the link.
             let release = reader.release(filters);
-            let limit = self.shared.settings.heartbeat_timeout;
+            let limit = self.shared.limits.heartbeat_timeout;
             if !matches!(tokio::time::timeout(limit, release).await, Ok(Ok(()))) {
                 debug!(client = self.id, "link not returned");
             }

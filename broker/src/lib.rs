@@ -13,7 +13,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `settings` | [`Settings`]: every limit and time, with its rule |
+//! | `settings` | [`Limits`]: every limit and time, with its rule |
 //! | `server` | [`run`]: accept, heartbeat, stop |
 //! | `login`, `connection` | one client from its first byte to its will |
 //! | `wire`, `request`, `ending` | packets of both versions in one vocabulary; why a connection ends |
@@ -42,24 +42,27 @@
 //!
 //! A QoS 1 message is acknowledged when it was handed to the router and, if retained, kept. From there it reaches every
 //! subscriber that stays connected; one for whom too many QoS 1 messages wait is disconnected rather than skipped. QoS 0
-//! messages are dropped, oldest first, for a client that is too slow; see [`Settings::max_queued`].
+//! messages are dropped, oldest first, for a client that is too slow; see [`Limits::max_queued`].
 
+mod access;
 mod clients;
 mod connection;
 mod ending;
 mod gate;
+mod limits;
 mod link;
 mod login;
 mod message;
+mod metrics;
 mod outbox;
 mod request;
 mod retained;
 mod router;
 mod server;
-mod settings;
 mod subscriptions;
 mod topic;
 mod wire;
 
-pub use server::{BrokerError, run};
-pub use settings::Settings;
+pub use access::Access;
+pub use limits::Limits;
+pub use server::{BrokerError, Sockets, run};

@@ -8,15 +8,15 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::clients::Login;
 use crate::connection::Shared;
 use crate::ending::{Ending, Refusal};
+use crate::limits::Limits;
 use crate::message::{Message, Qos};
 use crate::request::{Connect, Request, Will};
-use crate::settings::Settings;
 use crate::topic;
 use crate::wire::Wire;
 
 /// Reads up to and including the first packet, which must be CONNECT (\[MQTT-3.1.0-1\]).
 pub async fn first_request<S>(
-    settings: &Settings,
+    limits: &Limits,
     stream: &mut S,
     wire: &mut Wire,
     input: &mut BytesMut,
@@ -38,7 +38,7 @@ where
             }
         }
     };
-    let limit = settings.connect_timeout;
+    let limit = limits.connect_timeout;
     tokio::time::timeout(limit, read).await.unwrap_or(Err(Ending::ConnectTimeout(limit)))
 }
 
@@ -91,7 +91,7 @@ fn checked_will(shared: &Shared, will: &Will, v5: bool, publisher: u64) -> Resul
     if !topic::is_valid_topic(&will.topic) {
         return Err(Refusal::WillTopic);
     }
-    if will.payload.len() > shared.settings.max_payload {
+    if will.payload.len() > shared.limits.max_payload {
         return Err(Refusal::WillTooLarge);
     }
     Ok(Message {

@@ -1,16 +1,13 @@
 //! `grid-broker`: the broker as a program.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use grid_broker::{BrokerError, Settings};
+use grid_broker::{Access, BrokerError, Limits};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::error;
-use tracing_subscriber::EnvFilter;
 
 /// MQTT broker for the devices behind one transformer.
 #[derive(Debug, Parser)]
@@ -64,12 +61,7 @@ impl Failure {
 
 fn main() -> ExitCode {
     let Arguments { command: Command::Run { listen, open } } = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,rumqttd=warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    grid_service::log_to_stderr("info");
     match start(listen, open) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -85,16 +77,9 @@ fn start(listen: SocketAddr, open: bool) -> Result<(), Failure> {
     }
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::Start)?;
     let result = runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Start)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Start)?;
         let listener = TcpListener::bind(listen).await.map_err(|source| Failure::Bind { address: listen, source })?;
-        let shutdown = async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        };
-        Ok(grid_broker::run(listener, Settings::default(), shutdown).await?)
+        Ok(grid_broker::run(listener.into(), Limits::default(), Access::open(), grid_service::shutdown::signalled())
+            .await?)
     });
     // Without waiting: a thread may be stuck on a router that died.
     runtime.shutdown_background();

@@ -33,9 +33,9 @@ use thiserror::Error;
 use tokio::sync::Notify;
 
 use crate::gate::{Gate, Mark};
+use crate::limits::Limits;
 use crate::link::{Incoming, Link};
 use crate::message::Message;
-use crate::settings::Settings;
 use crate::topic;
 
 /// Topic and filter of the gate's marks. One level, so no filter of a client matches it.
@@ -104,14 +104,14 @@ struct Publisher {
     max_filters: usize,
 }
 
-fn config(settings: &Settings) -> RouterConfig {
+fn config(limits: &Limits) -> RouterConfig {
     // The router panics on segments below 1 KiB.
-    let exact = SegmentConfig { max_segment_size: settings.exact_window.max(1024), max_segment_count: SEGMENTS };
+    let exact = SegmentConfig { max_segment_size: limits.exact_window.max(1024), max_segment_count: SEGMENTS };
     RouterConfig {
         // Clients' links, those of clients just leaving, the publisher's and the heartbeat's.
-        max_connections: settings.max_clients * 2 + 16,
+        max_connections: limits.max_clients * 2 + 16,
         max_outgoing_packet_count: 1000,
-        max_segment_size: settings.window.max(1024),
+        max_segment_size: limits.window.max(1024),
         max_segment_count: SEGMENTS,
         custom_segment: Some(topic::EXACT_FILTERS.map(|key| (key.to_owned(), exact.clone())).into()),
         ..RouterConfig::default()
@@ -120,8 +120,8 @@ fn config(settings: &Settings) -> RouterConfig {
 
 impl Router {
     /// Starts a router in a thread of its own. The heartbeat must be run by the caller.
-    pub fn start(settings: &Settings) -> Result<(Arc<Self>, Heartbeat), Gone> {
-        let sender = rumqttd::Router::new(0, config(settings)).spawn();
+    pub fn start(limits: &Limits) -> Result<(Arc<Self>, Heartbeat), Gone> {
+        let sender = rumqttd::Router::new(0, config(limits)).spawn();
         let connect = Box::new(move |name: &str| {
             let (tx, rx, _) = LinkBuilder::new(name, sender.clone()).build()?;
             Ok((tx, rx))
@@ -131,13 +131,13 @@ impl Router {
             connect,
             publisher: Mutex::new(Publisher {
                 tx,
-                gate: Gate::new(settings.window, settings.exact_window),
+                gate: Gate::new(limits.window, limits.exact_window),
                 marked: Instant::now(),
                 topics: HashSet::new(),
                 hasher: RandomState::new(),
                 filters: HashSet::new(),
-                max_topics: settings.max_topics,
-                max_filters: settings.max_filters,
+                max_topics: limits.max_topics,
+                max_filters: limits.max_filters,
             }),
             idle: Mutex::new(Vec::new()),
             links: AtomicU64::new(0),
@@ -424,7 +424,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_released_link_brings_nothing_to_its_next_user() {
-        let (router, _heartbeat) = Router::start(&Settings::default()).unwrap();
+        let (router, _heartbeat) = Router::start(&Limits::default()).unwrap();
         let mut first = router.reader().await.unwrap();
         let number = first.number;
         first.subscribe("a").await.unwrap();
@@ -443,9 +443,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_burst_far_larger_than_the_logs_arrives_complete_because_the_gate_holds_it_back() {
-        let settings = Settings { window: 16 * 1024, exact_window: 2 * 1024, ..Settings::default() };
+        let limits = Limits { window: 16 * 1024, exact_window: 2 * 1024, ..Limits::default() };
         for filter in ["#", "a/b"] {
-            let (router, _heartbeat) = Router::start(&settings).unwrap();
+            let (router, _heartbeat) = Router::start(&limits).unwrap();
             let mut reader = router.reader().await.unwrap();
             reader.subscribe(filter).await.unwrap();
             let source = Arc::clone(&router);
@@ -465,7 +465,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_heartbeat_notices_that_the_router_thread_died() {
-        let (router, heartbeat) = Router::start(&Settings::default()).unwrap();
+        let (router, heartbeat) = Router::start(&Limits::default()).unwrap();
         let beating = heartbeat.run(Duration::from_millis(20), Duration::from_secs(3));
         tokio::pin!(beating);
         assert!(tokio::time::timeout(Duration::from_millis(200), &mut beating).await.is_err(), "it beats");

@@ -9,17 +9,19 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::access::Access;
 use crate::clients::Clients;
 use crate::connection::{Shared, serve};
+use crate::limits::Limits;
+use crate::metrics::Metrics;
 use crate::retained::Retained;
 use crate::router::{Heartbeat, Router};
-use crate::settings::Settings;
 
 /// Pause after an accept that failed, which it does at once and again while file descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -43,7 +45,7 @@ pub enum BrokerError {
          reconnect by themselves"
     )]
     RouterStuck {
-        /// [`Settings::heartbeat_timeout`].
+        /// [`Limits::heartbeat_timeout`].
         limit: Duration,
     },
 }
@@ -59,38 +61,56 @@ pub enum BrokerError {
 /// [`BrokerError::RouterStuck`] is the one to expect in operation: the caller should end the process with an error, so
 /// that its service manager starts it again.
 pub async fn run(
-    listener: TcpListener,
-    settings: Settings,
+    sockets: Sockets,
+    limits: Limits,
+    access: watch::Receiver<Arc<Access>>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), BrokerError> {
-    let (router, heartbeat) = Router::start(&settings).map_err(|_| BrokerError::RouterStart)?;
-    run_with(listener, settings, shutdown, router, heartbeat).await
+    let (router, heartbeat) = Router::start(&limits).map_err(|_| BrokerError::RouterStart)?;
+    run_with(sockets, limits, access, shutdown, router, heartbeat).await
+}
+
+/// Where the broker listens.
+#[derive(Debug)]
+pub struct Sockets {
+    /// MQTT over TCP.
+    pub tcp: TcpListener,
+}
+
+impl From<TcpListener> for Sockets {
+    fn from(tcp: TcpListener) -> Self {
+        Self { tcp }
+    }
 }
 
 async fn run_with(
-    listener: TcpListener,
-    settings: Settings,
+    sockets: Sockets,
+    limits: Limits,
+    access: watch::Receiver<Arc<Access>>,
     shutdown: impl Future<Output = ()>,
     router: Arc<Router>,
     heartbeat: Heartbeat,
 ) -> Result<(), BrokerError> {
+    let listener = sockets.tcp;
     let address = listener.local_addr().map_err(BrokerError::Listener)?;
     let stop = CancellationToken::new();
     let shared = Arc::new(Shared {
         router,
-        retained: Mutex::new(Retained::new(settings.max_retained, settings.max_retained_bytes)),
-        clients: Clients::new(settings.max_clients, stop.clone()),
+        retained: Mutex::new(Retained::new(limits.max_retained, limits.max_retained_bytes)),
+        clients: Clients::new(limits.max_clients, stop.clone()),
         started: Instant::now(),
         connections: AtomicU64::new(1),
         shutdown: stop.clone(),
-        settings: settings.clone(),
+        access,
+        metrics: Metrics::default(),
+        limits: limits.clone(),
     });
     let mut connections = JoinSet::new();
     info!("listening on {address}");
     let result = tokio::select! {
         () = shutdown => Ok(()),
-        _ = heartbeat.run(settings.heartbeat, settings.heartbeat_timeout) => {
-            Err(BrokerError::RouterStuck { limit: settings.heartbeat_timeout })
+        _ = heartbeat.run(limits.heartbeat, limits.heartbeat_timeout) => {
+            Err(BrokerError::RouterStuck { limit: limits.heartbeat_timeout })
         }
         never = accept(&listener, &shared, &mut connections) => match never {},
     };
@@ -109,7 +129,7 @@ async fn accept(
     shared: &Arc<Shared>,
     connections: &mut JoinSet<()>,
 ) -> std::convert::Infallible {
-    let waiting = Arc::new(Semaphore::new(shared.settings.max_waiting));
+    let waiting = Arc::new(Semaphore::new(shared.limits.max_waiting));
     let mut last_log: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
@@ -161,14 +181,20 @@ mod tests {
     #[tokio::test]
     async fn a_broker_whose_router_died_ends_with_an_error_that_says_so() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let settings = Settings {
+        let limits = Limits {
             heartbeat: Duration::from_millis(50),
             heartbeat_timeout: Duration::from_millis(500),
-            ..Settings::default()
+            ..Limits::default()
         };
-        let (router, heartbeat) = Router::start(&settings).unwrap();
-        let running =
-            tokio::spawn(run_with(listener, settings, std::future::pending(), Arc::clone(&router), heartbeat));
+        let (router, heartbeat) = Router::start(&limits).unwrap();
+        let running = tokio::spawn(run_with(
+            listener.into(),
+            limits,
+            Access::open(),
+            std::future::pending(),
+            Arc::clone(&router),
+            heartbeat,
+        ));
         kill(&router);
         let result = tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
         assert!(matches!(result, Err(BrokerError::RouterStuck { .. })), "{result:?}");

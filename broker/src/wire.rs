@@ -17,10 +17,10 @@ use mqtt_protocol_core::mqtt::result_code::{
 use mqtt_protocol_core::mqtt::{Connection, Version, role};
 
 use crate::ending::{Ending, Refusal};
+use crate::limits::Limits;
 use crate::message::{Message, Millis, Qos};
 use crate::outbox::Delivery;
 use crate::request::{Connect, Publish, Request, RetainHandling, Wanted, Will};
-use crate::settings::Settings;
 
 /// CONNACK of MQTT 3.1.1 with return code 1, *unacceptable protocol level*: the answer to versions not spoken here
 /// (\[MQTT-3.1.2-2\]).
@@ -50,8 +50,8 @@ pub struct Wire {
 
 impl Wire {
     /// A connection on which nothing was received yet.
-    pub fn new(settings: &Settings) -> Self {
-        let options = ConnectionOptions::new().maximum_packet_size_recv(settings.max_packet());
+    pub fn new(limits: &Limits) -> Self {
+        let options = ConnectionOptions::new().maximum_packet_size_recv(limits.max_packet());
         Self { core: Connection::with_options(Version::Undetermined, options), at_boundary: true, out: BytesMut::new() }
     }
 

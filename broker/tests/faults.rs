@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use grid_broker::Settings;
+use grid_broker::Limits;
 use support::*;
 use tokio::io::AsyncWriteExt;
 
@@ -139,7 +139,7 @@ async fn a_connection_that_is_reset_twice_leaves_its_id_usable() {
 
 #[tokio::test]
 async fn a_client_beyond_the_limit_is_told_so_and_gets_in_when_there_is_room() {
-    let broker = Broker::start_with(Settings { max_clients: 2, ..Settings::default() }).await;
+    let broker = Broker::start_with(Limits { max_clients: 2, ..Limits::default() }).await;
     let first = broker.v3("a").await;
     let _second = broker.v3("b").await;
     for _ in 0..3 {
@@ -169,7 +169,7 @@ async fn a_client_beyond_the_limit_is_told_so_and_gets_in_when_there_is_room() {
 
 #[tokio::test]
 async fn idle_connections_block_nobody_and_are_closed_when_their_time_is_up() {
-    let settings = Settings { connect_timeout: Duration::from_millis(300), ..Settings::default() };
+    let settings = Limits { connect_timeout: Duration::from_millis(300), ..Limits::default() };
     let broker = Broker::start_with(settings).await;
     let mut idle = Vec::new();
     for _ in 0..50 {
@@ -187,7 +187,7 @@ async fn idle_connections_block_nobody_and_are_closed_when_their_time_is_up() {
 
 #[tokio::test]
 async fn more_idle_connections_than_may_wait_are_closed_at_once() {
-    let settings = Settings { max_waiting: 5, connect_timeout: LONG, ..Settings::default() };
+    let settings = Limits { max_waiting: 5, connect_timeout: LONG, ..Limits::default() };
     let broker = Broker::start_with(settings).await;
     let mut waiting = Vec::new();
     for _ in 0..5 {

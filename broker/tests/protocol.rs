@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use grid_broker::Settings;
+use grid_broker::Limits;
 use support::*;
 use tokio::time::Instant;
 
@@ -276,7 +276,7 @@ async fn a_packet_larger_than_a_v5_client_takes_is_left_out() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_loses_the_oldest_qos_0_messages_and_nobody_else_is_held_up() {
-    let broker = Broker::start_with(Settings { max_queued: 50, ..Settings::default() }).await;
+    let broker = Broker::start_with(Limits { max_queued: 50, ..Limits::default() }).await;
     let mut slow = broker.v3("slow").await;
     slow.subscribe("t", 0).await;
     let mut quick = broker.v3("quick").await;
@@ -304,7 +304,7 @@ async fn a_client_that_does_not_read_loses_the_oldest_qos_0_messages_and_nobody_
 
 #[tokio::test]
 async fn a_client_that_does_not_acknowledge_is_disconnected_when_its_queue_is_full() {
-    let broker = Broker::start_with(Settings { max_queued: 50, ..Settings::default() }).await;
+    let broker = Broker::start_with(Limits { max_queued: 50, ..Limits::default() }).await;
     let mut lazy = broker.raw().await;
     lazy.send(&connect_v5("lazy", &bytes("210001"))).await;
     assert_eq!(lazy.packet().await[3], 0);
@@ -322,7 +322,7 @@ async fn a_client_that_does_not_acknowledge_is_disconnected_when_its_queue_is_fu
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_off_its_socket_is_disconnected() {
-    let settings = Settings { stall_timeout: Duration::from_millis(300), ..Settings::default() };
+    let settings = Limits { stall_timeout: Duration::from_millis(300), ..Limits::default() };
     let broker = Broker::start_with(settings).await;
     let mut witness = broker.v3("witness").await;
     witness.subscribe("will/#", 0).await;

@@ -42,7 +42,12 @@ impl Site {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let broker = BrokerSettings { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
-        tokio::spawn(grid_broker::run(listener, grid_broker::Settings::default(), std::future::pending()));
+        tokio::spawn(grid_broker::run(
+            listener.into(),
+            grid_broker::Limits::default(),
+            grid_broker::Access::open(),
+            std::future::pending(),
+        ));
         let issuer = Issuer::create(&name("demo"), unix_now()).unwrap();
         Self { folder: tempfile::tempdir().unwrap(), broker, issuer }
     }

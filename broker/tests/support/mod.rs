@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use grid_broker::{BrokerError, Settings};
+use grid_broker::{Access, BrokerError, Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -23,14 +23,14 @@ pub struct Broker {
 
 impl Broker {
     pub async fn start() -> Self {
-        Self::start_with(Settings::default()).await
+        Self::start_with(Limits::default()).await
     }
 
-    pub async fn start_with(settings: Settings) -> Self {
+    pub async fn start_with(settings: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let running = tokio::spawn(grid_broker::run(listener, settings, async {
+        let running = tokio::spawn(grid_broker::run(listener.into(), settings, Access::open(), async {
             let _ = stopped.await;
         }));
         Self { address, stop: Some(stop), running }

@@ -51,7 +51,12 @@ impl Site {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let broker = async move {
-            let running = grid_broker::run(listener, grid_broker::Settings::default(), std::future::pending());
+            let running = grid_broker::run(
+                listener.into(),
+                grid_broker::Limits::default(),
+                grid_broker::Access::open(),
+                std::future::pending(),
+            );
             if let Err(error) = running.await {
                 eprintln!("the broker has ended: {}", grid_service::chain(&error));
             }

@@ -109,7 +109,12 @@ impl Demo {
         let listener = listen(options.listen).await?;
         let address = local_address(&listener)?;
         let (stop_broker, told_broker) = watch::channel(false);
-        let broker = tokio::spawn(grid_broker::run(listener, grid_broker::Settings::default(), told(told_broker)));
+        let broker = tokio::spawn(grid_broker::run(
+            listener.into(),
+            grid_broker::Limits::default(),
+            grid_broker::Access::open(),
+            told(told_broker),
+        ));
 
         let start_us = boot_micros() + WARM_UP.0 * 1000;
         let simulation = Simulation {
@@ -258,7 +263,12 @@ impl Demo {
         sleep(pause).await;
         let listener = listen(Some(self.address)).await?;
         let (stop_broker, told_broker) = watch::channel(false);
-        self.broker = tokio::spawn(grid_broker::run(listener, grid_broker::Settings::default(), told(told_broker)));
+        self.broker = tokio::spawn(grid_broker::run(
+            listener.into(),
+            grid_broker::Limits::default(),
+            grid_broker::Access::open(),
+            told(told_broker),
+        ));
         self.stop_broker = stop_broker;
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 ///
 /// Sizes are bytes unless they say otherwise. Every limit has one rule for what happens beyond it, given here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct Limits {
     /// Clients that may be logged in at once. One more gets a CONNACK that says so: 3.1.1 *server unavailable*
     /// (0x03), 5 *server busy* (0x89).
     pub max_clients: usize,
@@ -77,7 +77,7 @@ pub struct Settings {
     pub heartbeat_timeout: Duration,
 }
 
-impl Default for Settings {
+impl Default for Limits {
     fn default() -> Self {
         Self {
             max_clients: 400,
@@ -102,7 +102,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl Limits {
     /// The largest packet accepted, and what MQTT 5 clients are told.
     pub(crate) fn max_packet(&self) -> u32 {
         u32::try_from(self.max_payload.saturating_add(self.max_packet_overhead)).unwrap_or(u32::MAX)

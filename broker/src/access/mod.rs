@@ -1,0 +1,107 @@
+//! Who is who, and who may do what.
+//!
+//! One [`Access`] is everything that can be loaded again while the broker runs: certificates, users, rights and
+//! revocations. Connections look at the newest one through a [`watch::Receiver`], so nobody is dropped by a reload who
+//! may stay.
+
+use std::sync::Arc;
+
+use grid_protocol::message::Role;
+use grid_protocol::topic::Name;
+use thiserror::Error;
+use tokio::sync::watch;
+
+/// Who a client is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// Nobody in particular: the broker is open.
+    Anyone,
+    /// Who holds the key of a certificate of the site.
+    Certified {
+        /// The name in it.
+        name: Name,
+        /// The role in it.
+        role: Role,
+        /// The certificate's serial number, by which it is revoked.
+        serial: Vec<u8>,
+    },
+    /// Who knows a user's password.
+    User {
+        /// The user's name.
+        name: String,
+        /// The role that the settings give it.
+        role: Role,
+    },
+}
+
+/// What a client shows when it connects.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// Its TLS certificate (DER). The handshake has proved that it holds the key, nothing else.
+    pub certificate: Option<Vec<u8>>,
+    /// User name of the CONNECT.
+    pub user: Option<String>,
+    /// Password of the CONNECT.
+    pub password: Option<Vec<u8>>,
+}
+
+/// Why somebody is not let in.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Denied {
+    /// No certificate and no user name.
+    #[error("neither a certificate nor a user name was shown")]
+    Nothing,
+}
+
+/// What a subscription to a filter may bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// Everything that matches it.
+    All,
+    /// Some of it: each message must be looked at.
+    Some,
+    /// Nothing at all.
+    Nothing,
+}
+
+/// What one client may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rights;
+
+impl Rights {
+    /// Whether it may publish to `topic`.
+    pub fn may_publish(&self, _topic: &str) -> bool {
+        true
+    }
+
+    /// What a subscription to the valid `filter` may bring.
+    pub fn reads(&self, _filter: &str) -> Reads {
+        Reads::All
+    }
+
+    /// Whether it may be sent what is published to `topic`.
+    pub fn may_read(&self, _topic: &str) -> bool {
+        true
+    }
+}
+
+/// Certificates, users, rights and revocations at one moment.
+#[derive(Debug)]
+pub struct Access;
+
+impl Access {
+    /// Everybody may do everything.
+    pub fn open() -> watch::Receiver<Arc<Self>> {
+        watch::channel(Arc::new(Self)).1
+    }
+
+    /// Who shows these credentials.
+    pub async fn identify(&self, _credentials: &Credentials) -> Result<Identity, Denied> {
+        Ok(Identity::Anyone)
+    }
+
+    /// What `identity` may do; `None` if it may not be here at all (any more).
+    pub fn rights(&self, _identity: &Identity) -> Option<Arc<Rights>> {
+        Some(Arc::new(Rights))
+    }
+}
