@@ -45,12 +45,15 @@
 //! messages are dropped, oldest first, for a client that is too slow; see [`Limits::max_queued`].
 
 mod access;
+mod answers;
+mod budget;
 mod clients;
 mod connection;
 mod ending;
 mod gate;
 mod limits;
 mod link;
+mod log_limit;
 mod login;
 mod message;
 mod metrics;
@@ -59,8 +62,11 @@ mod request;
 mod retained;
 mod router;
 mod server;
+mod session;
+mod shared;
 mod subscriptions;
 mod topic;
+mod unacknowledged;
 mod wire;
 
 pub use access::Access;

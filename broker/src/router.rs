@@ -61,12 +61,12 @@ impl From<LinkError> for Gone {
 }
 
 /// Why a message could not be published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unpublished {
     /// The router is gone.
     Gone,
     /// The topic is new and one too many.
-    TooManyTopics,
+    TooManyTopics(String),
 }
 
 /// Why a filter could not be subscribed.
@@ -163,7 +163,7 @@ impl Router {
         let hash = publisher.hasher.hash_one(&message.topic);
         if !publisher.topics.contains(&hash) {
             if publisher.topics.len() >= publisher.max_topics {
-                return Err(Unpublished::TooManyTopics);
+                return Err(Unpublished::TooManyTopics(message.topic.clone()));
             }
             publisher.topics.insert(hash);
         }

@@ -3,8 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -16,12 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::access::Access;
-use crate::clients::Clients;
-use crate::connection::{Shared, serve};
+use crate::connection::{Arrival, serve};
 use crate::limits::Limits;
-use crate::metrics::Metrics;
-use crate::retained::Retained;
 use crate::router::{Heartbeat, Router};
+use crate::shared::Shared;
 
 /// Pause after an accept that failed, which it does at once and again while file descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -94,17 +91,7 @@ async fn run_with(
     let listener = sockets.tcp;
     let address = listener.local_addr().map_err(BrokerError::Listener)?;
     let stop = CancellationToken::new();
-    let shared = Arc::new(Shared {
-        router,
-        retained: Mutex::new(Retained::new(limits.max_retained, limits.max_retained_bytes)),
-        clients: Clients::new(limits.max_clients, stop.clone()),
-        started: Instant::now(),
-        connections: AtomicU64::new(1),
-        shutdown: stop.clone(),
-        access,
-        metrics: Metrics::default(),
-        limits: limits.clone(),
-    });
+    let shared = Shared::new(limits.clone(), access, router, stop.clone());
     let mut connections = JoinSet::new();
     info!("listening on {address}");
     let result = tokio::select! {
@@ -170,7 +157,9 @@ fn admit(
         debug!(%peer, %error, "gone already");
         return;
     }
-    connections.spawn(serve(Arc::clone(shared), stream, peer, permit));
+    let deadline = Instant::now() + shared.limits.connect_timeout;
+    let arrival = Arrival { peer, certificate: None, deadline };
+    connections.spawn(serve(Arc::clone(shared), stream, arrival, permit));
 }
 
 #[cfg(test)]

@@ -34,6 +34,52 @@ pub enum Identity {
     },
 }
 
+/// Whose sessions, budget and retained messages they are.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// Nobody's in particular.
+    Anyone,
+    /// Those of who has a certificate for this name.
+    Certified(Name),
+    /// Those of this user.
+    User(String),
+}
+
+impl Identity {
+    /// Whose sessions and messages are this client's.
+    pub fn owner(&self) -> Owner {
+        match self {
+            Self::Anyone => Owner::Anyone,
+            Self::Certified { name, .. } => Owner::Certified(name.clone()),
+            Self::User { name, .. } => Owner::User(name.clone()),
+        }
+    }
+
+    /// Its name, for the user property `publisher`; `None` where nobody knows.
+    pub fn publisher(&self) -> Option<&str> {
+        match self {
+            Self::Anyone => None,
+            Self::Certified { name, .. } => Some(name.as_str()),
+            Self::User { name, .. } => Some(name),
+        }
+    }
+
+    /// Whether it is one of the site's machines, for which room is kept. On an open broker everybody may be.
+    pub fn is_machine(&self) -> bool {
+        matches!(self, Self::Anyone | Self::Certified { role: Role::Transformer | Role::Device | Role::Anchor, .. })
+    }
+
+    /// Why it may not be here any more.
+    pub fn gone(&self) -> Denied {
+        Denied::Nothing
+    }
+
+    /// The client id to use for who asks for this one.
+    pub fn client_id(&self, asked: &str) -> Result<Option<String>, Denied> {
+        Ok((!asked.is_empty()).then(|| asked.to_owned()))
+    }
+}
+
 /// What a client shows when it connects.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
@@ -69,6 +115,11 @@ pub enum Reads {
 pub struct Rights;
 
 impl Rights {
+    /// Everything.
+    pub fn all() -> Self {
+        Self
+    }
+
     /// Whether it may publish to `topic`.
     pub fn may_publish(&self, _topic: &str) -> bool {
         true

@@ -134,7 +134,7 @@ impl Raw {
     /// Subscribes (3.1.1) and waits for the SUBACK.
     pub async fn subscribe(&mut self, filter: &str, qos: u8) {
         self.send(&subscribe_v3(filter, qos)).await;
-        self.expect(&format!("90 03 0001 {:02x}", qos.min(1))).await;
+        self.expect(&format!("90 03 0001 {qos:02x}")).await;
     }
 
     /// Subscribes (5) with these options and waits for the SUBACK.
@@ -175,6 +175,11 @@ pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
 
 pub fn connect_v3(id: &str, keep_alive: u16) -> Vec<u8> {
     packet(0x10, &[&bytes("00044d51545404 02")[..], &keep_alive.to_be_bytes(), &text(id)].concat())
+}
+
+/// CONNECT of 3.1.1 without clean session.
+pub fn connect_v3_lasting(id: &str) -> Vec<u8> {
+    packet(0x10, &[&bytes("00044d51545404 00 0000")[..], &text(id)].concat())
 }
 
 /// CONNECT of 3.1.1 with a will at QoS 0.
