@@ -5,7 +5,6 @@
 //! the amount waiting to be written allow. So no client can hold up another, and a client that floods is slowed down by
 //! TCP alone.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,13 +13,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mqtt_protocol_core::mqtt::result_code::PubackReasonCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::access::Access;
 use crate::clients::{Clients, Login};
+use crate::doors::{Arrival, Waiting};
 use crate::ending::Ending;
 use crate::limits::Limits;
 use crate::login::{first_request, log_in};
@@ -75,10 +75,23 @@ impl Shared {
         Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// Looks up the figures that nobody counts.
+    pub(crate) fn sample(&self) {
+        let (messages, bytes) = self.retained.lock().unwrap_or_else(PoisonError::into_inner).figures();
+        let uptime = self.started.elapsed().as_secs();
+        for (gauge, value) in [
+            (&self.metrics.retained, i64::try_from(messages)),
+            (&self.metrics.retained_bytes, i64::try_from(bytes)),
+            (&self.metrics.uptime, i64::try_from(uptime)),
+        ] {
+            gauge.set(value.unwrap_or(i64::MAX));
+        }
+    }
+
     /// Keeps the message if it asks for it, then publishes it. In this order, so that a subscriber either finds it
     /// among the retained ones or gets it from the router; and under one lock, so that what is kept is what subscribers
     /// get last.
-    fn publish(&self, mut message: Message) -> Result<Outcome, Unpublished> {
+    pub(crate) fn publish(&self, mut message: Message) -> Result<Outcome, Unpublished> {
         if !message.retain {
             return self.router.publish(&mut message).map(|()| Outcome::Done);
         }
@@ -108,20 +121,26 @@ struct Client {
 }
 
 /// Serves one accepted connection until it ends. `waiting` is held until the client is logged in.
-pub async fn serve<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr, waiting: OwnedSemaphorePermit)
+pub async fn serve<S>(shared: Arc<Shared>, stream: S, arrival: Arrival, waiting: Waiting)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    let Arrival { peer, deadline, certificate: _ } = arrival;
     let mut stream = stream;
     let mut wire = Wire::new(&shared.limits);
     let mut input = BytesMut::new();
     let connect = tokio::select! {
-        connect = first_request(&shared.limits, &mut stream, &mut wire, &mut input) => connect,
+        connect = timeout_at(deadline, first_request(&mut stream, &mut wire, &mut input)) => {
+            connect.unwrap_or(Err(Ending::ConnectTimeout(shared.limits.connect_timeout)))
+        }
         () = shared.shutdown.cancelled() => Err(Ending::ShuttingDown),
     };
     let number = shared.connections.fetch_add(1, Ordering::Relaxed);
     let logged_in = match connect {
-        Ok(connect) => log_in(&shared, &mut wire, connect, number).await,
+        Ok(connect) => {
+            shared.metrics.connects.inc();
+            log_in(&shared, &mut wire, connect, number).await
+        }
         Err(ending) => Err(ending),
     };
     drop(waiting);

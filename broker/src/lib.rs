@@ -47,8 +47,10 @@
 mod access;
 mod clients;
 mod connection;
+mod doors;
 mod ending;
 mod gate;
+mod http;
 mod limits;
 mod link;
 mod login;
@@ -60,9 +62,11 @@ mod retained;
 mod router;
 mod server;
 mod subscriptions;
+mod sys;
 mod topic;
 mod wire;
 
 pub use access::Access;
+pub use doors::Sockets;
 pub use limits::Limits;
-pub use server::{BrokerError, Sockets, run};
+pub use server::{BrokerError, run};

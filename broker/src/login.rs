@@ -8,38 +8,28 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::clients::Login;
 use crate::connection::Shared;
 use crate::ending::{Ending, Refusal};
-use crate::limits::Limits;
 use crate::message::{Message, Qos};
 use crate::request::{Connect, Request, Will};
 use crate::topic;
 use crate::wire::Wire;
 
 /// Reads up to and including the first packet, which must be CONNECT (\[MQTT-3.1.0-1\]).
-pub async fn first_request<S>(
-    limits: &Limits,
-    stream: &mut S,
-    wire: &mut Wire,
-    input: &mut BytesMut,
-) -> Result<Connect, Ending>
+pub async fn first_request<S>(stream: &mut S, wire: &mut Wire, input: &mut BytesMut) -> Result<Connect, Ending>
 where
     S: AsyncRead + Unpin,
 {
-    let read = async {
-        loop {
-            match stream.read_buf(input).await {
-                Ok(0) => return Err(Ending::Lost("closed before CONNECT".to_owned())),
-                Ok(_) => {}
-                Err(e) => return Err(Ending::Lost(e.to_string())),
-            }
-            match wire.receive(input)? {
-                Some(Request::Connect(connect)) => return Ok(*connect),
-                Some(_) => return Err(Ending::Violation("the first packet is not CONNECT [MQTT-3.1.0-1]")),
-                None => {}
-            }
+    loop {
+        match stream.read_buf(input).await {
+            Ok(0) => return Err(Ending::Lost("closed before CONNECT".to_owned())),
+            Ok(_) => {}
+            Err(e) => return Err(Ending::Lost(e.to_string())),
         }
-    };
-    let limit = limits.connect_timeout;
-    tokio::time::timeout(limit, read).await.unwrap_or(Err(Ending::ConnectTimeout(limit)))
+        match wire.receive(input)? {
+            Some(Request::Connect(connect)) => return Ok(*connect),
+            Some(_) => return Err(Ending::Violation("the first packet is not CONNECT [MQTT-3.1.0-1]")),
+            None => {}
+        }
+    }
 }
 
 /// Checks the CONNECT, takes the client's place and accepts, or refuses.

@@ -34,6 +34,11 @@ impl Retained {
         Self { messages: BTreeMap::new(), bytes: 0, max_messages, max_bytes }
     }
 
+    /// How many messages are kept, and their bytes.
+    pub fn figures(&self) -> (usize, usize) {
+        (self.messages.len(), self.bytes)
+    }
+
     /// Keeps a message whose RETAIN flag is set, or clears its topic if its payload is empty (\[MQTT-3.3.1-6\]).
     pub fn apply(&mut self, message: &Message) -> Outcome {
         if let Some(old) = self.messages.remove(&message.topic) {
