@@ -144,6 +144,7 @@ async fn first_fault(parts: &mut JoinSet<()>) -> JoinError {
 mod tests {
     use super::*;
     use crate::router::kill;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     #[tokio::test]
@@ -166,5 +167,48 @@ mod tests {
         kill(&router);
         let result = tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
         assert!(matches!(result, Err(BrokerError::RouterStuck { .. })), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn healthz_says_so_while_the_router_does_not_answer() {
+        let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = http.local_addr().unwrap();
+        let mqtt = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let limits = Limits {
+            heartbeat: Duration::from_millis(50),
+            heartbeat_timeout: Duration::from_secs(60),
+            ..Limits::default()
+        };
+        let (router, heartbeat) = Router::start(&limits).unwrap();
+        let sockets = Sockets { mqtt: Some(mqtt), http: Some(http), ..Sockets::default() };
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        let running = run_with(sockets, limits, Access::open(), shutdown, Arc::clone(&router), heartbeat);
+        let running = tokio::spawn(running);
+        assert!(healthz(address).await.ends_with("\r\n\r\nok\n"));
+        kill(&router);
+        let noticed = async {
+            loop {
+                let answer = healthz(address).await;
+                if answer.starts_with("HTTP/1.1 503 ") {
+                    return answer;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(20), noticed).await.unwrap();
+        assert!(answer.contains("the router has not answered for 1."), "{answer}");
+        drop(stop);
+        tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap().unwrap();
+    }
+
+    async fn healthz(address: SocketAddr) -> String {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
     }
 }
