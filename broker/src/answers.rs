@@ -21,6 +21,8 @@ const REFUSALS_LOGGED: usize = 20;
 
 impl Client {
     pub(crate) fn publish(&mut self, publish: Publish) -> Result<(), Ending> {
+        self.shared.metrics.publish_received.inc();
+        self.shared.metrics.publish_bytes_received.inc_by(u64::try_from(publish.payload.len()).unwrap_or_default());
         let max = self.shared.limits.max_payload;
         if !topic::is_valid_topic(&publish.topic) {
             return Err(Ending::InvalidTopic(publish.topic));

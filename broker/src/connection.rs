@@ -6,24 +6,25 @@
 //! floods is slowed down by TCP alone.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::access::{Access, Identity, Owner, Rights};
 use crate::budget::Budget;
 use crate::clients::Login;
+use crate::doors::{Arrival, Waiting};
 use crate::ending::Ending;
 use crate::login::{Admitted, first_request, log_in};
 use crate::message::Message;
 use crate::metrics::DropReason;
+use crate::outbox::Delivery;
 use crate::request::Request;
 use crate::router::Gone;
 use crate::session::{Session, Stuck, keep};
@@ -42,17 +43,6 @@ const READ_SIZE: usize = 8 * 1024;
 const KEPT_BUFFER: usize = 16 * 1024;
 /// Time to get the last words to the client.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-
-/// How a connection came.
-#[derive(Debug, Clone)]
-pub struct Arrival {
-    /// From where.
-    pub peer: SocketAddr,
-    /// The certificate (DER) whose key the other side has proved to hold, if it came by TLS and showed one.
-    pub certificate: Option<Vec<u8>>,
-    /// When its CONNECT must have come.
-    pub deadline: Instant,
-}
 
 /// A client that is logged in.
 pub struct Client {
@@ -75,7 +65,7 @@ pub struct Client {
 }
 
 /// Serves one accepted connection until it ends. `waiting` is held until the client is logged in.
-pub async fn serve<S>(shared: Arc<Shared>, stream: S, arrival: Arrival, waiting: OwnedSemaphorePermit)
+pub async fn serve<S>(shared: Arc<Shared>, stream: S, arrival: Arrival, waiting: Waiting)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -278,14 +268,15 @@ impl Client {
         for (packet_id, step) in self.session.unacknowledged.take() {
             let sent = match &step {
                 Step::Published(delivery) => {
-                    self.wire.deliver_again(packet_id, delivery, now).map_err(Ending::Codec)?
+                    let sent = self.wire.deliver_again(packet_id, delivery, now).map_err(Ending::Codec)?;
+                    self.was_sent(sent, delivery)
                 }
                 Step::Released => {
                     self.wire.release_again(packet_id)?;
-                    Sent::Yes(Some(packet_id))
+                    true
                 }
             };
-            if self.was_sent(sent) {
+            if sent {
                 self.session.unacknowledged.keep(packet_id, step);
             }
         }
@@ -323,7 +314,7 @@ impl Client {
                 break;
             };
             let sent = self.wire.deliver(&delivery, now).map_err(Ending::Codec)?;
-            if self.was_sent(sent)
+            if self.was_sent(sent, &delivery)
                 && let Sent::Yes(Some(packet_id)) = sent
             {
                 self.session.unacknowledged.published(packet_id, delivery);
@@ -334,12 +325,18 @@ impl Client {
         Ok(())
     }
 
-    /// Whether a message was sent; counted if not.
-    fn was_sent(&self, sent: Sent) -> bool {
+    /// Whether a message was sent. Counts it in either case.
+    fn was_sent(&self, sent: Sent, delivery: &Delivery) -> bool {
+        let metrics = &self.shared.metrics;
         match sent {
-            Sent::Yes(_) => return true,
-            Sent::Expired => self.shared.metrics.drop(DropReason::Expired, 1),
-            Sent::TooLarge => self.shared.metrics.drop(DropReason::TooLarge, 1),
+            Sent::Yes(_) => {
+                metrics.publish_sent.inc();
+                let size = delivery.message.payload.len();
+                metrics.publish_bytes_sent.inc_by(u64::try_from(size).unwrap_or_default());
+                return true;
+            }
+            Sent::Expired => metrics.drop(DropReason::Expired, 1),
+            Sent::TooLarge => metrics.drop(DropReason::TooLarge, 1),
         }
         false
     }
@@ -395,7 +392,6 @@ impl Client {
             return keep(shared, session, login, identity, expiry).await;
         }
         drop(login);
-        shared.count_clients();
         session.end(&shared).await;
     }
 }

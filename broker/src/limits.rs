@@ -46,7 +46,12 @@ pub struct Limits {
     /// connections cannot use up the file descriptors.
     pub max_waiting: usize,
 
-    /// Time from TCP accept to a complete CONNECT; then the connection is closed.
+    /// Those of them that may come from one address (IPv6: from one /64 network), so that a single host cannot keep
+    /// others out. One more is closed at once.
+    pub max_waiting_per_address: usize,
+
+    /// Time from TCP accept to a complete CONNECT, the handshakes of TLS and WebSocket included; then the connection
+    /// is closed.
     pub connect_timeout: Duration,
 
     /// Largest application message. A larger one ends its connection: 5 with DISCONNECT 0x95 (packet too large),
@@ -115,6 +120,9 @@ pub struct Limits {
     /// How long that message may be away until the broker gives up with
     /// [`BrokerError::RouterStuck`](crate::BrokerError::RouterStuck).
     pub heartbeat_timeout: Duration,
+
+    /// How often the figures below `$SYS/broker/` are published; never, if this is zero.
+    pub sys_interval: Duration,
 }
 
 impl Default for Limits {
@@ -130,6 +138,7 @@ impl Default for Limits {
             bytes_per_second: 5_000_000,
             bytes_burst: 30_000_000,
             max_waiting: 200,
+            max_waiting_per_address: 100,
             connect_timeout: Duration::from_secs(5),
             max_payload: 8 * 1024,
             max_packet_overhead: 8 * 1024,
@@ -148,6 +157,7 @@ impl Default for Limits {
             exact_window: 4 * 1024,
             heartbeat: Duration::from_secs(1),
             heartbeat_timeout: Duration::from_secs(3),
+            sys_interval: Duration::from_secs(10),
         }
     }
 }

@@ -6,14 +6,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::info;
 
-/// Lines that may come at once: a street that reconnects after a power cut is still seen whole.
-const BURST: u32 = 500;
-/// One further line in this time: at most 17 MB of log a day.
-const PER_LINE: Duration = Duration::from_millis(500);
-
-/// One limit for all such lines of a broker.
+/// One limit for lines of a kind.
 #[derive(Debug)]
 pub struct LogLimit {
+    burst: u32,
+    per_line: Duration,
     state: Mutex<State>,
 }
 
@@ -25,41 +22,36 @@ struct State {
 }
 
 impl LogLimit {
-    /// With its whole burst.
-    pub fn new() -> Self {
-        Self { state: Mutex::new(State { left: BURST, refilled: Instant::now(), left_out: 0 }) }
+    /// Lets `burst` lines through at once, and then one in each `per_line`.
+    pub fn new(burst: u32, per_line: Duration) -> Self {
+        let state = State { left: burst, refilled: Instant::now(), left_out: 0 };
+        Self { burst, per_line, state: Mutex::new(state) }
     }
 
     /// Whether a line may be written now. If not it is counted, and the number is written with the next that may.
     pub fn allows(&self) -> bool {
-        let now = Instant::now();
-        let left_out = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(left_out) = state.take(now) else {
-                return false;
-            };
-            left_out
+        let Some(left_out) = self.take(Instant::now()) else {
+            return false;
         };
         if left_out > 0 {
-            info!(lines = left_out, "lines about clients were left out, since they came too fast");
+            info!(lines = left_out, "lines like the next one were left out, since they came too fast");
         }
         true
     }
-}
 
-impl State {
-    fn take(&mut self, now: Instant) -> Option<u64> {
-        let passed = now.duration_since(self.refilled).as_millis() / PER_LINE.as_millis();
+    fn take(&self, now: Instant) -> Option<u64> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = now.duration_since(state.refilled).as_nanos() / self.per_line.as_nanos().max(1);
         if passed > 0 {
-            self.left = self.left.saturating_add(u32::try_from(passed).unwrap_or(u32::MAX)).min(BURST);
-            self.refilled = now;
+            state.left = state.left.saturating_add(u32::try_from(passed).unwrap_or(u32::MAX)).min(self.burst);
+            state.refilled = now;
         }
-        if self.left == 0 {
-            self.left_out += 1;
+        if state.left == 0 {
+            state.left_out += 1;
             return None;
         }
-        self.left -= 1;
-        Some(std::mem::take(&mut self.left_out))
+        state.left -= 1;
+        Some(std::mem::take(&mut state.left_out))
     }
 }
 
@@ -69,15 +61,15 @@ mod tests {
 
     #[test]
     fn after_a_burst_lines_are_counted_and_the_number_comes_with_the_next_one() {
-        let now = Instant::now();
-        let mut state = State { left: BURST, refilled: now, left_out: 0 };
-        for _ in 0..BURST {
-            assert_eq!(state.take(now), Some(0));
+        let second = Duration::from_secs(1);
+        let (limit, now) = (LogLimit::new(3, second), Instant::now());
+        for _ in 0..3 {
+            assert_eq!(limit.take(now), Some(0));
         }
         for _ in 0..7 {
-            assert_eq!(state.take(now), None);
+            assert_eq!(limit.take(now), None);
         }
-        assert_eq!(state.take(now + PER_LINE), Some(7));
-        assert_eq!(state.take(now + PER_LINE), None);
+        assert_eq!(limit.take(now + second * 2), Some(7));
+        assert_eq!(limit.take(now + second * 2), None);
     }
 }

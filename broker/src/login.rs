@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::access::{Credentials, Identity, Rights};
 use crate::clients::{Key, Login};
-use crate::connection::Arrival;
+use crate::doors::Arrival;
 use crate::ending::{Ending, Refusal};
 use crate::message::{Message, Millis};
 use crate::metrics::RefusedRequest;
@@ -73,6 +73,7 @@ where
     let connect = tokio::time::timeout_at(deadline, read).await;
     let connect = connect.unwrap_or(Err(Ending::ConnectTimeout(shared.limits.connect_timeout)))?;
     shared.metrics.messages_received.inc();
+    shared.metrics.connects.inc();
     Ok(connect)
 }
 
@@ -93,7 +94,6 @@ pub async fn log_in(
                 session_expiry: welcome.session_expiry.filter(|_| v5),
             };
             wire.accept(welcome).map_err(Ending::Codec)?;
-            shared.count_clients();
             Ok(admitted)
         }
         Err(refusal) => {

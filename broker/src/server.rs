@@ -1,4 +1,4 @@
-//! The broker: accepts connections, watches over the router, stops.
+//! The broker: opens its doors, watches over the router, stops.
 
 use std::future::Future;
 use std::io;
@@ -7,32 +7,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::info;
 
 use crate::access::Access;
-use crate::connection::{Arrival, serve};
+use crate::doors::{Sockets, WaitingRoom};
+use crate::http::{self, Health};
 use crate::limits::Limits;
 use crate::router::{Heartbeat, Router};
 use crate::shared::Shared;
+use crate::sys;
 
-/// Pause after an accept that failed, which it does at once and again while file descriptors are short.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// At most one line about that in this time.
-const ACCEPT_LOG: Duration = Duration::from_secs(10);
-/// Time for connections to end when the broker stops; then they are dropped.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// Why a broker ended by itself.
+/// Why a broker ended by itself, or did not begin.
 #[derive(Debug, Error)]
 pub enum BrokerError {
-    /// The listener is not usable.
-    #[error("the listener has no address: {0}; bind it before running the broker")]
+    /// A listener is not usable.
+    #[error("a listener has no address: {0}; bind it before running the broker")]
     Listener(#[source] io::Error),
+    /// No way in for MQTT.
+    #[error("there is no address to listen on for MQTT; set one of mqtt, mqtts, ws and wss")]
+    NoDoor,
+    /// A door with TLS, and nothing to show there.
+    #[error("cannot listen on {0} with TLS: there is no server certificate; give one in the settings")]
+    NoCertificate(SocketAddr),
     /// The router's thread could not be started.
     #[error("the router did not start; see the log above for what it said")]
     RouterStart,
@@ -45,9 +44,12 @@ pub enum BrokerError {
         /// [`Limits::heartbeat_timeout`].
         limit: Duration,
     },
+    /// A fault in the broker itself.
+    #[error("a part of the broker failed: {0}; restart it, and report this")]
+    Fault(#[source] JoinError),
 }
 
-/// Runs a broker on `listener` until `shutdown` resolves, or its router stops working.
+/// Runs a broker on `sockets` until `shutdown` resolves, or its router stops working.
 ///
 /// All state lives in this call: several brokers may run in one process. When it returns, all connections are closed
 /// and all its tasks have ended. One thread remains, parked, until the process ends: rumqttd's router gives no way to
@@ -67,19 +69,6 @@ pub async fn run(
     run_with(sockets, limits, access, shutdown, router, heartbeat).await
 }
 
-/// Where the broker listens.
-#[derive(Debug)]
-pub struct Sockets {
-    /// MQTT over TCP.
-    pub tcp: TcpListener,
-}
-
-impl From<TcpListener> for Sockets {
-    fn from(tcp: TcpListener) -> Self {
-        Self { tcp }
-    }
-}
-
 async fn run_with(
     sockets: Sockets,
     limits: Limits,
@@ -88,84 +77,60 @@ async fn run_with(
     router: Arc<Router>,
     heartbeat: Heartbeat,
 ) -> Result<(), BrokerError> {
-    let listener = sockets.tcp;
-    let address = listener.local_addr().map_err(BrokerError::Listener)?;
     let stop = CancellationToken::new();
+    let room = WaitingRoom::new(limits.max_waiting, limits.max_waiting_per_address);
+    let health = Arc::new(Health::new(limits.heartbeat));
     let shared = Shared::new(limits.clone(), access, router, stop.clone());
-    let mut connections = JoinSet::new();
-    info!("listening on {address}");
+    // Ended with this call, however that ends.
+    let mut parts = JoinSet::new();
+    let (doors, http) = sockets.into_doors();
+    if doors.is_empty() {
+        return Err(BrokerError::NoDoor);
+    }
+    for door in doors {
+        let address = door.listener.local_addr().map_err(BrokerError::Listener)?;
+        if door.kind.tls && shared.access.borrow().tls().is_none() {
+            return Err(BrokerError::NoCertificate(address));
+        }
+        info!("listening on {address} for {}", door.kind.name());
+        parts.spawn(door.run(Arc::clone(&shared), Arc::clone(&room)));
+    }
+    if let Some(listener) = http {
+        let address = listener.local_addr().map_err(BrokerError::Listener)?;
+        info!("listening on {address} for HTTP: /healthz and /metrics");
+        parts.spawn(http::run(listener, Arc::clone(&shared), Arc::clone(&health)));
+    }
+    parts.spawn(sys::publish(Arc::clone(&shared)));
     let result = tokio::select! {
         () = shutdown => Ok(()),
-        _ = heartbeat.run(limits.heartbeat, limits.heartbeat_timeout) => {
+        _ = heartbeat.run(limits.heartbeat, limits.heartbeat_timeout, || health.answered()) => {
             Err(BrokerError::RouterStuck { limit: limits.heartbeat_timeout })
         }
-        never = accept(&listener, &shared, &mut connections) => match never {},
+        fault = first_fault(&mut parts) => Err(BrokerError::Fault(fault)),
     };
-    drop(listener);
     stop.cancel();
-    let all_ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, all_ended).await.is_err() {
-        connections.shutdown().await;
-    }
+    while parts.join_next().await.is_some() {}
     info!("stopped");
     result
 }
 
-async fn accept(
-    listener: &TcpListener,
-    shared: &Arc<Shared>,
-    connections: &mut JoinSet<()>,
-) -> std::convert::Infallible {
-    let waiting = Arc::new(Semaphore::new(shared.limits.max_waiting));
-    let mut last_log: Option<Instant> = None;
+/// Waits for a task that failed. One that is done is none.
+async fn first_fault(parts: &mut JoinSet<()>) -> JoinError {
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(ended) = connections.join_next() => {
-                if let Err(error) = ended {
-                    warn!(%error, "a connection's task failed");
-                }
-                continue;
-            }
-        };
-        match accepted {
-            Ok((stream, peer)) => admit(stream, peer, &waiting, shared, connections),
-            Err(error) => {
-                if last_log.is_none_or(|at| at.elapsed() > ACCEPT_LOG) {
-                    warn!(%error, "cannot accept connections; trying again every {ACCEPT_PAUSE:?}");
-                    last_log = Some(Instant::now());
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+        match parts.join_next().await {
+            Some(Err(fault)) => return fault,
+            Some(Ok(())) => {}
+            None => std::future::pending().await,
         }
     }
-}
-
-fn admit(
-    stream: TcpStream,
-    peer: SocketAddr,
-    waiting: &Arc<Semaphore>,
-    shared: &Arc<Shared>,
-    connections: &mut JoinSet<()>,
-) {
-    let Ok(permit) = Arc::clone(waiting).try_acquire_owned() else {
-        debug!(%peer, "too many connections without CONNECT; closed");
-        return;
-    };
-    // Without this, small messages wait for the acknowledgement of those before, tens of milliseconds now and then.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%peer, %error, "gone already");
-        return;
-    }
-    let deadline = Instant::now() + shared.limits.connect_timeout;
-    let arrival = Arrival { peer, certificate: None, deadline };
-    connections.spawn(serve(Arc::clone(shared), stream, arrival, permit));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::router::kill;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     #[tokio::test]
     async fn a_broker_whose_router_died_ends_with_an_error_that_says_so() {
@@ -187,5 +152,48 @@ mod tests {
         kill(&router);
         let result = tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
         assert!(matches!(result, Err(BrokerError::RouterStuck { .. })), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn healthz_says_so_while_the_router_does_not_answer() {
+        let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = http.local_addr().unwrap();
+        let mqtt = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let limits = Limits {
+            heartbeat: Duration::from_millis(50),
+            heartbeat_timeout: Duration::from_secs(60),
+            ..Limits::default()
+        };
+        let (router, heartbeat) = Router::start(&limits).unwrap();
+        let sockets = Sockets { mqtt: Some(mqtt), http: Some(http), ..Sockets::default() };
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        let running = run_with(sockets, limits, Access::open(), shutdown, Arc::clone(&router), heartbeat);
+        let running = tokio::spawn(running);
+        assert!(healthz(address).await.ends_with("\r\n\r\nok\n"));
+        kill(&router);
+        let noticed = async {
+            loop {
+                let answer = healthz(address).await;
+                if answer.starts_with("HTTP/1.1 503 ") {
+                    return answer;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(20), noticed).await.unwrap();
+        assert!(answer.contains("the router has not answered for 1."), "{answer}");
+        drop(stop);
+        tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap().unwrap();
+    }
+
+    async fn healthz(address: SocketAddr) -> String {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
     }
 }

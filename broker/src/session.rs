@@ -144,7 +144,6 @@ pub async fn keep(shared: Arc<Shared>, mut session: Session, login: Login, ident
         drop(login);
         return session.end(&shared).await;
     }
-    shared.count_clients();
     shared.metrics.drop(DropReason::Away, session.outbox.drop_plain());
     let mut access = shared.access.clone();
     let mut rights = access.borrow_and_update().rights(&identity);
@@ -178,6 +177,5 @@ pub async fn keep(shared: Arc<Shared>, mut session: Session, login: Login, ident
         }
     }
     drop(login);
-    shared.count_clients();
     session.end(&shared).await;
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -16,6 +17,11 @@ use crate::message::{Message, Millis};
 use crate::metrics::{DropReason, Metrics};
 use crate::retained::{Outcome, Retained};
 use crate::router::{Router, Unpublished};
+
+/// Lines about clients that may come at once: a street that reconnects after a power cut is still seen whole.
+const LINES_AT_ONCE: u32 = 500;
+/// One further such line in this time: at most 17 MB of log a day.
+const PER_LINE: Duration = Duration::from_millis(500);
 
 /// One broker's state.
 pub struct Shared {
@@ -61,7 +67,7 @@ impl Shared {
             shutdown,
             access,
             metrics: Metrics::default(),
-            log: LogLimit::new(),
+            log: LogLimit::new(LINES_AT_ONCE, PER_LINE),
             limits,
         })
     }
@@ -85,8 +91,6 @@ impl Shared {
         }
         let mut retained = self.retained.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = retained.apply(&message, owner);
-        self.metrics.retained.set(i64::try_from(retained.len()).unwrap_or(i64::MAX));
-        self.metrics.retained_bytes.set(i64::try_from(retained.bytes()).unwrap_or(i64::MAX));
         if outcome == Outcome::Full {
             self.metrics.drop(DropReason::RetainedFull, 1);
             if self.log.allows() {
@@ -96,12 +100,22 @@ impl Shared {
         self.router.publish(&mut message).map(|()| outcome)
     }
 
-    /// Brings the figures about clients up to date.
-    pub fn count_clients(&self) {
+    /// Looks up the figures that nobody counts.
+    pub fn sample(&self) {
         let census = self.clients.census();
-        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.metrics.clients.set(number(census.connected));
-        self.metrics.clients_maximum.set(number(census.maximum));
-        self.metrics.sessions_away.set(number(census.away));
+        let (messages, bytes) = {
+            let retained = self.retained.lock().unwrap_or_else(PoisonError::into_inner);
+            (retained.len(), retained.bytes())
+        };
+        for (gauge, value) in [
+            (&self.metrics.clients, census.connected),
+            (&self.metrics.clients_maximum, census.maximum),
+            (&self.metrics.sessions_away, census.away),
+            (&self.metrics.retained, messages),
+            (&self.metrics.retained_bytes, bytes),
+        ] {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+        self.metrics.uptime.set(i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX));
     }
 }

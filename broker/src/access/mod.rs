@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use grid_protocol::message::Role;
 use grid_protocol::topic::Name;
+use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -138,12 +139,24 @@ impl Rights {
 
 /// Certificates, users, rights and revocations at one moment.
 #[derive(Debug)]
-pub struct Access;
+pub struct Access {
+    tls: Option<Arc<ServerConfig>>,
+}
 
 impl Access {
     /// Everybody may do everything.
     pub fn open() -> watch::Receiver<Arc<Self>> {
-        watch::channel(Arc::new(Self)).1
+        watch::channel(Arc::new(Self { tls: None })).1
+    }
+
+    /// Everybody may do everything, also over TLS.
+    pub fn open_with_tls(tls: Arc<ServerConfig>) -> Self {
+        Self { tls: Some(tls) }
+    }
+
+    /// What is shown in TLS handshakes from now on.
+    pub fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.clone()
     }
 
     /// Who shows these credentials.

@@ -4,12 +4,13 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use grid_broker::{Access, BrokerError, Limits};
+use grid_broker::{Access, BrokerError, Limits, Sockets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// How long a test waits for something that should happen at once.
@@ -264,5 +265,21 @@ impl Drop for Mosquitto {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+impl Broker {
+    /// A broker with these doors; `address` is that of its plain MQTT door.
+    pub async fn start_at(
+        sockets: Sockets,
+        address: SocketAddr,
+        limits: Limits,
+        access: watch::Receiver<Arc<Access>>,
+    ) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(grid_broker::run(sockets, limits, access, async {
+            let _ = stopped.await;
+        }));
+        Self { address, stop: Some(stop), running }
     }
 }
