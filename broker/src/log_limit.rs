@@ -69,7 +69,7 @@ mod tests {
         for _ in 0..7 {
             assert_eq!(limit.take(now), None);
         }
-        assert_eq!(limit.take(now + second * 2), Some(7));
-        assert_eq!(limit.take(now + second * 2), None);
+        assert_eq!(limit.take(now + second), Some(7));
+        assert_eq!(limit.take(now + second), None);
     }
 }

@@ -21,7 +21,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 const HEADER: usize = 1 + 8 + 8 + 8 + 4;
 const RETAIN: u8 = 0b100;
 
-/// The delivery promise of a message.
+/// The delivery promise of a message, under the names of MQTT 5 section 4.3.
+#[allow(clippy::enum_variant_names, reason = "the specification's names")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Qos {
     /// QoS 0: at most once.

@@ -255,7 +255,8 @@ async fn when_too_much_waits_for_a_client_that_is_away_its_session_ends_so_that_
     let broker = Broker::start_with(Limits { max_queued: 50, ..Limits::default() }).await;
     let mut client = lasting(&broker, "c", false).await;
     client.subscribe("t", 1).await;
-    drop(client);
+    client.send_hex("e000").await;
+    client.expect_close().await;
     let mut publisher = broker.v3("p").await;
     for number in 1..=60 {
         publish(&mut publisher, "t", b"x", 1, number).await;
