@@ -202,7 +202,7 @@ async fn receive(
     };
     if let Err(error) = result.await {
         shared.metrics.refuse(RefusedRequest::Connection);
-        if let Some(more) = failures.say() {
+        if let Some(more) = failures.say(Instant::now()) {
             warn!(%peer, %error, more, "no connection to {}", kind.name());
         }
     }
