@@ -1,48 +1,58 @@
-//! The MQTT broker of the street: rumqttd's router behind a door of our own.
+//! The MQTT broker of the street: rumqttd's router behind doors of our own.
 //!
-//! One TCP port takes MQTT 3.1.1 and MQTT 5; the version is taken from the CONNECT. The router (crate `rumqttd`) finds
-//! out who gets which message, and does that fast. Its own listeners and sessions are not used, because ordinary
-//! traffic stops them; everything that concerns one client is done by the door:
+//! A door takes MQTT 3.1.1 and MQTT 5 on one port, plain, in TLS, in WebSocket, or in both; the version is taken from the
+//! CONNECT. The router (crate `rumqttd`) finds out who gets which message, and does that fast. Its own listeners and
+//! sessions are not used, because ordinary traffic stops them; everything that concerns one client is done here:
 //!
 //! ```text
-//!  TCP ── connection ── wire (mqtt-protocol-core: bytes ↔ packets)
-//!              │  └──── outbox (bounded), subscriptions, will
-//!              │
-//!   retained ──┼── gate ── router (rumqttd) ── reader of each subscribed client
+//!  TCP ─ TLS ─ WebSocket ── connection ── wire (mqtt-protocol-core: bytes ↔ packets)
+//!        doors                  │  └───── session: outbox (bounded), subscriptions, what is not acknowledged
+//!                               │
+//!   access (who may what) ──────┤
+//!                               │
+//!         retained ─────────────┼── gate ── router (rumqttd) ── reader of each session
 //! ```
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `settings` | [`Limits`]: every limit and time, with its rule |
-//! | `server` | [`run`]: accept, heartbeat, stop |
-//! | `login`, `connection` | one client from its first byte to its will |
+//! | `limits` | [`Limits`]: every limit and time, with its rule |
+//! | `access` | [`Access`]: identities, users, rights, revocations, loaded again while the broker runs |
+//! | `server` | [`run`]: doors, heartbeat, stop |
+//! | `doors` | listeners, handshakes of TLS and WebSocket |
+//! | `login`, `connection`, `answers` | one client from its first byte to its will |
+//! | `session`, `outbox`, `subscriptions`, `unacknowledged` | what outlives a connection |
 //! | `wire`, `request`, `ending` | packets of both versions in one vocabulary; why a connection ends |
-//! | `outbox`, `subscriptions` | what waits for a client; which message becomes which delivery |
-//! | `clients` | one connection per client id; takeover |
+//! | `clients`, `budget` | one connection per session; takeover; how fast one client may send |
 //! | `retained` | retained messages |
 //! | `gate`, `router`, `link`, `topic`, `message` | the way through the router, and why nothing can hurt it |
+//! | `sys`, `metrics`, `http`, `log_limit` | what the broker says about itself |
 //!
 //! # What it offers
 //!
-//! QoS 0 and 1. A subscription that asks for 2 is granted 1; a message published at QoS 2 ends the connection (5:
-//! reason 0x9B). Retained messages, wills, keep-alive, takeover of a client id, MQTT 5 properties of messages
-//! (stripped for 3.1.1 subscribers), message expiry, no local, retain handling, retain as published, subscription
-//! identifiers, receive maximum and maximum packet size of the client. Not offered, and announced so in the MQTT 5
-//! CONNACK: QoS 2, topic aliases, shared subscriptions.
+//! QoS 0, 1 and 2. Sessions that outlive their connection, with MQTT 5 expiry. Retained messages, wills, keep-alive,
+//! takeover of a session, MQTT 5 properties of messages (stripped for 3.1.1 subscribers), message expiry, no local, retain
+//! handling, retain as published, subscription identifiers, receive maximum and maximum packet size of the client.
+//! Not offered: topic aliases and shared subscriptions, which the MQTT 5 CONNACK says, and will delay, for which it has no
+//! word: a will is published as soon as its connection ends.
+//!
+//! Each message of a client that is known by name carries its name as MQTT 5 user property `publisher`. Nobody else can
+//! write that property.
 //!
 //! # What persists
 //!
-//! Nothing survives the broker's process: neither retained messages nor sessions. Nothing of a session survives its
-//! connection either: CONNECT without clean start is accepted and answered with *session present* 0, and an MQTT 5
-//! client that asks for a session expiry is told 0. Subscriptions, the messages that waited, and unacknowledged QoS 1
-//! messages are gone when the connection ends; clients subscribe again after each CONNACK. The will is published as soon
-//! as the connection ends, whatever will delay was asked for.
+//! Nothing survives the broker's process, neither retained messages nor sessions: devices publish their status again when
+//! they reconnect, and keep evidence themselves until it is acknowledged.
+//!
+//! A session survives its connection if the client asked for that: 3.1.1 without clean session, 5 with a session expiry,
+//! at most for [`Limits::max_session_expiry`]. It belongs to an identity and a client id, so nobody takes over another's.
 //!
 //! # What can be lost
 //!
-//! A QoS 1 message is acknowledged when it was handed to the router and, if retained, kept. From there it reaches every
-//! subscriber that stays connected; one for whom too many QoS 1 messages wait is disconnected rather than skipped. QoS 0
-//! messages are dropped, oldest first, for a client that is too slow; see [`Limits::max_queued`].
+//! A QoS 1 or 2 message is acknowledged when it was handed to the router and, if retained, kept. From there it reaches
+//! every subscriber whose session lasts; a session for which too many such messages wait is ended rather than robbed of
+//! some, and its client is told (*session present* 0). QoS 0 messages are dropped, oldest first, for a client that is too
+//! slow, and are not kept for one that is away; see [`Limits::max_queued`]. Whatever somebody did not get is counted by
+//! reason, in `$SYS/broker/publish/messages/dropped/…` and in the metrics.
 
 mod access;
 mod answers;
