@@ -13,7 +13,9 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `settings` | [`Limits`]: every limit and time, with its rule |
+//! | `settings`, `limits` | [`Settings`]: what a person configures; [`Limits`]: every limit and time, with its rule |
+//! | `access` | [`Access`]: who is who, and who may do what |
+//! | `reload` | [`Reload`]: what is read again while the broker runs |
 //! | `server` | [`run`]: accept, heartbeat, stop |
 //! | `login`, `connection` | one client from its first byte to its will |
 //! | `wire`, `request`, `ending` | packets of both versions in one vocabulary; why a connection ends |
@@ -55,14 +57,18 @@ mod login;
 mod message;
 mod metrics;
 mod outbox;
+mod reload;
 mod request;
 mod retained;
 mod router;
 mod server;
+pub mod settings;
 mod subscriptions;
 mod topic;
 mod wire;
 
-pub use access::Access;
+pub use access::{Access, BadHash, Credentials, Denied, Identity, Owner, PasswordHash, Reads, Rights};
 pub use limits::Limits;
+pub use reload::Reload;
 pub use server::{BrokerError, Sockets, run};
+pub use settings::{Settings, Source};
