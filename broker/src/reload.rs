@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use grid_service::settings::SettingsError;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
@@ -52,13 +52,9 @@ impl Reload {
         Ok((Self { source, settings, revocations, sender }, receiver))
     }
 
-    /// Reloads at SIGHUP and when the file of revocations has changed, for ever.
-    ///
-    /// # Errors
-    ///
-    /// Where the process may not handle signals.
-    pub async fn run(mut self) -> std::io::Result<Infallible> {
-        let mut hangup = signal(SignalKind::hangup())?;
+    /// Reloads at each `hangup` and when the file of revocations has changed, for ever. The signal is made by the caller,
+    /// before anybody can know that the broker runs: without a handler it would end the process.
+    pub async fn run(mut self, mut hangup: Signal) -> Infallible {
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

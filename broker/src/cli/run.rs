@@ -1,7 +1,10 @@
 //! `grid-broker run`: the broker until a signal ends it.
 
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
+use std::task::Poll;
 
 use clap::Args;
 use grid_broker::settings::Listen;
@@ -9,6 +12,7 @@ use grid_broker::{BrokerError, Reload, Settings, Sockets, Source};
 use grid_service::settings::SettingsError;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
 
 /// Run the broker until SIGINT or SIGTERM. The log goes to stderr; RUST_LOG sets its level.
@@ -89,24 +93,26 @@ impl Arguments {
 }
 
 async fn run(source: Source, settings: Settings) -> Result<(), Failure> {
+    let mut shutdown = pin!(grid_service::shutdown::signalled());
+    // Asked once, so that from now on signals wait rather than end the process.
+    if poll_fn(|context| Poll::Ready(shutdown.as_mut().poll(context))).await.is_ready() {
+        return Ok(());
+    }
     let (listen, limits) = (settings.listen.clone(), settings.limits.clone());
     let is_open = settings.access.open;
-    let is_configured = source.file().is_some();
+    // Without a configuration there is nothing to read again, and SIGHUP ends the broker together with its terminal.
+    let hangup = source.file().map(|_| signal(SignalKind::hangup())).transpose().map_err(Failure::Start)?;
     let (reload, access) = Reload::start(source, settings)?;
     let sockets = bind(&listen).await?;
     if is_open {
         warn!("open: nobody is asked who he is, and everybody may do everything");
     }
-    let broker = grid_broker::run(sockets, limits, access, grid_service::shutdown::signalled());
-    if !is_configured {
-        // There is nothing to read again, and SIGHUP ends it together with its terminal.
-        return Ok(broker.await?);
-    }
-    tokio::select! {
-        result = broker => Ok(result?),
-        failed = reload.run() => match failed {
-            Ok(never) => match never {},
-            Err(error) => Err(Failure::Start(error)),
+    let broker = grid_broker::run(sockets, limits, access, shutdown);
+    match hangup {
+        None => Ok(broker.await?),
+        Some(hangup) => tokio::select! {
+            result = broker => Ok(result?),
+            never = reload.run(hangup) => match never {},
         },
     }
 }
