@@ -5,6 +5,9 @@ use std::time::Duration;
 use grid_service::settings::Problems;
 use serde::{Deserialize, Serialize};
 
+/// The largest remaining length (MQTT 5, section 1.5.5).
+const LARGEST_PACKET: usize = 268_435_455;
+
 /// The broker's limits and times. The defaults suit a Raspberry Pi that serves one street: some 200 clients.
 ///
 /// Sizes are bytes unless they say otherwise. Every limit has one rule for what happens beyond it, given here. In the
@@ -141,9 +144,6 @@ impl Limits {
         });
     }
 }
-
-/// The largest remaining length (MQTT 5, section 1.5.5).
-const LARGEST_PACKET: usize = 268_435_455;
 
 /// Times as whole milliseconds.
 mod milliseconds {

@@ -5,9 +5,13 @@ use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use grid_broker::{Limits, PasswordHash, Settings, Source};
-use grid_protocol::message::Role;
+use grid_protocol::identity::Issuer;
+use grid_protocol::message::{Header, Message, Role, Session};
+use grid_protocol::revocation::{self, Revocations};
+use grid_service::clock::unix_now;
 use tempfile::TempDir;
 
 /// Without `[listen]`, which each test adds.
@@ -43,7 +47,7 @@ fn check(settings: &str) -> Result<Settings, String> {
     checked.map_err(|error| error.to_string())
 }
 
-/// What is wrong with settings of which everything is wrong that `named` names.
+/// Checks that the settings are refused, and that what is said about it has all of `named`.
 fn assert_wrong(settings: &str, named: &[&str]) {
     let error = check(settings).unwrap_err();
     for named in named {
@@ -147,9 +151,6 @@ fn open_is_for_loopback_unless_told_otherwise_and_plain_passwords_do_not_help() 
     };
     check(&settings("127.0.0.1:1883")).unwrap();
     assert_wrong(&settings("0.0.0.0:1883"), &["listen.mqtt = 0.0.0.0:1883", "--open"]);
-    let told = Source { open: true, ..Place::with(&settings("0.0.0.0:1883")).source() };
-    // The folder is gone, and so is the file.
-    assert!(told.read().is_err());
     let place = Place::with(&settings("0.0.0.0:1883"));
     Source { open: true, ..place.source() }.read().unwrap().check().unwrap();
 }
@@ -292,4 +293,23 @@ fn at_sighup_the_program_reads_again_and_bad_settings_change_nothing() {
     program.signal("-TERM");
     program.until("stopped");
     assert_eq!(program.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_list_of_revocations_that_appears_is_read_within_seconds() {
+    let issuer = Issuer::create(&"s".parse().unwrap(), unix_now()).unwrap();
+    let place = Place::with("");
+    let [authority, revocations] = ["ca.pem", "revoked.json"].map(|name| place.folder.path().join(name));
+    fs::write(&authority, issuer.certificate_pem()).unwrap();
+    place.write(&format!(
+        "{SITE}[listen]\nmqtt = \"127.0.0.1:0\"\n[access]\nauthority = {authority:?}\nrevocations = {revocations:?}\n{}",
+        user("anna", "guest")
+    ));
+    let mut program = Program::start(&place.file());
+    let header = Header { from: revocation::authority_name(), session: Session(1), seq: Some(1), time_ms: unix_now() };
+    let list = Message { header, body: Revocations::default() };
+    fs::write(&revocations, revocation::write(&list, &issuer).unwrap()).unwrap();
+    let start = Instant::now();
+    program.until("are reloaded");
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }

@@ -36,7 +36,7 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 
 pub use identity::{Credentials, Denied, Identity, Owner};
-pub use rights::{BRIDGES, Reads, Rights};
+pub use rights::{BRIDGES, Reads, Rights, is_brokers_own};
 pub use users::{BadHash, PasswordHash};
 
 use crate::access::files::Revocations;
@@ -145,7 +145,8 @@ impl Access {
         }
     }
 
-    /// What `identity` may do; `None` if it may not be here at all (any more).
+    /// What `identity` may do; `None` if it may not be here at all (any more). How long its certificate is valid is looked
+    /// at by [`Access::identify`] only.
     pub fn rights(&self, identity: &Identity) -> Option<Arc<Rights>> {
         let Some(closed) = &self.closed else { return Some(Arc::new(Rights::everything())) };
         let (name, role) = match identity {

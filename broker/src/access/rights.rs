@@ -21,7 +21,7 @@ use grid_protocol::topic::Name;
 use crate::access::filter::FilterSet;
 use crate::settings::{Grant, Settings, Transformer};
 
-/// Where a bridge says whether it is connected.
+/// Where a bridge of mosquitto says whether it is connected.
 pub const BRIDGES: &str = "$SYS/broker/connection/";
 
 /// What a subscription to a filter may bring.
@@ -81,8 +81,8 @@ impl Rights {
     }
 }
 
-/// Whether only the broker itself may publish to `topic`.
-fn is_brokers_own(topic: &str) -> bool {
+/// Whether only the broker itself may publish to `topic`, or to what matches it if it is a filter.
+pub fn is_brokers_own(topic: &str) -> bool {
     topic == "$SYS" || topic.starts_with("$SYS/") && !topic.starts_with(BRIDGES)
 }
 

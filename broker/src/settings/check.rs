@@ -6,7 +6,7 @@ use grid_protocol::message::Role;
 use grid_service::settings::Problems;
 
 use super::{Grant, Listen, Settings, Transformer, User};
-use crate::access::BRIDGES;
+use crate::access::{BRIDGES, is_brokers_own};
 
 const LONGEST_USER_NAME: usize = 64;
 
@@ -86,8 +86,7 @@ impl Settings {
                 format!("grant[{place}]: expected topic filters at publish or subscribe")
             });
             for pattern in publish.iter().map(super::Pattern::as_str) {
-                let brokers_own = pattern == "$SYS" || pattern.starts_with("$SYS/") && !pattern.starts_with(BRIDGES);
-                wrong.unless(!brokers_own, || {
+                wrong.unless(!is_brokers_own(pattern), || {
                     format!(
                         "grant[{place}].publish = {pattern:?}: only the broker publishes below $SYS, and bridges below \
                          {BRIDGES}"
