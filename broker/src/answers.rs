@@ -40,7 +40,7 @@ impl Client {
     }
 
     fn route(&mut self, publish: Publish) -> Result<Verdict, Ending> {
-        if topic::is_reserved(&publish.topic) || !self.rights.may_publish(&publish.topic) {
+        if !self.rights.may_publish(&publish.topic) {
             self.shared.metrics.drop(DropReason::NotAuthorized, 1);
             self.refuse(RefusedRequest::Publish, "it may not publish to", &publish.topic);
             return Ok(Verdict::NotAuthorized);

@@ -136,8 +136,8 @@ impl Refusal {
     /// The code for an MQTT 5 client.
     pub fn reason(&self) -> ConnectReasonCode {
         match self {
-            Self::Denied(_) => ConnectReasonCode::BadUserNameOrPassword,
-            Self::WillNotAuthorized(_) => ConnectReasonCode::NotAuthorized,
+            Self::Denied(denied) if denied.is_bad_login() => ConnectReasonCode::BadUserNameOrPassword,
+            Self::Denied(_) | Self::WillNotAuthorized(_) => ConnectReasonCode::NotAuthorized,
             Self::ClientId => ConnectReasonCode::ClientIdentifierNotValid,
             Self::Busy => ConnectReasonCode::ServerBusy,
             Self::AuthenticationMethod => ConnectReasonCode::BadAuthenticationMethod,
@@ -149,8 +149,8 @@ impl Refusal {
     /// The code for a 3.1.1 client; `None` where it has none, and the connection is closed without CONNACK.
     pub fn return_code(&self) -> Option<ConnectReturnCode> {
         match self {
-            Self::Denied(_) => Some(ConnectReturnCode::BadUserNameOrPassword),
-            Self::WillNotAuthorized(_) => Some(ConnectReturnCode::NotAuthorized),
+            Self::Denied(denied) if denied.is_bad_login() => Some(ConnectReturnCode::BadUserNameOrPassword),
+            Self::Denied(_) | Self::WillNotAuthorized(_) => Some(ConnectReturnCode::NotAuthorized),
             Self::ClientId => Some(ConnectReturnCode::IdentifierRejected),
             Self::Busy => Some(ConnectReturnCode::ServerUnavailable),
             Self::AuthenticationMethod | Self::WillTopic(_) | Self::WillTooLarge => None,

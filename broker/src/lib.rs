@@ -15,15 +15,16 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `limits` | [`Limits`]: every limit and time, with its rule |
-//! | `access` | [`Access`]: identities, users, rights, revocations, loaded again while the broker runs |
+//! | `settings`, `limits` | [`Settings`]: what a person configures; [`Limits`]: every limit and time, with its rule |
+//! | `access` | [`Access`]: who is who, and who may do what |
+//! | `reload` | [`Reload`]: what is read again while the broker runs |
 //! | `server` | [`run`]: doors, heartbeat, stop |
 //! | `doors` | listeners, handshakes of TLS and WebSocket |
 //! | `login`, `connection`, `answers` | one client from its first byte to its will |
 //! | `session`, `outbox`, `subscriptions`, `unacknowledged` | what outlives a connection |
 //! | `wire`, `request`, `ending` | packets of both versions in one vocabulary; why a connection ends |
 //! | `clients`, `budget` | one connection per session; takeover; how fast one client may send |
-//! | `retained` | retained messages |
+//! | `retained`, `revocations` | retained messages; among them the list of revoked certificates |
 //! | `gate`, `router`, `link`, `topic`, `message` | the way through the router, and why nothing can hurt it |
 //! | `sys`, `metrics`, `http`, `log_limit` | what the broker says about itself |
 //!
@@ -70,11 +71,14 @@ mod login;
 mod message;
 mod metrics;
 mod outbox;
+mod reload;
 mod request;
 mod retained;
+mod revocations;
 mod router;
 mod server;
 mod session;
+pub mod settings;
 mod shared;
 mod subscriptions;
 mod sys;
@@ -82,7 +86,9 @@ mod topic;
 mod unacknowledged;
 mod wire;
 
-pub use access::Access;
+pub use access::{Access, BadHash, Credentials, Denied, Identity, Owner, PasswordHash, Reads, Rights};
 pub use doors::Sockets;
 pub use limits::Limits;
+pub use reload::Reload;
 pub use server::{BrokerError, run};
+pub use settings::{Settings, Source};

@@ -2,13 +2,24 @@
 
 use std::time::Duration;
 
+use grid_service::settings::Problems;
+use serde::{Deserialize, Serialize};
+
 use crate::budget::Rates;
 use crate::{outbox, retained};
 
+/// The largest remaining length (MQTT 5, section 1.5.5).
+const LARGEST_PACKET: usize = 268_435_455;
+
+/// Limits of which there may be none, which then means: none of that.
+const MAY_BE_ZERO: [&str; 4] = ["kept_for_machines", "max_sessions_away", "max_session_expiry_ms", "sys_interval_ms"];
+
 /// The broker's limits and times. The defaults suit a Raspberry Pi that serves one street: some 200 clients.
 ///
-/// Sizes are bytes unless they say otherwise. Every limit has one rule for what happens beyond it, given here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Sizes are bytes unless they say otherwise. Every limit has one rule for what happens beyond it, given here. In the
+/// section `[limits]` of the settings a field has its own name; a time is given in milliseconds, as `…_ms`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Clients that may be connected at once. One more gets a CONNACK that says so: 3.1.1 *server unavailable*
     /// (0x03), 5 *server busy* (0x89).
@@ -27,6 +38,7 @@ pub struct Limits {
 
     /// How long a session is kept for a client that is away, at most. MQTT 5 clients that ask for more are told; the
     /// sessions of 3.1.1 clients without clean session have just this.
+    #[serde(rename = "max_session_expiry_ms", with = "milliseconds")]
     pub max_session_expiry: Duration,
 
     /// Packets a second from one client, or from all connections of one identity together (acknowledgements are
@@ -52,6 +64,7 @@ pub struct Limits {
 
     /// Time from TCP accept to a complete CONNECT, the handshakes of TLS and WebSocket included; then the connection
     /// is closed.
+    #[serde(rename = "connect_timeout_ms", with = "milliseconds")]
     pub connect_timeout: Duration,
 
     /// Largest application message. A larger one ends its connection: 5 with DISCONNECT 0x95 (packet too large),
@@ -81,6 +94,7 @@ pub struct Limits {
     pub max_queued_bytes_together: usize,
 
     /// A client that takes nothing off its socket for this long while something waits for it is disconnected.
+    #[serde(rename = "stall_timeout_ms", with = "milliseconds")]
     pub stall_timeout: Duration,
 
     /// Subscriptions of one client. A further one is refused in its SUBACK (5: 0x97 quota exceeded, 3.1.1: 0x80).
@@ -115,13 +129,16 @@ pub struct Limits {
     pub exact_window: usize,
 
     /// How often the broker sends itself a message through the router.
+    #[serde(rename = "heartbeat_ms", with = "milliseconds")]
     pub heartbeat: Duration,
 
     /// How long that message may be away until the broker gives up with
     /// [`BrokerError::RouterStuck`](crate::BrokerError::RouterStuck).
+    #[serde(rename = "heartbeat_timeout_ms", with = "milliseconds")]
     pub heartbeat_timeout: Duration,
 
     /// How often the figures below `$SYS/broker/` are published; never, if this is zero.
+    #[serde(rename = "sys_interval_ms", with = "milliseconds")]
     pub sys_interval: Duration,
 }
 
@@ -194,5 +211,45 @@ impl Limits {
     /// The largest packet accepted, and what MQTT 5 clients are told.
     pub(crate) fn max_packet(&self) -> u32 {
         u32::try_from(self.max_payload.saturating_add(self.max_packet_overhead)).unwrap_or(u32::MAX)
+    }
+
+    /// Notes every value that does not make sense.
+    pub(crate) fn note_problems(&self, wrong: &mut Problems) {
+        match toml::Table::try_from(self) {
+            Ok(all) => {
+                let zeros = all.iter().filter(|(_, value)| value.as_integer() == Some(0));
+                for (key, _) in zeros.filter(|(key, _)| !MAY_BE_ZERO.contains(&key.as_str())) {
+                    wrong.unless(false, || format!("limits.{key} = 0: expected at least 1"));
+                }
+            }
+            // A size beyond what TOML can say.
+            Err(error) => wrong.unless(false, || format!("limits: {error}")),
+        }
+        wrong.unless(self.max_payload.saturating_add(self.max_packet_overhead) <= LARGEST_PACKET, || {
+            let (payload, overhead) = (self.max_payload, self.max_packet_overhead);
+            format!(
+                "limits.max_payload = {payload} and limits.max_packet_overhead = {overhead}: MQTT packets have at most \
+                 {LARGEST_PACKET} bytes"
+            )
+        });
+        wrong.unless(self.heartbeat < self.heartbeat_timeout, || {
+            let (every, limit) = (self.heartbeat.as_millis(), self.heartbeat_timeout.as_millis());
+            format!("limits.heartbeat_timeout_ms = {limit}: expected more than heartbeat_ms = {every}")
+        });
+    }
+}
+
+/// Times as whole milliseconds.
+mod milliseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
     }
 }

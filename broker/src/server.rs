@@ -16,6 +16,7 @@ use crate::access::Access;
 use crate::doors::{Sockets, WaitingRoom};
 use crate::http::{self, Health};
 use crate::limits::Limits;
+use crate::revocations;
 use crate::router::{Heartbeat, Router};
 use crate::shared::Shared;
 use crate::sys;
@@ -101,6 +102,7 @@ async fn run_with(
         parts.spawn(http::run(listener, Arc::clone(&shared), Arc::clone(&health)));
     }
     parts.spawn(sys::publish(Arc::clone(&shared)));
+    parts.spawn(revocations::publish(Arc::clone(&shared)));
     let result = tokio::select! {
         () = shutdown => Ok(()),
         _ = heartbeat.run(limits.heartbeat, limits.heartbeat_timeout, || health.answered()) => {

@@ -13,11 +13,13 @@
 //! | [`seal`] | how a message is signed, opened and checked |
 //! | [`author`] | who signs: key, session and sequence number |
 //! | [`identity`] | certificates: which key belongs to whom |
+//! | [`revocation`] | which certificates are revoked |
 
 pub mod author;
 pub mod identity;
 pub mod json;
 pub mod message;
+pub mod revocation;
 pub mod seal;
 pub mod topic;
 pub mod units;

@@ -1,6 +1,7 @@
 //! How a message is signed, opened and checked.
 //!
-//! The last member of a signed message is `"sig"`: Ed25519 (RFC 8032), base64url without padding, over the bytes
+//! The last member of a signed message is `"sig"`: Ed25519 (RFC 8032) of a sender's message key, or ECDSA P-256 of the
+//! site's authority ([`crate::revocation`]), either 64 bytes in base64url without padding, over the bytes
 //!
 //! ```text
 //! grid/v1 LF topic LF payload-before-sig
@@ -26,7 +27,8 @@ pub const MAX_PAYLOAD: usize = 8 * 1024;
 
 const BEFORE: &[u8] = br#","sig":""#;
 const AFTER: &[u8] = br#""}"#;
-/// 64 bytes in base64 without padding.
+const SIGNATURE_BYTES: usize = 64;
+/// So many bytes in base64 without padding.
 const SIGNATURE_CHARACTERS: usize = 86;
 const TAIL: usize = BEFORE.len() + SIGNATURE_CHARACTERS + AFTER.len();
 
@@ -68,16 +70,25 @@ pub struct BadSignature;
 
 /// Signs `message` for `topic` and returns the payload to publish.
 pub fn seal<T: Serialize>(topic: &Topic, message: &T, key: &SigningKey) -> Result<Vec<u8>, SealError> {
-    let mut payload = serde_json::to_vec(message)?;
+    seal_with(topic, message, |bytes| Ok(key.sign(bytes).to_bytes()))
+}
+
+/// Signs `message` for `topic` with whatever `sign` makes of the bytes to be signed.
+pub(crate) fn seal_with<T: Serialize, E: From<SealError>>(
+    topic: &Topic,
+    message: &T,
+    sign: impl FnOnce(&[u8]) -> Result<[u8; SIGNATURE_BYTES], E>,
+) -> Result<Vec<u8>, E> {
+    let mut payload = serde_json::to_vec(message).map_err(SealError::Json)?;
     if payload.len() < 3 || payload.first() != Some(&b'{') || payload.pop() != Some(b'}') {
-        return Err(SealError::NotAnObject(String::from_utf8_lossy(&payload).into_owned()));
+        return Err(SealError::NotAnObject(String::from_utf8_lossy(&payload).into_owned()).into());
     }
-    let signature = key.sign(&signed_bytes(&topic.to_string(), &payload));
+    let signature = sign(&signed_bytes(&topic.to_string(), &payload))?;
     payload.extend_from_slice(BEFORE);
-    payload.extend_from_slice(URL_SAFE_NO_PAD.encode(signature.to_bytes()).as_bytes());
+    payload.extend_from_slice(URL_SAFE_NO_PAD.encode(signature).as_bytes());
     payload.extend_from_slice(AFTER);
     if payload.len() > MAX_PAYLOAD {
-        return Err(SealError::TooLong(payload.len()));
+        return Err(SealError::TooLong(payload.len()).into());
     }
     Ok(payload)
 }
@@ -90,7 +101,7 @@ fn signed_bytes(topic: &str, before_sig: &[u8]) -> Vec<u8> {
 #[derive(Clone, Debug)]
 pub struct Sealed<'a> {
     payload: &'a [u8],
-    signature: Signature,
+    signature: [u8; SIGNATURE_BYTES],
 }
 
 impl<'a> Sealed<'a> {
@@ -103,7 +114,7 @@ impl<'a> Sealed<'a> {
         let characters =
             tail.strip_prefix(BEFORE).and_then(|rest| rest.strip_suffix(AFTER)).ok_or(OpenError::NoSignature)?;
         let bytes = URL_SAFE_NO_PAD.decode(characters).map_err(|_| OpenError::NoSignature)?;
-        let signature = Signature::from_slice(&bytes).map_err(|_| OpenError::NoSignature)?;
+        let signature = bytes.try_into().map_err(|_| OpenError::NoSignature)?;
         json::check(payload)?;
         Ok(Self { payload, signature })
     }
@@ -115,8 +126,19 @@ impl<'a> Sealed<'a> {
 
     /// Checks that `key` signed this message for `topic`. Strictly: small-order keys and points are refused.
     pub fn verify(&self, topic: &str, key: &VerifyingKey) -> Result<(), BadSignature> {
+        self.verify_with(topic, |bytes, signature| {
+            key.verify_strict(bytes, &Signature::from_bytes(signature)).map_err(|_| BadSignature)
+        })
+    }
+
+    /// Leaves it to `check` whether the signature holds over the signed bytes.
+    pub(crate) fn verify_with<E>(
+        &self,
+        topic: &str,
+        check: impl FnOnce(&[u8], &[u8; SIGNATURE_BYTES]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let before_sig = &self.payload[..self.payload.len() - TAIL];
-        key.verify_strict(&signed_bytes(topic, before_sig), &self.signature).map_err(|_| BadSignature)
+        check(&signed_bytes(topic, before_sig), &self.signature)
     }
 }
 

@@ -76,6 +76,8 @@ pub enum Kind {
     Ack,
     /// A message that the anchor lacks, wrapped. Logged unwrapped.
     Replay,
+    /// Which certificates are revoked, signed by the site's authority, whose name is `ca`; retained.
+    Revoked,
     /// A command of a person or a home automation: `set/limit` and the like. Not signed.
     Set(Name),
 }
@@ -90,12 +92,13 @@ impl Kind {
             | Self::Event
             | Self::Balance
             | Self::Checkpoint
+            | Self::Revoked
             | Self::Set(_) => true,
             Self::Ack | Self::Replay => false,
         }
     }
 
-    /// Whether messages of this kind are signed by an agent or the anchor.
+    /// Whether messages of this kind are signed: by an agent or the anchor, revocations by the site's authority.
     pub fn is_signed(&self) -> bool {
         !matches!(self, Self::Set(_))
     }
@@ -103,7 +106,13 @@ impl Kind {
     /// Whether the sender is the device that the topic names, rather than somebody who speaks to it.
     pub fn is_from_its_device(&self) -> bool {
         match self {
-            Self::Status | Self::Measurement | Self::Event | Self::Balance | Self::Checkpoint | Self::Replay => true,
+            Self::Status
+            | Self::Measurement
+            | Self::Event
+            | Self::Balance
+            | Self::Checkpoint
+            | Self::Replay
+            | Self::Revoked => true,
             Self::Setpoint | Self::Ack | Self::Set(_) => false,
         }
     }
@@ -120,6 +129,7 @@ impl fmt::Display for Kind {
             Self::Checkpoint => f.write_str("checkpoint"),
             Self::Ack => f.write_str("ack"),
             Self::Replay => f.write_str("replay"),
+            Self::Revoked => f.write_str("revoked"),
             Self::Set(what) => write!(f, "set/{what}"),
         }
     }
@@ -193,6 +203,7 @@ impl FromStr for Topic {
             ("checkpoint", None) => Kind::Checkpoint,
             ("ack", None) => Kind::Ack,
             ("replay", None) => Kind::Replay,
+            ("revoked", None) => Kind::Revoked,
             ("set", Some(what)) => Kind::Set(what.parse().map_err(named)?),
             (_, _) => return Err(BadTopic::Kind(shown())),
         };
@@ -216,6 +227,7 @@ mod tests {
             "grid/demo/anchor-1/checkpoint",
             "grid/demo/cp-3/ack",
             "grid/demo/cp-3/replay",
+            "grid/demo/ca/revoked",
         ] {
             assert_eq!(text.parse::<Topic>().unwrap().to_string(), text);
         }

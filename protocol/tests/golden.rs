@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+use grid_protocol::identity::Authority;
 use grid_protocol::message::{Ack, Balance, Event, Measurement, Message, Setpoint, Status};
+use grid_protocol::revocation::{self, RevocationList};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -51,6 +55,24 @@ fn an_event() {
 #[test]
 fn an_ack() {
     reads_and_writes_the_same_bytes::<Ack>("ack");
+}
+
+/// It stands there with its signature and the authority that made it, since others are to check it.
+#[test]
+fn a_list_of_revoked_certificates() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+    let golden = std::fs::read_to_string(format!("{folder}/revoked.json")).unwrap();
+    let golden = golden.trim_end();
+    let authority = CertificateDer::from_pem_file(format!("{folder}/revoked-ca.pem")).unwrap();
+    let authority = Authority::from_der(&authority).unwrap();
+    let site = "demo".parse().unwrap();
+    assert_eq!(revocation::topic(&site).to_string(), "grid/demo/ca/revoked");
+    let list: RevocationList = revocation::read(golden.as_bytes(), &site, &authority).unwrap();
+    let names: Vec<&str> = list.body.revoked.iter().map(|revoked| revoked.name.as_str()).collect();
+    assert_eq!(names, ["cp-3", "operator-anna"]);
+    assert!(list.body.contains(&"4a1f00c35d9e42b7810c6e5f2d3a9b04".parse().unwrap()));
+    let (unsigned, _) = golden.split_once(",\"sig\"").unwrap();
+    assert_eq!(serde_json::to_string(&list).unwrap(), format!("{unsigned}}}"));
 }
 
 #[test]

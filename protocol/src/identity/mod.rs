@@ -9,14 +9,32 @@
 //!
 //! so one document is the TLS identity, names the message key, and is what gets revoked. The device's status carries
 //! it; the log alone then shows who spoke.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `mod.rs` | who somebody is, and the authority that vouches for it |
+//! | `certificate` | what else a certificate says: serial number, validity |
+//! | `bundle` | the one file that an agent needs: certificate, keys, authority |
+//! | `issue` | making an authority and issuing certificates (feature `issue`) |
+
+mod bundle;
+mod certificate;
+#[cfg(feature = "issue")]
+mod issue;
 
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::VerifyingKey;
+use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+
+pub use bundle::{Bundle, BundleError};
+pub use certificate::{BadSerial, Serial, Validity, named_in, serial_of, validity_of};
+#[cfg(feature = "issue")]
+pub use issue::{BACKDATED, IssueError, Issuer, VALID};
 
 use crate::message::Role;
 use crate::topic::Name;
@@ -47,6 +65,9 @@ pub enum IdentityError {
     /// It names nobody of the grid.
     #[error("the certificate names {0:?}, expected exactly one grid://<site>/<role>/<name>#<message key>")]
     NoIdentity(Vec<String>),
+    /// An authority whose key is no ECDSA P-256 key could not have signed anything for the site.
+    #[error("the authority's key is not ECDSA P-256; make the site's authority with grid-broker ca init")]
+    OtherKey,
 }
 
 impl Identity {
@@ -110,85 +131,24 @@ impl Authority {
                 None,
             )
             .map_err(IdentityError::NotVouched)?;
-        let uris: Vec<&str> = parsed.valid_uri_names().collect();
-        match uris.as_slice() {
-            [uri] => Identity::from_uri(uri),
-            _ => None,
-        }
-        .ok_or_else(|| IdentityError::NoIdentity(uris.iter().map(|uri| (*uri).to_owned()).collect()))
+        certificate::identity(&parsed)
+    }
+
+    /// Whether the authority's own key made this signature, ECDSA P-256 with SHA-256, as r and s of 32 bytes each.
+    pub(crate) fn signed(&self, message: &[u8], signature: &[u8]) -> Result<bool, IdentityError> {
+        let parsed = EndEntityCert::try_from(&self.certificate).map_err(IdentityError::Unreadable)?;
+        let key = parsed.subject_public_key_info();
+        let point = key.strip_prefix(P256_KEY.as_slice()).ok_or(IdentityError::OtherKey)?;
+        Ok(UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature).is_ok())
     }
 }
 
-#[cfg(feature = "issue")]
-pub use issue::{IssueError, Issuer};
-
-/// Making an authority and issuing certificates.
-#[cfg(feature = "issue")]
-mod issue {
-    use super::{Authority, Identity};
-    use crate::topic::Name;
-    use crate::units::UnixMillis;
-    use rcgen::{
-        BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-        PKCS_ECDSA_P256_SHA256, SanType,
-    };
-    use std::time::Duration;
-
-    const YEAR: u64 = 365 * 24 * 3600;
-
-    /// Why no certificate could be made.
-    #[derive(Debug, thiserror::Error)]
-    pub enum IssueError {
-        /// The certificate library refused.
-        #[error("the certificate could not be made: {0}")]
-        Certificate(#[from] rcgen::Error),
-    }
-
-    /// A site's certificate authority with its private key.
-    pub struct Issuer {
-        inner: rcgen::Issuer<'static, KeyPair>,
-        certificate: Vec<u8>,
-    }
-
-    impl Issuer {
-        /// A new authority for a site. Valid for 20 years from `now` and backdated by ten, since a Raspberry Pi without a
-        /// battery-backed clock boots in the past.
-        pub fn create(site: &Name, now: UnixMillis) -> Result<Self, IssueError> {
-            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-            let mut params = validity(CertificateParams::default(), now);
-            params.distinguished_name.push(DnType::CommonName, format!("grid {site}"));
-            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-            let certificate = params.self_signed(&key)?.der().to_vec();
-            Ok(Self { inner: rcgen::Issuer::new(params, key), certificate })
-        }
-
-        /// The authority without its private key.
-        pub fn authority(&self) -> Authority {
-            Authority { certificate: self.certificate.clone().into() }
-        }
-
-        /// Issues a certificate (DER) with a new TLS key, which is returned as PKCS#8 DER.
-        pub fn issue(&self, identity: &Identity, now: UnixMillis) -> Result<(Vec<u8>, Vec<u8>), IssueError> {
-            let tls_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-            let mut params = validity(CertificateParams::default(), now);
-            params.distinguished_name.push(DnType::CommonName, identity.name.to_string());
-            params.subject_alt_names = vec![SanType::URI(identity.to_uri().try_into()?)];
-            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-            let certificate = params.signed_by(&tls_key, &self.inner)?;
-            Ok((certificate.der().to_vec(), tls_key.serialize_der()))
-        }
-    }
-
-    fn validity(mut params: CertificateParams, now: UnixMillis) -> CertificateParams {
-        let seconds = now.0 / 1000;
-        let at = |seconds: u64| time::OffsetDateTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        params.not_before = at(seconds.saturating_sub(10 * YEAR));
-        params.not_after = at(seconds + 20 * YEAR);
-        params
-    }
-}
+/// What stands before the 65 bytes of an uncompressed P-256 point in a certificate's public key (RFC 5480, section 2):
+/// `SEQUENCE { SEQUENCE { id-ecPublicKey, secp256r1 }, BIT STRING }`.
+const P256_KEY: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
+    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
 
 #[cfg(test)]
 mod tests {
