@@ -25,7 +25,7 @@ use crate::ending::Ending;
 use crate::limits::Limits;
 use crate::login::{first_request, log_in};
 use crate::message::{Message, Millis, Qos};
-use crate::metrics::Metrics;
+use crate::metrics::{DropReason, Metrics};
 use crate::outbox::Outbox;
 use crate::request::{Publish, Request, RetainHandling, Wanted};
 use crate::retained::{Outcome, Retained};
@@ -98,6 +98,7 @@ impl Shared {
         let mut retained = self.retained.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = retained.apply(&message);
         if outcome == Outcome::Full {
+            self.metrics.drop(DropReason::RetainedFull, 1);
             warn!(topic = message.topic, "the retained store is full: message delivered but not kept");
         }
         self.router.publish(&mut message).map(|()| outcome)
