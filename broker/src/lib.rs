@@ -1,11 +1,11 @@
 //! The MQTT broker of the street: rumqttd's router behind a door of our own.
 //!
-//! One TCP port takes MQTT 3.1.1 and MQTT 5; the version is taken from the CONNECT. The router (crate `rumqttd`) finds
-//! out who gets which message, and does that fast. Its own listeners and sessions are not used, because ordinary
-//! traffic stops them; everything that concerns one client is done by the door:
+//! Each port takes MQTT 3.1.1 and MQTT 5, over TCP, TLS or WebSocket; the version is taken from the CONNECT. The router
+//! (crate `rumqttd`) finds out who gets which message, and does that fast. Its own listeners and sessions are not used,
+//! because ordinary traffic stops them; everything that concerns one client is done by the door:
 //!
 //! ```text
-//!  TCP ── connection ── wire (mqtt-protocol-core: bytes ↔ packets)
+//!  doors ─ connection ── wire (mqtt-protocol-core: bytes ↔ packets)
 //!              │  └──── outbox (bounded), subscriptions, will
 //!              │
 //!   retained ──┼── gate ── router (rumqttd) ── reader of each subscribed client
@@ -14,7 +14,9 @@
 //! | module | what it is |
 //! |---|---|
 //! | `settings` | [`Limits`]: every limit and time, with its rule |
-//! | `server` | [`run`]: accept, heartbeat, stop |
+//! | `server` | [`run`]: doors, heartbeat, stop |
+//! | `doors` | [`Sockets`]: accept, TLS and WebSocket handshakes, who waits for them |
+//! | `http`, `metrics`, `sys` | `/healthz` and `/metrics`; what is counted; the same below `$SYS` |
 //! | `login`, `connection` | one client from its first byte to its will |
 //! | `wire`, `request`, `ending` | packets of both versions in one vocabulary; why a connection ends |
 //! | `outbox`, `subscriptions` | what waits for a client; which message becomes which delivery |

@@ -1,10 +1,12 @@
 //! The broker: opens its doors, watches over the router, stops.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -86,6 +88,11 @@ async fn run_with(
     let room = WaitingRoom::new(limits.max_waiting, limits.max_waiting_per_address);
     let health = Arc::new(Health::new(limits.heartbeat));
     let shared = share(&limits, access, router, stop.clone());
+    // Asked before anybody hears that the broker listens, so that a signal sent upon that finds its handler.
+    let mut shutdown = pin!(shutdown);
+    if poll_fn(|context| Poll::Ready(shutdown.as_mut().poll(context).is_ready())).await {
+        return Ok(());
+    }
     // Ended with this call, however that ends.
     let mut parts = JoinSet::new();
     let (doors, http) = sockets.into_doors();
@@ -107,7 +114,7 @@ async fn run_with(
     }
     parts.spawn(sys::publish(Arc::clone(&shared)));
     let result = tokio::select! {
-        () = shutdown => Ok(()),
+        () = &mut shutdown => Ok(()),
         _ = heartbeat.run(limits.heartbeat, limits.heartbeat_timeout, || health.answered()) => {
             Err(BrokerError::RouterStuck { limit: limits.heartbeat_timeout })
         }
