@@ -277,7 +277,6 @@ async fn a_text_frame_or_one_without_bounds_ends_its_own_connection_only() {
     site.broker.stop().await;
 }
 
-/// What TLS and WebSocket encode ahead of the socket must not stay there.
 #[tokio::test]
 async fn a_reader_that_starts_late_gets_everything_through_every_door() {
     const MESSAGES: usize = 8000;
