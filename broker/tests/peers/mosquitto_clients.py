@@ -14,6 +14,7 @@ from typing import Any
 
 from performance import PATIENCE, Events, Failed, Message, Step, expect, perform_all
 
+VERSIONS = {"3.1.1": "mqttv311", "5": "mqttv5"}
 SUBSCRIBED = re.compile(r"Subscribed \(mid: \d+\): (.*)")
 
 
@@ -89,7 +90,9 @@ class Row:
         expect("SUBACK codes", step["granted"], subscriber.granted)
 
     def publish(self, step: Step) -> None:
-        publish = ["-t", step["topic"], "-q", str(step["qos"]), "-s", *(["-r"] if step["retain"] else [])]
+        publish = ["-t", step["topic"], "-q", str(step["qos"]), *(["-r"] if step["retain"] else [])]
+        # From standard input it would not take nothing.
+        publish += ["-s"] if step["payload"] else ["-n"]
         for name, value in step["properties"].items():
             for words in property_arguments(name, value):
                 publish += ["-D", "publish", *words]
@@ -122,7 +125,7 @@ class Row:
     def _arguments(self, client: str) -> list[str]:
         """What both programs take about the connection."""
         step = self.connects[client]
-        arguments = [*self.address, "-V", step["mqtt"], "-i", step["id"], "-k", str(step["keep_alive"])]
+        arguments = [*self.address, "-V", VERSIONS[step["mqtt"]], "-i", step["id"]]
         if step["session"] == "kept":
             arguments.append("-c")
         if "session_expiry_interval" in step:
@@ -162,7 +165,7 @@ def decode(output: dict[str, Any]) -> Message:
     identifier = properties.pop("subscription_identifier", None)
     return {
         "topic": output["topic"],
-        "payload": output.get("payload", ""),
+        "payload": output["payload"] or "",
         "qos": output["qos"],
         "retain": bool(output["retain"]),
         "properties": properties,

@@ -61,7 +61,13 @@ class Peer {
       maximumPacketSize: step.maximum_packet_size,
       authenticationMethod: step.authentication_method,
     };
+    // What is under way outlives a goodbye, as in a client that restarts.
+    this.stores = {
+      incomingStore: new mqtt.Store({ clean: false }),
+      outgoingStore: new mqtt.Store({ clean: false }),
+    };
     this.client = mqtt.connect(url, {
+      ...this.stores,
       protocolVersion: VERSIONS[step.mqtt],
       clientId: step.id,
       clean: step.session === "new",
@@ -96,7 +102,7 @@ class Peer {
     this.connack = null;
     this.ended = false;
     this.reason = null;
-    if (again) this.client.reconnect();
+    if (again) this.client.reconnect(this.stores);
     else this.client.connect();
   }
 

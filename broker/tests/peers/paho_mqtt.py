@@ -80,9 +80,10 @@ class Peer:
             self.client.will_set(will["topic"], will["payload"], will["qos"], will["retain"], properties)
 
     def connect(self, host: str, port: int, again: bool) -> None:
-        self.connack = self.ending = None
         if again:
             self.client.loop_stop()
+        self.connack = self.ending = None
+        if again:
             self.client.reconnect()
         elif self.v5:
             names = ("session_expiry_interval", "receive_maximum", "maximum_packet_size", "authentication_method")
@@ -111,7 +112,9 @@ class Peer:
         self.events.note(lambda: setattr(self, "connack", (reason, flags.session_present, properties)))
 
     def _on_disconnect(self, _c: Any, _u: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        self.events.note(lambda: setattr(self, "ending", reason.value))
+        # Behind a DISCONNECT of the broker it is called again, for the connection.
+        if self.ending is None:
+            self.events.note(lambda: setattr(self, "ending", reason.value))
 
     def _on_publish(self, _c: Any, _u: Any, packet_id: int, reason: Any, _properties: Any) -> None:
         self.events.note(lambda: self.published.update({packet_id: reason.value}))

@@ -117,7 +117,7 @@ fn text<'a>(step: &'a Step, key: &str) -> &'a str {
 
 /// What a driver must be able to do for this row: each step (`lose`), each of its keys (`lose.packet`), and what is
 /// unusual in a value or in how the steps go together.
-pub fn kinds(row: &Row, version: &str) -> BTreeSet<String> {
+pub fn kinds(row: &Row) -> BTreeSet<String> {
     let mut kinds = BTreeSet::new();
     let mut roles: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
     let mut published = 0;
@@ -149,7 +149,7 @@ pub fn kinds(row: &Row, version: &str) -> BTreeSet<String> {
                 published += step.get("times").and_then(Value::as_u64).unwrap_or(1);
                 let topic = text(step, "topic");
                 if topic.is_empty() {
-                    kinds.insert(format!("publish to an empty topic with {version}"));
+                    kinds.insert("publish to an empty topic".to_owned());
                 } else if topic.contains(['#', '+', '\0']) {
                     kinds.insert("publish to an invalid topic".to_owned());
                 }
@@ -201,17 +201,25 @@ fn is_bad(filter: &str) -> bool {
 /// The row as a driver performs it. `place` is a topic level that no other row has.
 pub fn plan(row: &Row, version: &str, place: &str) -> Value {
     let mut steps = Vec::new();
+    let last_word = highest_qos(row);
     for step in &row.steps {
         match step.get("times").map(|times| times.as_u64().unwrap()) {
-            None => steps.extend(complete(step, version, place)),
+            None => steps.extend(complete(step, version, place, last_word)),
             Some(times) => {
                 for number in 1..=times {
-                    steps.extend(complete(&substituted(step, "{n}", &number.to_string()), version, place));
+                    steps.extend(complete(&substituted(step, "{n}", &number.to_string()), version, place, last_word));
                 }
             }
         }
     }
     json!({ "name": title(row, version), "steps": steps })
+}
+
+/// The QoS of a message that nothing of this row comes after: a client hands a message at QoS 2 to its application later
+/// than one at QoS 1 that it received after it.
+fn highest_qos(row: &Row) -> u64 {
+    let published = row.steps.iter().filter(|step| step.contains_key("publish"));
+    published.map(|step| step["qos"].as_u64().unwrap()).max().unwrap_or(0).max(1)
 }
 
 /// How a row is called in a driver's output.
@@ -257,7 +265,7 @@ fn payload(step: &Step) -> Value {
 }
 
 /// The step with everything that the table leaves out.
-fn complete(step: &Step, version: &str, place: &str) -> Vec<Value> {
+fn complete(step: &Step, version: &str, place: &str, last_word: u64) -> Vec<Value> {
     let (verb, _) = verb(step);
     let client = &step[verb];
     let or = |key: &str, default: Value| step.get(key).cloned().unwrap_or(default);
@@ -310,7 +318,7 @@ fn complete(step: &Step, version: &str, place: &str) -> Vec<Value> {
             let (topic, payload) = (placed(text(step, "topic"), place), "nothing more before this");
             return vec![
                 json!({
-                    "do": "publish", "client": step["after"], "topic": topic, "payload": payload, "qos": 1,
+                    "do": "publish", "client": step["after"], "topic": topic, "payload": payload, "qos": last_word,
                     "retain": false, "properties": {}, "unanswered": false,
                 }),
                 json!({
