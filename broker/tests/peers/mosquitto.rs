@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// How long it may take to start and to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Lines of its log that a failed test shows.
+const LAST_WORDS: usize = 40;
+
 /// A running mosquitto; killed if the test ends first.
 pub struct ForeignBroker {
     process: Child,
@@ -59,6 +62,11 @@ impl ForeignBroker {
 
 impl Drop for ForeignBroker {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let last: Vec<&str> = log.lines().rev().take(LAST_WORDS).collect();
+            println!("mosquitto's last words, newest first:\n{}", last.join("\n"));
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
