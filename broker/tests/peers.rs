@@ -89,6 +89,13 @@ fn every_row_is_performed_by_some_library_and_every_excuse_is_needed() {
     }
 }
 
+#[test]
+fn a_row_counts_only_if_the_driver_says_that_it_went_well() {
+    let rows = ["good", "bad", "left out"].map(|name| json!({ "name": name }));
+    let failures = judge("ok\tgood\nfailed\tbad\tstep 1: why\nok\tunheard of\n", &rows);
+    assert_eq!(failures, ["failed\tbad\tstep 1: why", "ok\tunheard of", "not performed: left out"]);
+}
+
 fn rows() -> Vec<Row> {
     table::read(include_str!("peers/behaviours.json"))
 }
