@@ -128,7 +128,7 @@ async fn perform_table(driver: &'static Driver) {
     for_ours.extend(for_both.iter().cloned());
 
     let (broker, address) = ours(driver.websocket).await;
-    let (_mosquitto, _data, foreign_address) = foreign(driver.websocket);
+    let (_data, _mosquitto, foreign_address) = foreign(driver.websocket);
     let ours = tokio::task::spawn_blocking(move || match address {
         Some(address) => perform(driver, folder, address, &for_ours),
         None => vec!["it does not listen for WebSocket".to_owned()],
@@ -150,8 +150,8 @@ async fn ours(websocket: bool) -> (Broker, Option<SocketAddr>) {
     (broker, address)
 }
 
-/// A mosquitto, the folder that it works in, and where it listens for what the driver speaks.
-fn foreign(websocket: bool) -> (ForeignBroker, tempfile::TempDir, SocketAddr) {
+/// The folder that a mosquitto works in, that mosquitto, and where it listens for what the driver speaks.
+fn foreign(websocket: bool) -> (tempfile::TempDir, ForeignBroker, SocketAddr) {
     let (tcp, web) = (free_address(), free_address());
     let configuration = format!(
         "allow_anonymous true\nset_tcp_nodelay true\nsys_interval 1\nallow_duplicate_messages false\nmax_inflight_messages 1000\n\
@@ -161,7 +161,7 @@ fn foreign(websocket: bool) -> (ForeignBroker, tempfile::TempDir, SocketAddr) {
     );
     let folder = tempfile::tempdir().unwrap();
     let broker = ForeignBroker::start(folder.path(), &configuration, tcp);
-    (broker, folder, if websocket { web } else { tcp })
+    (folder, broker, if websocket { web } else { tcp })
 }
 
 /// Runs the driver with these rows; returns those that failed, and why.

@@ -63,7 +63,7 @@ impl ForeignBroker {
 impl Drop for ForeignBroker {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = self.log();
+            let log = std::fs::read_to_string(self.folder.join("mosquitto.log")).unwrap_or_default();
             let last: Vec<&str> = log.lines().rev().take(LAST_WORDS).collect();
             println!("mosquitto's last words, newest first:\n{}", last.join("\n"));
         }
