@@ -211,8 +211,17 @@ impl Client {
             let waiting = !self.wire.out.is_empty();
             tokio::select! {
                 () = &mut kicked => {
-                    let stopping = self.shared.shutdown.is_cancelled();
-                    return Err(if stopping { Ending::ShuttingDown } else { Ending::TakenOver });
+                    if self.shared.shutdown.is_cancelled() {
+                        return Err(Ending::ShuttingDown);
+                    }
+                    // What the client said before somebody took its place counts: it may have been a goodbye.
+                    let _ = tokio::time::timeout(Duration::ZERO, from_client.read_buf(input)).await;
+                    while !input.is_empty() {
+                        if let Some(request) = self.wire.receive(input)? {
+                            self.answer(request).await?;
+                        }
+                    }
+                    return Err(Ending::TakenOver);
                 }
                 message = self.session.next() => {
                     let message = message.map_err(|Gone| Ending::RouterGone)?;
@@ -356,7 +365,7 @@ impl Client {
                 self.session.unacknowledged.released(packet_id);
                 self.wire.pubrel(packet_id).map_err(Ending::Codec)
             }
-            Request::PubRel { packet_id, known } => self.wire.pubcomp(packet_id, known).map_err(Ending::Codec),
+            Request::PubRel { packet_id } => self.wire.pubcomp(packet_id).map_err(Ending::Codec),
             Request::Subscribe { packet_id, wanted } => self.subscribe(packet_id, wanted).await,
             Request::Unsubscribe { packet_id, filters } => self.unsubscribe(packet_id, &filters),
             Request::Ping => self.wire.pingresp().map_err(Ending::Codec),

@@ -27,8 +27,6 @@ pub enum Request {
     PubRel {
         /// Of the message.
         packet_id: u16,
-        /// Whether a QoS 2 message with this id was received.
-        known: bool,
     },
     /// PUBCOMP of a message that was released; its packet id is free again.
     PubComp {

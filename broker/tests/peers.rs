@@ -21,10 +21,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use grid_broker::{Access, Limits, Sockets};
 use mosquitto::{ForeignBroker, free_address};
 use serde_json::{Value, json};
 use support::Broker;
 use table::{Lacks, Row, ShownBy};
+use tokio::net::TcpListener;
 
 /// How long a driver may take for all rows; each of its steps has a limit of its own.
 const TIME_LIMIT: Duration = Duration::from_secs(180);
@@ -129,10 +131,7 @@ async fn perform_table(driver: &'static Driver) {
 
     let (broker, address) = ours(driver.websocket).await;
     let (_data, _mosquitto, foreign_address) = foreign(driver.websocket);
-    let ours = tokio::task::spawn_blocking(move || match address {
-        Some(address) => perform(driver, folder, address, &for_ours),
-        None => vec!["it does not listen for WebSocket".to_owned()],
-    });
+    let ours = tokio::task::spawn_blocking(move || perform(driver, folder, address, &for_ours));
     let foreign = tokio::task::spawn_blocking(move || perform(driver, folder, foreign_address, &for_both));
     let (ours, foreign) = tokio::join!(ours, foreign);
     let failures = [("our broker", ours.unwrap()), ("mosquitto", foreign.unwrap())]
@@ -144,10 +143,16 @@ async fn perform_table(driver: &'static Driver) {
 }
 
 /// Our broker, and where it listens for what the driver speaks.
-async fn ours(websocket: bool) -> (Broker, Option<SocketAddr>) {
-    let broker = Broker::start().await;
-    let address = if websocket { None } else { Some(broker.address) };
-    (broker, address)
+async fn ours(websocket: bool) -> (Broker, SocketAddr) {
+    let [mqtt, ws] = [bound().await, bound().await];
+    let [address, web] = [&mqtt, &ws].map(|listener| listener.local_addr().unwrap());
+    let sockets = Sockets { mqtt: Some(mqtt), ws: Some(ws), ..Sockets::default() };
+    let broker = Broker::start_at(sockets, address, Limits::default(), Access::open()).await;
+    (broker, if websocket { web } else { address })
+}
+
+async fn bound() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
 
 /// The folder that a mosquitto works in, that mosquitto, and where it listens for what the driver speaks.

@@ -226,16 +226,6 @@ async fn a_qos_2_message_sent_again_after_a_reconnect_is_not_published_again() {
 }
 
 #[tokio::test]
-async fn a_release_of_nothing_is_answered_so_to_a_v5_client() {
-    let broker = Broker::start().await;
-    let mut client = broker.v5("c").await;
-    client.send_hex("62020009").await;
-    client.expect("7003 0009 92").await;
-    client.expect_silence().await;
-    broker.stop().await;
-}
-
-#[tokio::test]
 async fn a_client_that_refuses_a_qos_2_message_gets_the_next_one() {
     let broker = Broker::start().await;
     let (mut client, _) = v5(&broker, "c", true, "210001").await;

@@ -14,8 +14,8 @@ use mqtt_protocol_core::mqtt::common::Cursor;
 use mqtt_protocol_core::mqtt::connection::{ConnectionOptions, Event};
 use mqtt_protocol_core::mqtt::packet::{self, GenericPacketTrait, Packet, Property, v3_1_1, v5_0};
 use mqtt_protocol_core::mqtt::result_code::{
-    ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode, MqttError, PubackReasonCode, PubcompReasonCode,
-    PubrecReasonCode, SubackReasonCode, SubackReturnCode, UnsubackReasonCode,
+    ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode, MqttError, PubackReasonCode, PubrecReasonCode,
+    SubackReasonCode, SubackReturnCode, UnsubackReasonCode,
 };
 use mqtt_protocol_core::mqtt::{Connection, Version, role};
 
@@ -122,7 +122,7 @@ impl Wire {
         for event in events {
             match event {
                 Event::NotifyPacketReceived(packet) => {
-                    request = Some(requests::request(packet, |id| self.received.contains(&id))?);
+                    request = Some(requests::request(packet)?);
                 }
                 Event::RequestSendPacket { packet, .. } => self.put(&packet),
                 Event::NotifyError(e) => error = Some(e),
@@ -225,18 +225,15 @@ impl Wire {
         }
     }
 
-    /// Answers a PUBREL; `known` says whether there was such a message.
-    pub fn pubcomp(&mut self, packet_id: u16, known: bool) -> Result<(), MqttError> {
+    /// Answers a PUBREL. One of an unknown message is no error: the answer to the first one may have been lost with a
+    /// connection (section 4.3.3), and clients show 0x92 to people.
+    pub fn pubcomp(&mut self, packet_id: u16) -> Result<(), MqttError> {
         self.received.remove(&packet_id);
-        if !self.is_v5() {
-            return self.send(v3_1_1::Pubcomp::builder().packet_id(packet_id).build()?.into());
+        if self.is_v5() {
+            self.send(v5_0::Pubcomp::builder().packet_id(packet_id).build()?.into())
+        } else {
+            self.send(v3_1_1::Pubcomp::builder().packet_id(packet_id).build()?.into())
         }
-        let builder = v5_0::Pubcomp::builder().packet_id(packet_id);
-        let packet = match known {
-            true => builder.build()?,
-            false => builder.reason_code(PubcompReasonCode::PacketIdentifierNotFound).build()?,
-        };
-        self.send(packet.into())
     }
 
     /// Answers a SUBSCRIBE, one answer per filter.

@@ -12,8 +12,8 @@ use crate::request::{Connect, Publish, Request, RetainHandling, Wanted, Will};
 /// Seconds of a session that never expires (section 3.1.2.11.2).
 const FOR_EVER: u32 = u32::MAX;
 
-/// What the client wants. `knows` says whether a QoS 2 message with this packet id waits for its release.
-pub fn request(packet: Packet, knows: impl Fn(u16) -> bool) -> Result<Request, Ending> {
+/// What the client wants.
+pub fn request(packet: Packet) -> Result<Request, Ending> {
     Ok(match packet {
         Packet::V3_1_1Connect(p) => Request::Connect(Box::new(connect_v3(&p))),
         Packet::V5_0Connect(p) => Request::Connect(Box::new(connect_v5(&p)?)),
@@ -40,8 +40,8 @@ pub fn request(packet: Packet, knows: impl Fn(u16) -> bool) -> Result<Request, E
             packet_id: p.packet_id(),
             refused: p.reason_code().is_some_and(|reason| reason.is_failure()),
         },
-        Packet::V3_1_1Pubrel(p) => Request::PubRel { packet_id: p.packet_id(), known: knows(p.packet_id()) },
-        Packet::V5_0Pubrel(p) => Request::PubRel { packet_id: p.packet_id(), known: knows(p.packet_id()) },
+        Packet::V3_1_1Pubrel(p) => Request::PubRel { packet_id: p.packet_id() },
+        Packet::V5_0Pubrel(p) => Request::PubRel { packet_id: p.packet_id() },
         Packet::V3_1_1Pubcomp(p) => Request::PubComp { packet_id: p.packet_id() },
         Packet::V5_0Pubcomp(p) => Request::PubComp { packet_id: p.packet_id() },
         Packet::V3_1_1Subscribe(p) => Request::Subscribe {
