@@ -51,7 +51,7 @@ impl FromStr for Serial {
     fn from_str(text: &str) -> Result<Self, BadSerial> {
         let bad = || BadSerial(text.chars().take(64).collect());
         let is_hex = text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-        if !is_hex || text.len() % 2 != 0 {
+        if !is_hex || !text.len().is_multiple_of(2) {
             return Err(bad());
         }
         let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16);
