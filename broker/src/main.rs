@@ -1,5 +1,7 @@
 //! `grid-broker`: the broker as a program.
 
+mod ca;
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -33,6 +35,8 @@ enum Command {
         #[arg(long)]
         open: bool,
     },
+    /// The site's certificate authority: who may connect, as whom.
+    Ca(ca::Arguments),
 }
 
 #[derive(Debug, Error)]
@@ -60,7 +64,10 @@ impl Failure {
 }
 
 fn main() -> ExitCode {
-    let Arguments { command: Command::Run { listen, open } } = Arguments::parse();
+    let (listen, open) = match Arguments::parse().command {
+        Command::Run { listen, open } => (listen, open),
+        Command::Ca(arguments) => return ca::run(arguments),
+    };
     grid_service::log_to_stderr("info");
     match start(listen, open) {
         Ok(()) => ExitCode::SUCCESS,
