@@ -7,6 +7,7 @@ use std::error::Error;
 use std::io;
 use std::sync::Arc;
 
+use rumqttc::v5::StateError;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -97,8 +98,13 @@ pub(crate) fn explain(error: &(dyn Error + 'static), host: &str) -> Option<Strin
     Some(format!("{said} ({error})"))
 }
 
-/// The TLS library's error among the causes. I/O errors carry it inside, where `source` does not look.
+/// The TLS library's error among the causes. I/O errors carry it inside, and so does an MQTT error of this kind, where
+/// `source` does not look. In TLS 1.3 a client learns only when it reads that its certificate was refused.
 fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let inside = || error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref();
-    error.downcast_ref().or_else(inside).or_else(|| find(error.source()?))
+    let hidden = || match error.downcast_ref()? {
+        StateError::Deserialization(cause) => find(cause),
+        _ => None,
+    };
+    error.downcast_ref().or_else(inside).or_else(hidden).or_else(|| find(error.source()?))
 }
