@@ -1,6 +1,6 @@
 //! TLS to a broker that others wrote (mosquitto), with certificates of a site's authority.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};

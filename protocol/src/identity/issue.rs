@@ -177,6 +177,8 @@ impl Issuer {
     fn sign_for_new_key(&self, mut params: CertificateParams) -> Result<(Vec<u8>, Vec<u8>), IssueError> {
         let tls_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // RFC 5280, section 4.2.1.1: strict verifiers want it.
+        params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&tls_key, &self.inner)?;
         Ok((certificate.der().to_vec(), tls_key.serialize_der()))
     }
