@@ -317,8 +317,9 @@ fn mosquittos_clients_and_broker_use_the_files_as_they_are() {
     let site = Site::new();
     site.does(&["issue", "anna", "--role", "operator"]);
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // As root, mosquitto would become another user and could not read the broker's key.
     let config = format!(
-        "listener {port} 127.0.0.1\ncafile ca/ca.pem\ncertfile ca/broker.pem\nkeyfile ca/broker.key\n\
+        "user root\nlistener {port} 127.0.0.1\ncafile ca/ca.pem\ncertfile ca/broker.pem\nkeyfile ca/broker.key\n\
          require_certificate true\nuse_identity_as_username true\n"
     );
     fs::write(site.path("conf"), config).unwrap();

@@ -46,7 +46,7 @@ impl Mosquitto {
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let config = format!(
-                "listener {port} 127.0.0.1\ncafile {path}/ca.pem\ncertfile {path}/broker.pem\nkeyfile {path}/broker.key\n\
+                "user root\nlistener {port} 127.0.0.1\ncafile {path}/ca.pem\ncertfile {path}/broker.pem\nkeyfile {path}/broker.key\n\
                  {}\n",
                 admission.replace("FOLDER", &path.to_string())
             );
