@@ -4,10 +4,12 @@
 //! site = "demo"
 //! name = "cp-3"
 //!
+//! [broker]
+//! host = "broker.local"
+//! tls = true
+//!
 //! [identity]
-//! message_key = "/etc/grid/cp-3.key"
-//! certificate = "/etc/grid/cp-3.pem"
-//! authority = "/etc/grid/ca.pem"
+//! bundle = "/etc/grid/cp-3.bundle"
 //!
 //! [[meter]]
 //! bus = "/dev/i2c-1"
@@ -25,8 +27,8 @@ use std::path::{Path, PathBuf};
 use grid_protocol::message::{Capabilities, DeviceKind, Phase};
 use grid_protocol::topic::Name;
 use grid_protocol::units::{MilliAmps, Millis};
-use grid_service::identity::{IdentityFileError, IdentityFiles, IdentitySettings};
-use grid_service::link::BrokerSettings;
+use grid_service::broker::{BrokerError, BrokerSettings};
+use grid_service::identity::{IdentityFileError, IdentityFiles, IdentitySettings, NotOurs};
 use grid_service::settings::{Problems, SettingsError, load};
 use serde::{Deserialize, Serialize};
 
@@ -180,6 +182,12 @@ pub enum StartError {
     /// A file of `[identity]` cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityFileError),
+    /// The files of `[identity]` are another agent's.
+    #[error(transparent)]
+    NotOurs(#[from] NotOurs),
+    /// `[broker]` and `[identity]` lead to no broker.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
 }
 
 /// What an agent is to be, with everything that it needs.
@@ -202,6 +210,7 @@ impl Settings {
         let mut wrong = Problems::default();
         let one_role = self.device.is_some() != self.transformer.is_some();
         wrong.unless(one_role, || "expected either a [device] or a [transformer] section".to_owned());
+        self.broker.check(Some(&self.identity), &mut wrong);
         let limit = self.device.as_ref().map(|device| device.max_ma);
         let limit = limit.or(self.transformer.as_ref().map(TransformerSection::limit_ma));
         for problem in problems(&self.meter, limit) {
@@ -237,11 +246,14 @@ impl Settings {
 
     /// Reads the identity's files.
     pub fn resolve(self) -> Result<Agent, StartError> {
-        let IdentityFiles { message_key, certificate, authority } = self.identity.read()?;
+        let identity = self.identity.read()?;
+        identity.check(&self.site, &self.name)?;
+        let broker = self.broker.resolve(&identity)?;
+        let IdentityFiles { message_key, certificate, authority, tls_key: _ } = identity;
         let (site, name) = (self.site, self.name);
         let common = Common {
             credentials: Credentials { site, name, certificate, key: message_key, authority },
-            broker: self.broker,
+            broker,
             anchor: self.anchor,
             replay_after: self.replay_after_ms,
             simulation: None,

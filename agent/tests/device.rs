@@ -20,7 +20,6 @@ use grid_protocol::message::{Capabilities, DeviceKind, Event, Measurement, Messa
 use grid_protocol::topic::Name;
 use grid_protocol::units::{MilliAmps, MilliVolts, Millis};
 use grid_service::clock::unix_now;
-use grid_service::link::BrokerSettings;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
@@ -181,7 +180,7 @@ fn charge_point(broker: &Broker, port: u16) -> Runtime {
     let (certificate, _) = issuer.issue(&identity, unix_now()).unwrap();
     let common = Common {
         credentials: Credentials { site, name, certificate, key, authority: issuer.authority() },
-        broker: BrokerSettings { host: "127.0.0.1".to_owned(), port },
+        broker: grid_service::broker::Broker::plain("127.0.0.1", port),
         anchor: "anchor-1".parse().unwrap(),
         replay_after: Millis(5000),
         simulation: None,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use grid_ledger::{LedgerError, NewRecord};
 use grid_protocol::message::{LedgerReceipt, Session};
+use grid_service::broker::Broker;
 use grid_service::clock::{boot_now, unix_now};
 use grid_service::link::{Incoming, Link, Loss, Received, Will};
 use serde::Serialize;
@@ -81,17 +82,19 @@ struct Finished {
 }
 
 /// Runs the anchor until `shutdown` resolves; then says goodbye and puts everything under a last checkpoint, also on the
-/// ledger if there is one. `progress` is kept up to date meanwhile.
+/// ledger if there is one. `progress` is kept up to date meanwhile. `identity` and `broker` are what [`Settings::resolve`]
+/// makes of the settings.
 pub async fn run(
     settings: Settings,
     identity: AnchorIdentity,
+    broker: Broker,
     notary: Option<NotarySettings>,
     progress: watch::Sender<Progress>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Summary, AnchorError> {
     let mut worker = Worker::start(&settings, identity, progress).await?;
     let mut records = Records { notary: notary.map(Notary::start), text: String::new(), wanted: None };
-    let (link, mut incoming) = Link::open(&settings.broker, &settings.name, vec![format!("grid/{}/#", settings.site)]);
+    let (link, mut incoming) = Link::open(&broker, &settings.name, vec![format!("grid/{}/#", settings.site)]);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut due = interval_at(Instant::now() + records.interval(), records.interval());

@@ -6,12 +6,11 @@
 //! data_dir = "/var/lib/grid-anchor"
 //!
 //! [identity]
-//! message_key = "/etc/grid/anchor-1.key"
-//! certificate = "/etc/grid/anchor-1.pem"
-//! authority = "/etc/grid/ca.pem"
+//! bundle = "/etc/grid/anchor-1.bundle"
 //!
 //! [broker]
-//! host = "127.0.0.1"
+//! host = "localhost"
+//! tls = true
 //!
 //! [log]
 //! commit_ms = 5000
@@ -25,8 +24,8 @@ use std::path::{Path, PathBuf};
 use grid_ledger::{Endpoints, Network};
 use grid_protocol::topic::Name;
 use grid_protocol::units::Millis;
-use grid_service::identity::{IdentityFileError, IdentityFiles, IdentitySettings};
-use grid_service::link::BrokerSettings;
+use grid_service::broker::{Broker, BrokerError, BrokerSettings};
+use grid_service::identity::{IdentityFileError, IdentityFiles, IdentitySettings, NotOurs};
 use grid_service::settings::{Problems, SettingsError, load};
 use serde::{Deserialize, Serialize};
 
@@ -126,15 +125,23 @@ fn default_name() -> Name {
     "anchor-1".parse().unwrap_or_else(|_| unreachable!("anchor-1 is a name"))
 }
 
-/// Why the anchor's identity cannot be read.
+/// Why the anchor has no identity, or no broker.
 #[derive(Debug, thiserror::Error)]
-pub enum NoIdentity {
+pub enum Unresolved {
     /// There is no `[identity]` section.
-    #[error("the settings have no [identity] section with message_key, certificate and authority")]
+    #[error(
+        "the settings have no [identity] section: give it the bundle that grid-broker ca issue made for the anchor"
+    )]
     Missing,
     /// A file in it cannot be used.
     #[error(transparent)]
     File(#[from] IdentityFileError),
+    /// The files are another's.
+    #[error(transparent)]
+    NotOurs(#[from] NotOurs),
+    /// `[broker]` and `[identity]` lead to no broker.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
 }
 
 impl Settings {
@@ -168,6 +175,7 @@ impl Settings {
         if let Some(Millis(interval)) = settings.ledger.as_ref().and_then(|ledger| ledger.interval_ms) {
             problems.unless(interval >= 1000, || format!("ledger.interval_ms = {interval}: use at least 1000"));
         }
+        settings.broker.check(settings.identity.as_ref(), &mut problems);
         problems.check()?;
         Ok(settings)
     }
@@ -183,11 +191,13 @@ impl Settings {
         }
     }
 
-    /// Reads the files that say who the anchor is.
-    pub fn read_identity(&self) -> Result<AnchorIdentity, NoIdentity> {
-        let IdentityFiles { message_key, certificate, authority } =
-            self.identity.as_ref().ok_or(NoIdentity::Missing)?.read()?;
-        Ok(AnchorIdentity { message_key, certificate, authority })
+    /// Reads the files that say who the anchor is, and how its broker lets it in.
+    pub fn resolve(&self) -> Result<(AnchorIdentity, Broker), Unresolved> {
+        let identity = self.identity.as_ref().ok_or(Unresolved::Missing)?.read()?;
+        identity.check(&self.site, &self.name)?;
+        let broker = self.broker.resolve(&identity)?;
+        let IdentityFiles { message_key, certificate, authority, tls_key: _ } = identity;
+        Ok((AnchorIdentity { message_key, certificate, authority }, broker))
     }
 }
 
@@ -207,7 +217,7 @@ mod tests {
     fn a_minimal_file_has_the_defaults() {
         let settings = load_text("site = \"demo\"\ndata_dir = \"/x\"\n").unwrap();
         assert_eq!(settings, Settings::new("demo".parse().unwrap(), "anchor-1".parse().unwrap(), "/x".into()));
-        assert!(settings.read_identity().is_err());
+        assert!(settings.resolve().is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use grid_protocol::message::{Balance, Checkpoint, Event, Header, Measurement, Message, Setpoint, Status};
+use grid_protocol::revocation::Revocations;
 use grid_protocol::seal::Sealed;
 use grid_protocol::topic::{Kind, Name, Topic};
 use grid_protocol::units::{MilliAmps, UnixMillis};
@@ -183,6 +184,10 @@ fn describe(kind: Option<&Kind>, payload: &Payload) -> (String, String) {
         }),
         Kind::Event => body(&sealed, |event: Event| {
             serde_json::to_string(&event).unwrap_or_default().replace(['{', '}', '"'], "").replace(',', ", ")
+        }),
+        Kind::Revoked => body(&sealed, |list: Revocations| {
+            let names = list.revoked.iter().map(|revoked| format!("{} ({})", revoked.name, revoked.serial));
+            format!("{} certificates are revoked: {}", list.revoked.len(), names.collect::<Vec<_>>().join(", "))
         }),
         Kind::Ack | Kind::Replay | Kind::Set(_) => None,
     };

@@ -4,7 +4,7 @@
 //! site's authority issued the certificate, and the sender may speak on the topic: a device on its own, a transformer
 //! also on the setpoint topics of others. Certificates come from the log itself: each device's status carries its own.
 //! A message is judged by the status of its own session that stands before it in the log, else by the newest status of
-//! its device that does; a status by the certificate in it.
+//! its device that does; a status by the certificate in it. The authority itself signs which certificates are revoked.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use grid_protocol::identity::{Authority, Identity, IdentityError};
 use grid_protocol::message::{Event, Header, PreviousSession, Role, Session};
+use grid_protocol::revocation::{self, RevocationError};
 use grid_protocol::seal::{OpenError, Sealed};
 use grid_protocol::topic::{BadTopic, Kind, Name, Topic};
 use grid_protocol::units::UnixMillis;
@@ -50,6 +51,9 @@ pub enum Unverified {
     /// The certificate proves nothing.
     #[error(transparent)]
     Certificate(#[from] IdentityError),
+    /// It is no list of revoked certificates of this site.
+    #[error(transparent)]
+    Revocations(#[from] RevocationError),
     /// The certificate is somebody else's.
     #[error("its certificate is that of {0}")]
     OtherIdentity(String),
@@ -62,6 +66,8 @@ pub enum Unverified {
 pub enum Heard<'a> {
     /// A command: not signed, the broker's topic rights decide.
     Command(Topic),
+    /// A list of revoked certificates: for [`Speakers::check_revocations`].
+    Revocations(Topic),
     /// A signed message.
     Signed(Box<Signed<'a>>),
 }
@@ -123,6 +129,9 @@ pub fn hear<'a>(topic: &str, payload: &'a [u8]) -> Result<Heard<'a>, Unverified>
     if !topic.kind.is_signed() {
         return Ok(Heard::Command(topic));
     }
+    if topic.kind == Kind::Revoked {
+        return Ok(Heard::Revocations(topic));
+    }
     let sealed = Sealed::parse(payload)?;
     let header: Header = sealed.read()?;
     if topic.kind.is_from_its_device() && header.from != topic.device {
@@ -160,6 +169,7 @@ fn read_content(kind: &Kind, sealed: &Sealed) -> Result<Content, Unverified> {
         | Kind::Checkpoint
         | Kind::Ack
         | Kind::Replay
+        | Kind::Revoked
         | Kind::Set(_) => Ok(Content::Other),
     }
 }
@@ -218,6 +228,15 @@ impl Speakers {
             return Err(Unverified::OtherIdentity(identity.to_uri()));
         }
         Ok(Vouched { certificate: certificate.to_vec(), identity })
+    }
+
+    /// Checks that a list of revoked certificates is this site's, signed by its authority.
+    pub fn check_revocations(&self, topic: &Topic, payload: &[u8]) -> Result<(), Unverified> {
+        if *topic != revocation::topic(&self.site) {
+            return Err(Unverified::NotLogged(topic.clone()));
+        }
+        revocation::read(payload, &self.site, &self.authority)?;
+        Ok(())
     }
 
     /// Whose key must have signed this message, if it is what it says. The signature is still to be checked.

@@ -89,7 +89,14 @@ async fn dropping_the_anchors_future_is_like_a_kill() {
     let mut device = site.device("cp-1", 1);
     for pause in [5, 150, 400, 700] {
         let (settings, identity) = site.anchor();
-        let anchor = tokio::spawn(run(settings, identity, None, watch::Sender::default(), std::future::pending()));
+        let anchor = tokio::spawn(run(
+            settings,
+            identity,
+            site.broker(),
+            None,
+            watch::Sender::default(),
+            std::future::pending(),
+        ));
         device.live(100, Duration::from_millis(300 + pause)).await;
         anchor.abort();
         assert!(anchor.await.unwrap_err().is_cancelled());
@@ -99,7 +106,7 @@ async fn dropping_the_anchors_future_is_like_a_kill() {
     let progress = watch::Sender::new(Progress::default());
     let mut seen = progress.subscribe();
     let shutdown = async { stopped.await.unwrap() };
-    let anchor = tokio::spawn(run(settings.clone(), identity.clone(), None, progress, shutdown));
+    let anchor = tokio::spawn(run(settings.clone(), identity.clone(), site.broker(), None, progress, shutdown));
     // A log holds at any time, also while it grows.
     let site = Arc::new(site);
     let auditor = tokio::task::spawn_blocking({
@@ -111,7 +118,7 @@ async fn dropping_the_anchors_future_is_like_a_kill() {
     until_acknowledged(&mut device).await;
     assert!(seen.borrow_and_update().durable >= device.said());
 
-    let second = run(settings, identity, None, watch::Sender::default(), std::future::pending()).await;
+    let second = run(settings, identity, site.broker(), None, watch::Sender::default(), std::future::pending()).await;
     assert!(matches!(second, Err(AnchorError::Recorder(RecorderError::Durable(_)))), "{second:?}");
     assert!(second.unwrap_err().to_string().contains("another anchor uses"));
 

@@ -1,5 +1,6 @@
 //! `grid-broker`: the broker as a program.
 
+mod ca;
 mod cli;
 
 use std::process::ExitCode;
@@ -19,20 +20,25 @@ struct Arguments {
 enum Command {
     Run(cli::run::Arguments),
     HashPassword(cli::hash_password::Arguments),
+    /// The site's certificate authority: who may connect, as whom.
+    Ca(ca::Arguments),
 }
 
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
-    grid_service::log_to_stderr("info");
-    match command {
-        Command::Run(arguments) => arguments.execute().map_err(|failure| {
-            error!("{failure}");
-            failure.exit_code()
-        }),
+    let outcome = match command {
+        Command::Ca(arguments) => return ca::run(arguments),
+        Command::Run(arguments) => {
+            grid_service::log_to_stderr("info");
+            arguments.execute().map_err(|failure| {
+                error!("{failure}");
+                failure.exit_code()
+            })
+        }
         Command::HashPassword(arguments) => arguments.execute().map_err(|failure| {
-            error!("{failure}");
+            eprintln!("grid-broker: {failure}");
             2
         }),
-    }
-    .map_or_else(ExitCode::from, |()| ExitCode::SUCCESS)
+    };
+    outcome.map_or_else(ExitCode::from, |()| ExitCode::SUCCESS)
 }

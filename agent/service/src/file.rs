@@ -1,7 +1,8 @@
-//! Small files that must survive a power cut: an epoch, the commands that are in force.
+//! Small files that must survive a power cut: an epoch, the commands that are in force, keys and certificates.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Replaces a file's content, or makes the file: whole or not at all, and for good once this returns.
@@ -12,8 +13,29 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// If a step fails. Then the file still has its old content, or already the new one.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    put(path, bytes, PUBLIC)
+}
+
+/// The same for a secret: from its first byte on, nobody but the owner can read it.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    put(path, bytes, SECRET)
+}
+
+/// What the process's umask leaves of reading and writing for all.
+const PUBLIC: u32 = 0o666;
+const SECRET: u32 = 0o600;
+
+fn put(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let unfinished = unfinished(path)?;
-    let mut file = File::create(&unfinished)?;
+    // What a power cut left there has the mode of another time, so it is not written into.
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&unfinished)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&unfinished, path)?;
@@ -50,6 +72,17 @@ mod tests {
             .unwrap();
         replace(&path, b"7\n").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"7\n");
+    }
+
+    #[test]
+    fn a_secret_is_for_its_owner_only_even_where_something_unfinished_was_for_all() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        fs::write(folder.path().join("key.unfinished"), "half").unwrap();
+        replace_secret(&path, b"secret").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read(&path).unwrap(), b"secret");
     }
 
     #[test]

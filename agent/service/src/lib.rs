@@ -4,12 +4,14 @@
 
 use std::io::IsTerminal;
 
+pub mod broker;
 pub mod clock;
 pub mod file;
 pub mod identity;
 pub mod link;
 pub mod settings;
 pub mod shutdown;
+mod tls;
 
 /// Sends log lines to standard error. `RUST_LOG` chooses what is shown; without it, `default` does (`info`, `warn`, …).
 pub fn log_to_stderr(default: &str) {

@@ -1,4 +1,4 @@
-//! The connection to the broker: MQTT 5 by `rumqttc`, made again whenever it breaks.
+//! The connection to the broker: MQTT 5 by `rumqttc`, over TLS if the settings say so, made again whenever it breaks.
 //!
 //! A task of its own polls the connection and tells its owner what happens as [`Incoming`], in order:
 //!
@@ -19,14 +19,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use grid_protocol::topic::Name;
 use rand::Rng;
-use rumqttc::NetworkOptions;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{DisconnectReasonCode, Filter, LastWill, Packet, Publish};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
-use serde::{Deserialize, Serialize};
+use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+
+use crate::broker::Broker;
+use crate::tls::explain;
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
@@ -38,22 +40,6 @@ const LARGEST_PACKET: u32 = 16 * 1024;
 const QUEUE: usize = 1024;
 /// How long a goodbye may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
-
-/// Where the broker is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BrokerSettings {
-    /// Host name or address. Default: `127.0.0.1`.
-    pub host: String,
-    /// Port. Default: 1883.
-    pub port: u16,
-}
-
-impl Default for BrokerSettings {
-    fn default() -> Self {
-        Self { host: "127.0.0.1".to_owned(), port: 1883 }
-    }
-}
 
 /// How a message is to be delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +126,7 @@ pub struct Link {
 impl Link {
     /// Starts to connect as `client_id` and subscribes to `filters` at each connect. The second value tells what happens;
     /// when it is dropped, the link ends.
-    pub fn open(broker: &BrokerSettings, client_id: &Name, filters: Vec<String>) -> (Self, mpsc::Receiver<Incoming>) {
+    pub fn open(broker: &Broker, client_id: &Name, filters: Vec<String>) -> (Self, mpsc::Receiver<Incoming>) {
         let mut options = MqttOptions::new(client_id.as_str(), &broker.host, broker.port);
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
@@ -150,10 +136,17 @@ impl Link {
             .set_clean_start(true)
             .set_max_packet_size(Some(LARGEST_PACKET))
             .set_connection_timeout(CONNECT_SECONDS);
+        if let Some(config) = &broker.tls {
+            options.set_transport(Transport::Tls(TlsConfiguration::Rustls(config.clone())));
+        }
+        if let Some(login) = &broker.login {
+            options.set_credentials(&login.user, &login.password);
+        }
         let (client, events) = AsyncClient::new(options, QUEUE);
         let (incoming, receiver) = mpsc::channel(QUEUE);
         let up = Arc::new(AtomicBool::new(false));
-        let task = Task { events, client: client.clone(), filters, incoming, up: up.clone() };
+        let host = broker.host.clone();
+        let task = Task { events, host, client: client.clone(), filters, incoming, up: up.clone() };
         (Self { client, up, task: tokio::spawn(task.run()) }, receiver)
     }
 
@@ -182,6 +175,7 @@ impl Drop for Link {
 
 struct Task {
     events: EventLoop,
+    host: String,
     client: AsyncClient,
     filters: Vec<String>,
     incoming: mpsc::Sender<Incoming>,
@@ -232,7 +226,7 @@ impl Task {
         let end = loop {
             let event = match self.events.poll().await {
                 Ok(event) => event,
-                Err(error) => break End::Lost(loss(error)),
+                Err(error) => break End::Lost(loss(error, &self.host)),
             };
             let told = match event {
                 Event::Incoming(Packet::ConnAck(_)) => {
@@ -269,12 +263,12 @@ fn received(publish: Publish) -> Received {
     }
 }
 
-fn loss(error: ConnectionError) -> Loss {
+fn loss(error: ConnectionError, host: &str) -> Loss {
     match error {
         ConnectionError::MqttState(StateError::ServerDisconnect {
             reason_code: DisconnectReasonCode::SessionTakenOver,
             ..
         }) => Loss::ThrownOut,
-        other => Loss::Broken(other.to_string()),
+        other => Loss::Broken(explain(&other, host).unwrap_or_else(|| other.to_string())),
     }
 }

@@ -18,8 +18,8 @@ use grid_protocol::message::{Phase, Reference, Session};
 use grid_protocol::seal::SealError;
 use grid_protocol::topic::Name;
 use grid_protocol::units::{MilliAmps, Millis, UnixMillis};
+use grid_service::broker::Broker;
 use grid_service::clock::unix_now;
-use grid_service::link::BrokerSettings;
 
 use crate::commands::KeptError;
 
@@ -47,7 +47,7 @@ pub struct Common {
     /// Who it is.
     pub credentials: Credentials,
     /// Where the broker is.
-    pub broker: BrokerSettings,
+    pub broker: Broker,
     /// Who acknowledges its messages.
     pub anchor: Name,
     /// How long a message may stay unacknowledged before it is said again.

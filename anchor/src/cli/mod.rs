@@ -119,7 +119,7 @@ pub fn run(arguments: Arguments) -> Result<u8, Failure> {
 #[tokio::main(flavor = "current_thread")]
 async fn serve(config: &Path) -> Result<u8, Failure> {
     let settings = Settings::load(config)?;
-    let identity = settings.read_identity()?;
+    let (identity, broker) = settings.resolve()?;
     let notary = settings.ledger.as_ref().map(|ledger| NotarySettings {
         folder: settings.data_dir.clone(),
         endpoints: ledger.endpoints(),
@@ -128,6 +128,7 @@ async fn serve(config: &Path) -> Result<u8, Failure> {
     let summary = service::run(
         settings,
         identity,
+        broker,
         notary,
         watch::Sender::new(Progress::default()),
         grid_service::shutdown::signalled(),
@@ -212,6 +213,7 @@ fn print_report(report: &Report, out: &mut impl Write) -> io::Result<()> {
         duplicates,
         last_wills,
         commands,
+        revocations,
         unverified,
         not_logged,
         lost,
@@ -231,6 +233,9 @@ fn print_report(report: &Report, out: &mut impl Write) -> io::Result<()> {
             out,
             "messages   {verified} signed, of {sessions} sessions; {last_wills} last wills; {commands} commands"
         )?;
+        if *revocations > 0 {
+            writeln!(out, "revoked    {revocations} lists of revoked certificates")?;
+        }
         writeln!(out, "unverified {unverified}, and {not_logged} counted but not logged; {duplicates} duplicates")?;
         writeln!(out, "missing    {missing} messages; {lost} declared lost by their senders")?;
         for gap in gaps.iter().take(20) {

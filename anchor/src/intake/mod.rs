@@ -6,6 +6,7 @@
 //! | a replay that holds | what is in it, judged as if it had come itself |
 //! | a last will that holds | logged once |
 //! | a command (`set/…`) | logged; a retained copy only if it is new |
+//! | a list of revoked certificates that the authority signed | logged if it is new |
 //! | anything else under `grid/{site}/` | logged as evidence, at most 1/s per topic and 10/s together; the rest is counted |
 //!
 //! A signed message whose sender's status is not known yet waits a moment for it, since a broker may deliver a device's
@@ -216,7 +217,9 @@ impl Intake {
 
     fn judge(&mut self, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
         match self.check(arrival, now) {
-            Ok(Checked::Command) => self.admit_command(arrival, now, admitted),
+            Ok(Checked::Command) => self.admit_unnumbered(arrival, arrival.retained, now, admitted),
+            // The broker says the same list again at each start, and need not be believed about what is retained.
+            Ok(Checked::Revocations) => self.admit_unnumbered(arrival, true, now, admitted),
             Ok(Checked::Said(signed, who)) => self.admit(&signed, who, arrival, now, admitted),
             Err(Unverified::Unknown(_)) if self.waiting.len() < MOST_WAITING => self.waiting.push(Waiting {
                 since: now,
@@ -232,6 +235,10 @@ impl Intake {
         match hear(arrival.topic, arrival.payload)? {
             Heard::Command(topic) if topic.site == *self.speakers.site() => Ok(Checked::Command),
             Heard::Command(topic) => Err(Unverified::NotLogged(topic)),
+            Heard::Revocations(topic) => {
+                self.speakers.check_revocations(&topic, arrival.payload)?;
+                Ok(Checked::Revocations)
+            }
             Heard::Signed(signed) => {
                 let who = self.speakers.who(&signed, now.unix)?;
                 signed.verify(&who)?;
@@ -302,8 +309,9 @@ impl Intake {
         }
     }
 
-    fn admit_command(&mut self, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
-        if arrival.retained && self.remembers(arrival) {
+    /// What has no place in a session of its device. What may be a copy is logged only if it is new.
+    fn admit_unnumbered(&mut self, arrival: Arrival, may_be_copy: bool, now: Now, admitted: &mut Vec<Admitted>) {
+        if may_be_copy && self.remembers(arrival) {
             self.counts.duplicates += 1;
             return;
         }
@@ -387,5 +395,6 @@ impl Intake {
 
 enum Checked<'a> {
     Command,
+    Revocations,
     Said(Box<Signed<'a>>, Arc<Vouched>),
 }

@@ -3,7 +3,8 @@
 use super::*;
 use crate::testing::{START, Speaker, Street, at, name};
 use grid_protocol::author::Signed as Said;
-use grid_protocol::message::{Event, PreviousSession, Role};
+use grid_protocol::message::{Event, Message, PreviousSession, Role};
+use grid_protocol::revocation::{self, Revocations};
 
 struct Desk {
     street: Street,
@@ -54,6 +55,36 @@ fn a_message_is_logged_once_however_often_it_comes() {
     assert_eq!(desk.hear(&said), []);
     assert_eq!(desk.hear(&device.replay(&said)), []);
     assert_eq!(desk.intake.counts().duplicates, 2);
+}
+
+/// The list number `seq` of a site's authority.
+fn revocations(issuer: &grid_protocol::identity::Issuer, seq: u64) -> Vec<u8> {
+    let from = revocation::authority_name();
+    let header = Header { from, session: Session(1), seq: Some(seq), time_ms: START };
+    revocation::write(&Message { header, body: Revocations::default() }, issuer).unwrap()
+}
+
+#[test]
+fn what_the_authority_revokes_is_logged_once_however_often_the_broker_says_it() {
+    let mut desk = Desk::new();
+    let lists = [1, 2].map(|seq| revocations(&desk.street.issuer, seq));
+    let mut logged = Vec::new();
+    // More than one in a second: the limit for what nobody vouches for does not apply.
+    for list in [&lists[0], &lists[0], &lists[1], &lists[1]] {
+        logged.push(desk.raw("grid/demo/ca/revoked", list, false, at(0)).len());
+    }
+    assert_eq!(logged, [1, 0, 1, 0]);
+    assert_eq!((desk.intake.counts().duplicates, desk.intake.counts().unverified), (2, 0));
+}
+
+#[test]
+fn a_list_of_revoked_certificates_that_the_authority_did_not_sign_is_evidence_of_that() {
+    let mut desk = Desk::new();
+    let forged = revocations(&Street::new().issuer, 1);
+    assert_eq!(desk.raw("grid/demo/ca/revoked", &forged, false, at(0)).len(), 1);
+    let genuine = revocations(&desk.street.issuer, 1);
+    assert_eq!(desk.raw("grid/demo/cp-1/revoked", &genuine, false, at(0)).len(), 1);
+    assert_eq!(desk.intake.counts().unverified, 2);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use grid_protocol::identity::Authority;
 use grid_protocol::message::Session;
-use grid_protocol::topic::Name;
+use grid_protocol::topic::{Name, Topic};
 use grid_protocol::units::UnixMillis;
 use serde::Serialize;
 
@@ -30,6 +30,8 @@ pub struct Messages {
     pub last_wills: u64,
     /// Commands. They are not signed.
     pub commands: u64,
+    /// Lists of revoked certificates that the site's authority signed.
+    pub revocations: u64,
     /// Entries that nobody vouches for.
     pub unverified: u64,
     /// Messages that were counted instead of logged.
@@ -71,6 +73,8 @@ pub struct Judge {
 
 enum Found<'a> {
     Command,
+    /// A list of revoked certificates whose signature is still to be checked.
+    Revocations(Topic, &'a [u8]),
     NotLogged(u64),
     /// A message whose signature is still to be checked.
     Claimed(Box<Signed<'a>>, UnixMillis),
@@ -92,6 +96,10 @@ impl Judge {
         for found in found.into_iter().flatten() {
             match found {
                 Found::Command => self.messages.commands += 1,
+                Found::Revocations(topic, payload) => match self.speakers.check_revocations(&topic, payload) {
+                    Ok(()) => self.messages.revocations += 1,
+                    Err(_) => self.messages.unverified += 1,
+                },
                 Found::NotLogged(count) => self.messages.not_logged += count,
                 Found::Unverified => self.messages.unverified += 1,
                 Found::Claimed(signed, at) => match self.claim(&signed, at) {
@@ -182,6 +190,7 @@ fn find<'a>(entry: &'a Entry, counted: &str) -> Found<'a> {
     }
     match hear(&entry.topic, payload) {
         Ok(Heard::Command(_)) => Found::Command,
+        Ok(Heard::Revocations(topic)) => Found::Revocations(topic, payload),
         Ok(Heard::Signed(signed)) => Found::Claimed(signed, entry.received_ms),
         Err(_) => Found::Unverified,
     }

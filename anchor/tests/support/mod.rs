@@ -22,9 +22,10 @@ use grid_protocol::message::{
 use grid_protocol::seal::Sealed;
 use grid_protocol::topic::{Kind, Name};
 use grid_protocol::units::{MilliAmps, MilliWattHours, Millis};
+use grid_service::broker::{Broker, BrokerSettings};
 use grid_service::clock::unix_now;
 use grid_service::identity::IdentitySettings;
-use grid_service::link::{BrokerSettings, Delivery, Incoming, Link};
+use grid_service::link::{Delivery, Incoming, Link};
 use tokio::net::TcpListener;
 
 pub fn name(text: &str) -> Name {
@@ -34,14 +35,14 @@ pub fn name(text: &str) -> Name {
 /// A site with its broker, which runs as long as the test.
 pub struct Site {
     pub folder: tempfile::TempDir,
-    pub broker: BrokerSettings,
+    port: u16,
     issuer: Issuer,
 }
 
 impl Site {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let broker = BrokerSettings { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
+        let port = listener.local_addr().unwrap().port();
         tokio::spawn(grid_broker::run(
             listener.into(),
             grid_broker::Limits::default(),
@@ -49,7 +50,11 @@ impl Site {
             std::future::pending(),
         ));
         let issuer = Issuer::create(&name("demo"), unix_now()).unwrap();
-        Self { folder: tempfile::tempdir().unwrap(), broker, issuer }
+        Self { folder: tempfile::tempdir().unwrap(), port, issuer }
+    }
+
+    pub fn broker(&self) -> Broker {
+        Broker::plain("127.0.0.1", self.port)
     }
 
     fn certify(&self, who: &str, role: Role, key: &SigningKey) -> Vec<u8> {
@@ -66,7 +71,7 @@ impl Site {
         let key = SigningKey::from_bytes(&[200; 32]);
         let certificate = self.certify("anchor-1", Role::Anchor, &key);
         let mut settings = Settings::new(name("demo"), name("anchor-1"), self.data_dir());
-        settings.broker = self.broker.clone();
+        settings.broker = BrokerSettings::plain("127.0.0.1", self.port);
         settings.log.commit_ms = Millis(50);
         settings.log.checkpoint_ms = Millis(200);
         (settings, AnchorIdentity { message_key: key, certificate, authority: self.issuer.authority() })
@@ -81,10 +86,11 @@ impl Site {
             path
         };
         let pem = identity.message_key.to_pkcs8_pem(LineEnding::LF).unwrap();
-        settings.identity = Some(IdentitySettings {
+        settings.identity = Some(IdentitySettings::Files {
             message_key: write("anchor-1.key", pem.as_bytes()),
             certificate: write("anchor-1.der", &identity.certificate),
             authority: write("ca.der", identity.authority.der()),
+            tls_key: None,
         });
         write("anchor.toml", toml::to_string(&settings).unwrap().as_bytes())
     }
@@ -106,7 +112,7 @@ impl Site {
         let key = SigningKey::from_bytes(&[seed; 32]);
         let certificate = self.certify(who, Role::Device, &key);
         let author = Author::new(name("demo"), name(who), Session(seed.into()), key);
-        let (link, incoming) = Link::open(&self.broker, &name(who), vec![format!("grid/demo/{who}/ack")]);
+        let (link, incoming) = Link::open(&self.broker(), &name(who), vec![format!("grid/demo/{who}/ack")]);
         Device { author, certificate, link, incoming, held: BTreeMap::new(), is_up: false }
     }
 }

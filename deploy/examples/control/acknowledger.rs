@@ -6,8 +6,9 @@ use grid_protocol::author::Author;
 use grid_protocol::message::{Ack, Header, Part, Presence, Session, Status};
 use grid_protocol::seal::Sealed;
 use grid_protocol::topic::{Kind, Name};
+use grid_service::broker::Broker;
 use grid_service::clock::unix_now;
-use grid_service::link::{BrokerSettings, Delivery, Incoming, Link, Received};
+use grid_service::link::{Delivery, Incoming, Link, Received};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -24,7 +25,7 @@ impl Drop for Acknowledger {
 }
 
 impl Acknowledger {
-    pub fn start(credentials: Credentials, transformer: Name, broker: &BrokerSettings) -> Self {
+    pub fn start(credentials: Credentials, transformer: Name, broker: &Broker) -> Self {
         let balance = format!("grid/{}/{transformer}/balance", credentials.site);
         let (link, incoming) = Link::open(broker, &credentials.name, vec![balance]);
         let running = Running { credentials, transformer, link };

@@ -71,7 +71,7 @@ impl Fleet {
             let mut filters = vec![format!("grid/{}/{TRANSFORMER}/status", site.name)];
             filters.extend(devices.iter().map(|light| format!("grid/{}/{}/setpoint", site.name, light.author.name())));
             let client: Name = format!("fleet-{connection}").parse()?;
-            let (link, incoming) = Link::open(&site.broker_settings(), &client, filters);
+            let (link, incoming) = Link::open(&site.broker(), &client, filters);
             let places =
                 devices.iter().enumerate().map(|(place, light)| (light.author.name().clone(), place)).collect();
             let credentials = site.credentials(&client, Role::Guest)?;

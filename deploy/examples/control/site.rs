@@ -12,8 +12,8 @@ use grid_protocol::identity::{Identity, Issuer};
 use grid_protocol::message::{Capabilities, DeviceKind, Phase, Role};
 use grid_protocol::topic::Name;
 use grid_protocol::units::{MilliAmps, Millis};
+use grid_service::broker::Broker;
 use grid_service::clock::unix_now;
-use grid_service::link::BrokerSettings;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -68,8 +68,8 @@ impl Site {
         self.address
     }
 
-    pub fn broker_settings(&self) -> BrokerSettings {
-        broker_settings(self.address.port())
+    pub fn broker(&self) -> Broker {
+        broker_at(self.address.port())
     }
 
     pub fn credentials(&self, name: &Name, role: Role) -> Result<Credentials, Failure> {
@@ -85,12 +85,12 @@ impl Site {
     }
 }
 
-pub fn broker_settings(port: u16) -> BrokerSettings {
-    BrokerSettings { host: Ipv4Addr::LOCALHOST.to_string(), port }
+pub fn broker_at(port: u16) -> Broker {
+    Broker::plain(&Ipv4Addr::LOCALHOST.to_string(), port)
 }
 
 pub fn common(credentials: Credentials, port: u16, probe: Option<Arc<dyn Probe>>) -> Result<Common, Failure> {
-    let broker = broker_settings(port);
+    let broker = broker_at(port);
     let anchor = ANCHOR.parse()?;
     // Nothing is said again: what is measured is control, and the acknowledger covers the transformer alone.
     let replay_after = Millis(3_600_000);

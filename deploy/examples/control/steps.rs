@@ -163,7 +163,7 @@ impl Stage {
 
         let transformer: Name = TRANSFORMER.parse()?;
         let anchor = site.credentials(&ANCHOR.parse()?, Role::Anchor)?;
-        let acknowledger = Acknowledger::start(anchor, transformer.clone(), &site.broker_settings());
+        let acknowledger = Acknowledger::start(anchor, transformer.clone(), &site.broker());
         let (script, meter) = Scripted::new();
         let plan = street.plan()?;
         let settings = TransformerSettings { phases: Phase::ALL.to_vec(), plan, epoch_file: None, commands_file: None };

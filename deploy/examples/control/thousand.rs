@@ -70,7 +70,7 @@ pub async fn many_at_rest(devices: usize, ttl: Millis, span: Duration) -> Result
     let street = Street { devices, limit, margin: limit.percent(2), ttl, connected: Connected::Mixed };
     let transformer: Name = TRANSFORMER.parse()?;
     let anchor = site.credentials(&ANCHOR.parse()?, Role::Anchor)?;
-    let _acknowledger = Acknowledger::start(anchor, transformer.clone(), &site.broker_settings());
+    let _acknowledger = Acknowledger::start(anchor, transformer.clone(), &site.broker());
     let credentials = site.credentials(&transformer, Role::Transformer)?;
     let process = TransformerProcess::start(credentials, site.address().port(), street.clone())?;
     let fleet = Fleet::start(&site, &street, WANTED)?;

@@ -30,7 +30,7 @@ impl Demo {
     fn common(&self, site: &Site, name: &Name, role: Role, simulation: Simulation) -> Result<Common, DemoError> {
         Ok(Common {
             credentials: site.credentials(name, role)?,
-            broker: self.broker_settings(),
+            broker: self.broker_address(),
             anchor: anchor_name(),
             replay_after: REPLAY_AFTER,
             simulation: Some(simulation),

@@ -20,8 +20,8 @@ use grid_protocol::identity::Issuer;
 use grid_protocol::message::Role;
 use grid_protocol::topic::Name;
 use grid_protocol::units::{MilliAmps, Millis, UnixMillis};
+use grid_service::broker::Broker;
 use grid_service::clock::{boot_micros, boot_now, unix_now};
-use grid_service::link::BrokerSettings;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -172,7 +172,6 @@ impl Demo {
     pub fn start_anchor(&mut self) {
         let Credentials { site, name, certificate, key, authority } = self.anchor_credentials.clone();
         let mut settings = AnchorSettings::new(site, name, self.options.data_dir.clone());
-        settings.broker = self.broker_settings();
         (settings.log.commit_ms, settings.log.checkpoint_ms) = (COMMIT, CHECKPOINT);
         let identity = AnchorIdentity { message_key: key, certificate, authority };
         let (progress, seen) = watch::channel(LogProgress::default());
@@ -180,7 +179,14 @@ impl Demo {
         let folder = self.options.data_dir.clone();
         let notary = NotarySettings { folder, endpoints: self.endpoints.clone(), interval: LEDGER };
         self.anchor_progress = seen;
-        self.anchor = Some(tokio::spawn(grid_anchor::service::run(settings, identity, Some(notary), progress, stop)));
+        self.anchor = Some(tokio::spawn(grid_anchor::service::run(
+            settings,
+            identity,
+            self.broker_address(),
+            Some(notary),
+            progress,
+            stop,
+        )));
     }
 
     /// Stops the anchor dead: what it has not written to disk is gone.
@@ -192,8 +198,8 @@ impl Demo {
         }
     }
 
-    pub(super) fn broker_settings(&self) -> BrokerSettings {
-        BrokerSettings { host: self.address.ip().to_string(), port: self.address.port() }
+    pub(super) fn broker_address(&self) -> Broker {
+        Broker::plain(&self.address.ip().to_string(), self.address.port())
     }
 
     /// Where the broker listens.

@@ -122,6 +122,11 @@ impl Bundle {
     }
 }
 
+/// A certificate (DER) as PEM.
+pub fn certificate_pem(certificate: &[u8]) -> String {
+    pem("CERTIFICATE", certificate)
+}
+
 /// One section of PEM.
 pub(super) fn pem(label: &'static str, der: &[u8]) -> String {
     encode_string(label, LineEnding::LF, der).unwrap_or_else(|error| unreachable!("a literal label: {error}"))

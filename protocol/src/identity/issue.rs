@@ -17,7 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use webpki::EndEntityCert;
 
-use super::bundle::{Bundle, pem};
+use super::bundle::{Bundle, certificate_pem, pem};
 use super::{Authority, Identity, IdentityError};
 use crate::seal::SealError;
 use crate::topic::Name;
@@ -130,7 +130,7 @@ impl Issuer {
 
     /// The authority's certificate, PEM.
     pub fn certificate_pem(&self) -> String {
-        pem("CERTIFICATE", &self.certificate)
+        certificate_pem(&self.certificate)
     }
 
     /// The authority's private key, PKCS#8 PEM: for a file that nobody else can read.
@@ -162,7 +162,7 @@ impl Issuer {
         params.subject_alt_names = names;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let (certificate, key) = self.sign_for_new_key(params)?;
-        Ok(ServerCertificate { certificate: pem("CERTIFICATE", &certificate), key: key.into() })
+        Ok(ServerCertificate { certificate: certificate_pem(&certificate), key: key.into() })
     }
 
     /// Signs with the authority's key: ECDSA P-256 with SHA-256, r and s of 32 bytes each.
@@ -177,6 +177,8 @@ impl Issuer {
     fn sign_for_new_key(&self, mut params: CertificateParams) -> Result<(Vec<u8>, Vec<u8>), IssueError> {
         let tls_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // RFC 5280, section 4.2.1.1: strict verifiers want it.
+        params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&tls_key, &self.inner)?;
         Ok((certificate.der().to_vec(), tls_key.serialize_der()))
     }

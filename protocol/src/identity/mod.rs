@@ -31,10 +31,10 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-pub use bundle::{Bundle, BundleError};
+pub use bundle::{Bundle, BundleError, certificate_pem};
 pub use certificate::{BadSerial, Serial, Validity, named_in, serial_of, validity_of};
 #[cfg(feature = "issue")]
-pub use issue::{BACKDATED, IssueError, Issuer, VALID};
+pub use issue::{BACKDATED, IssueError, Issuer, ServerCertificate, VALID};
 
 use crate::message::Role;
 use crate::topic::Name;
