@@ -1,77 +1,190 @@
-//! Who is logged in: one connection per client id.
+//! Who is connected, and whose session is kept: one connection per session.
 //!
-//! A connection with an id that is in use closes the older one and waits until that is gone, its will published,
-//! before it is accepted itself (\[MQTT-3.1.4-2\]). So a device's successor never speaks while its predecessor may.
+//! A session belongs to an identity and a client id, so nobody takes over another's. A connection to a session that is
+//! in use closes the older one and waits until that is gone, its will published, before it is accepted itself
+//! (\[MQTT-3.1.4-2\]). So a device's successor never speaks while its predecessor may.
+//!
+//! A session that outlives its connection is in somebody's hands all the time: those of the connection, then those of
+//! the task that keeps it while its client is away ([`crate::session::keep`]), then those of the next connection.
+//! It must be, since the router's end of it has to be read without delay.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Owner;
+use crate::budget::Budget;
 use crate::ending::Refusal;
+use crate::limits::Limits;
+use crate::session::Session;
+
+/// What a session is found by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Whose it is.
+    pub owner: Owner,
+    /// MQTT client id.
+    pub client_id: String,
+}
 
 /// The clients of one broker.
-#[derive(Debug)]
 pub struct Clients {
-    by_id: Mutex<HashMap<String, Entry>>,
-    max: usize,
+    state: Mutex<State>,
+    limits: Limits,
     shutdown: CancellationToken,
 }
 
-#[derive(Debug)]
-struct Entry {
+#[derive(Default)]
+struct State {
+    places: HashMap<Key, Place>,
+    /// Sessions that somebody gave up for a connection that waits for them.
+    given_up: HashMap<Key, Session>,
+    owners: HashMap<Owner, Account>,
+    connected: usize,
+    maximum: usize,
+}
+
+struct Place {
     kicked: CancellationToken,
     closed: CancellationToken,
+    connected: bool,
+}
+
+/// What the places of one owner share.
+struct Account {
+    places: usize,
+    budget: Arc<Mutex<Budget>>,
+}
+
+/// How many there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Census {
+    /// Connected clients.
+    pub connected: usize,
+    /// The most there were at a time.
+    pub maximum: usize,
+    /// Sessions whose clients are away.
+    pub away: usize,
 }
 
 /// A place among the clients, until dropped.
-#[derive(Debug)]
 pub struct Login {
     clients: Arc<Clients>,
-    id: String,
-    /// Cancelled when another connection wants this id, or the broker stops.
+    key: Key,
+    /// Cancelled when another connection wants this session, or the broker stops.
     pub kicked: CancellationToken,
     closed: CancellationToken,
+    /// What it may send.
+    pub budget: Arc<Mutex<Budget>>,
 }
 
 impl Clients {
-    /// Nobody yet; at most `max`. All are asked to leave when `shutdown` is cancelled.
-    pub fn new(max: usize, shutdown: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { by_id: Mutex::new(HashMap::new()), max, shutdown })
+    /// Nobody yet. All are asked to leave when `shutdown` is cancelled.
+    pub fn new(limits: Limits, shutdown: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), limits, shutdown })
     }
 
-    /// Takes the place of `id`, after whoever has it has left.
-    pub async fn login(self: &Arc<Self>, id: &str) -> Result<Login, Refusal> {
+    /// Takes the place of `key`, after whoever has it has left, and the session that it leaves. `machine` says whether
+    /// room is kept for this client.
+    pub async fn login(self: &Arc<Self>, key: &Key, machine: bool) -> Result<(Login, Option<Session>), Refusal> {
         loop {
             let older = {
-                let mut by_id = self.lock();
-                match by_id.get(id) {
-                    Some(older) => {
-                        older.kicked.cancel();
-                        older.closed.clone()
-                    }
-                    None if by_id.len() >= self.max => return Err(Refusal::Busy),
-                    None => {
-                        let kicked = self.shutdown.child_token();
-                        let closed = CancellationToken::new();
-                        let entry = Entry { kicked: kicked.clone(), closed: closed.clone() };
-                        by_id.insert(id.to_owned(), entry);
-                        return Ok(Login { clients: Arc::clone(self), id: id.to_owned(), kicked, closed });
-                    }
+                let mut state = self.lock();
+                let taken = state.places.get(key).map(|older| (older.connected, older.closed.clone()));
+                if !matches!(taken, Some((true, _))) && state.connected >= self.places_for(machine) {
+                    return Err(Refusal::Busy);
                 }
+                let Some((_, closed)) = taken else {
+                    return state.enter(self, key);
+                };
+                if let Some(older) = state.places.get(key) {
+                    older.kicked.cancel();
+                }
+                closed
             };
             older.cancelled().await;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
-        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How many there are.
+    pub fn census(&self) -> Census {
+        let state = self.lock();
+        Census { connected: state.connected, maximum: state.maximum, away: state.places.len() - state.connected }
+    }
+
+    fn places_for(&self, machine: bool) -> usize {
+        let kept = if machine { 0 } else { self.limits.kept_for_machines };
+        self.limits.max_clients.saturating_sub(kept)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn enter(&mut self, clients: &Arc<Clients>, key: &Key) -> Result<(Login, Option<Session>), Refusal> {
+        let new_budget = || Arc::new(Mutex::new(Budget::new(clients.limits.rates(), Instant::now())));
+        let budget = if key.owner == Owner::Anyone {
+            new_budget()
+        } else {
+            let account =
+                self.owners.entry(key.owner.clone()).or_insert_with(|| Account { places: 0, budget: new_budget() });
+            if account.places >= clients.limits.max_clients_of_one {
+                return Err(Refusal::Busy);
+            }
+            account.places += 1;
+            Arc::clone(&account.budget)
+        };
+        self.connected += 1;
+        self.maximum = self.maximum.max(self.connected);
+        let kicked = clients.shutdown.child_token();
+        let closed = CancellationToken::new();
+        let place = Place { kicked: kicked.clone(), closed: closed.clone(), connected: true };
+        self.places.insert(key.clone(), place);
+        let login = Login { clients: Arc::clone(clients), key: key.clone(), kicked, closed, budget };
+        Ok((login, self.given_up.remove(key)))
+    }
+
+    fn leave(&mut self, key: &Key) {
+        if self.places.remove(key).is_some_and(|place| place.connected) {
+            self.connected -= 1;
+        }
+        if let Some(account) = self.owners.get_mut(&key.owner) {
+            account.places -= 1;
+            if account.places == 0 {
+                self.owners.remove(&key.owner);
+            }
+        }
+    }
+}
+
+impl Login {
+    /// Notes that the client is away while its session is kept; `false` if there are too many such sessions.
+    pub fn go_away(&self) -> bool {
+        let mut state = self.clients.lock();
+        if state.places.len() - state.connected >= self.clients.limits.max_sessions_away {
+            return false;
+        }
+        if let Some(place) = state.places.get_mut(&self.key)
+            && std::mem::replace(&mut place.connected, false)
+        {
+            state.connected -= 1;
+        }
+        true
+    }
+
+    /// Gives the session to the connection that wants it, and ends.
+    pub fn give_up(self, session: Session) {
+        self.clients.lock().given_up.insert(self.key.clone(), session);
     }
 }
 
 impl Drop for Login {
     fn drop(&mut self) {
-        self.clients.lock().remove(&self.id);
+        self.clients.lock().leave(&self.key);
         self.closed.cancel();
     }
 }
@@ -80,27 +193,69 @@ impl Drop for Login {
 mod tests {
     use super::*;
 
+    fn clients(limits: Limits) -> Arc<Clients> {
+        Clients::new(limits, CancellationToken::new())
+    }
+
+    fn key(owner: Owner, client_id: &str) -> Key {
+        Key { owner, client_id: client_id.to_owned() }
+    }
+
+    fn anyone(client_id: &str) -> Key {
+        key(Owner::Anyone, client_id)
+    }
+
     #[tokio::test]
     async fn a_newcomer_waits_until_the_older_connection_has_left() {
-        let clients = Clients::new(10, CancellationToken::new());
-        let older = clients.login("a").await.unwrap();
+        let clients = clients(Limits::default());
+        let (older, _) = clients.login(&anyone("a"), true).await.unwrap();
         let newer = tokio::spawn({
             let clients = Arc::clone(&clients);
-            async move { clients.login("a").await }
+            async move { clients.login(&anyone("a"), true).await }
         });
         older.kicked.cancelled().await;
         assert!(!newer.is_finished());
         drop(older);
-        let newer = newer.await.unwrap().unwrap();
+        let (newer, _) = newer.await.unwrap().unwrap();
         assert!(!newer.kicked.is_cancelled());
     }
 
     #[tokio::test]
     async fn a_full_house_refuses_newcomers_and_has_room_again_when_somebody_leaves() {
-        let clients = Clients::new(1, CancellationToken::new());
-        let first = clients.login("a").await.unwrap();
-        assert_eq!(clients.login("b").await.err(), Some(Refusal::Busy));
+        let clients = clients(Limits { max_clients: 1, ..Limits::default() });
+        let first = clients.login(&anyone("a"), true).await.unwrap();
+        assert_eq!(clients.login(&anyone("b"), true).await.err(), Some(Refusal::Busy));
         drop(first);
-        assert!(clients.login("b").await.is_ok());
+        assert!(clients.login(&anyone("b"), true).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_crowd_of_users_leaves_room_for_the_machines() {
+        let clients = clients(Limits { max_clients: 3, kept_for_machines: 1, ..Limits::default() });
+        let user = |client_id: &str| key(Owner::User("anna".to_owned()), client_id);
+        let _first = clients.login(&user("1"), false).await.unwrap();
+        let _second = clients.login(&user("2"), false).await.unwrap();
+        assert_eq!(clients.login(&user("3"), false).await.err(), Some(Refusal::Busy));
+        assert!(clients.login(&anyone("cp-1"), true).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_user_has_a_limited_number_of_places_and_another_its_own() {
+        let clients = clients(Limits { max_clients_of_one: 1, ..Limits::default() });
+        let first = clients.login(&key(Owner::User("anna".to_owned()), "1"), false).await.unwrap();
+        let second = key(Owner::User("anna".to_owned()), "2");
+        assert_eq!(clients.login(&second, false).await.err(), Some(Refusal::Busy));
+        assert!(clients.login(&key(Owner::User("bert".to_owned()), "1"), false).await.is_ok());
+        drop(first);
+        assert!(clients.login(&second, false).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_same_client_id_of_another_identity_is_another_session() {
+        let clients = clients(Limits::default());
+        let (first, _) = clients.login(&key(Owner::User("anna".to_owned()), "x"), false).await.unwrap();
+        let (_second, _) = clients.login(&key(Owner::User("bert".to_owned()), "x"), false).await.unwrap();
+        assert!(!first.kicked.is_cancelled());
+        assert_eq!(clients.census().connected, 2);
     }
 }

@@ -1,38 +1,37 @@
 //! One client's connection, from its first byte to its will.
 //!
 //! One task per connection, which never waits for one thing only: it takes messages off the router into the client's
-//! bounded outbox as soon as they come, writes when the socket takes something, and reads when the router's gate and
-//! the amount waiting to be written allow. So no client can hold up another, and a client that floods is slowed down by
-//! TCP alone.
+//! bounded outbox as soon as they come, writes when the socket takes something, and reads when the router's gate, the
+//! client's budget and the amount waiting to be written allow. So no client can hold up another, and a client that
+//! floods is slowed down by TCP alone.
 
-use std::net::SocketAddr;
+use std::collections::HashSet;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use mqtt_protocol_core::mqtt::result_code::PubackReasonCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::access::Access;
-use crate::clients::{Clients, Login};
+use crate::access::{Access, Identity, Owner, Rights};
+use crate::budget::Budget;
+use crate::clients::Login;
+use crate::doors::{Arrival, Waiting};
 use crate::ending::Ending;
-use crate::limits::Limits;
-use crate::login::{first_request, log_in};
-use crate::message::{Message, Millis, Qos};
-use crate::metrics::Metrics;
-use crate::outbox::Outbox;
-use crate::request::{Publish, Request, RetainHandling, Wanted};
-use crate::retained::{Outcome, Retained};
-use crate::router::{Gone, Reader, Router, Unpublished, Unsubscribed};
-use crate::subscriptions::Subscriptions;
-use crate::topic;
-use crate::wire::{Granted, Wire};
+use crate::login::{Admitted, first_request, log_in};
+use crate::message::Message;
+use crate::metrics::DropReason;
+use crate::outbox::Delivery;
+use crate::request::Request;
+use crate::router::Gone;
+use crate::session::{Session, Stuck, keep};
+use crate::shared::Shared;
+use crate::unacknowledged::Step;
+use crate::wire::properties::Publisher;
+use crate::wire::{Sent, Wire};
 
 /// Bytes encoded ahead of the socket. More would only be copied early; what waits, waits in the outbox.
 const WRITE_AHEAD: usize = 32 * 1024;
@@ -42,73 +41,31 @@ const ANSWERS_WAITING: usize = 128 * 1024;
 const READ_SIZE: usize = 8 * 1024;
 /// Buffers that grew beyond this are given back when they are empty.
 const KEPT_BUFFER: usize = 16 * 1024;
-/// Messages taken off the router in a row, before the socket gets its turn.
-const TAKEN_IN_A_ROW: usize = 256;
 /// Time to get the last words to the client.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// What all connections of one broker share.
-pub struct Shared {
-    /// The broker's limits.
-    pub limits: Limits,
-    /// Who may do what, as last loaded.
-    pub access: watch::Receiver<Arc<Access>>,
-    /// What is counted.
-    pub metrics: Metrics,
-    /// Routing core.
-    pub router: Arc<Router>,
-    /// Retained messages.
-    pub retained: Mutex<Retained>,
-    /// Who is logged in.
-    pub clients: Arc<Clients>,
-    /// When the broker started.
-    pub started: Instant,
-    /// Number of the next connection.
-    pub connections: AtomicU64,
-    /// Cancelled when the broker stops.
-    pub shutdown: CancellationToken,
-}
-
-impl Shared {
-    /// The time.
-    pub fn now(&self) -> Millis {
-        Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// Keeps the message if it asks for it, then publishes it. In this order, so that a subscriber either finds it
-    /// among the retained ones or gets it from the router; and under one lock, so that what is kept is what subscribers
-    /// get last.
-    fn publish(&self, mut message: Message) -> Result<Outcome, Unpublished> {
-        if !message.retain {
-            return self.router.publish(&mut message).map(|()| Outcome::Done);
-        }
-        let mut retained = self.retained.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = retained.apply(&message);
-        if outcome == Outcome::Full {
-            warn!(topic = message.topic, "the retained store is full: message delivered but not kept");
-        }
-        self.router.publish(&mut message).map(|()| outcome)
-    }
-}
-
 /// A client that is logged in.
-struct Client {
-    shared: Arc<Shared>,
-    number: u64,
-    id: String,
-    wire: Wire,
-    outbox: Outbox,
-    subscriptions: Subscriptions,
-    /// From the first SUBSCRIBE on.
-    reader: Option<Reader>,
-    /// QoS 1 messages sent and not acknowledged.
-    inflight: usize,
+pub struct Client {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) wire: Wire,
+    pub(crate) session: Session,
+    pub(crate) rights: Arc<Rights>,
+    pub(crate) owner: Owner,
+    pub(crate) publisher: Option<Publisher>,
+    /// What was refused and is logged already.
+    pub(crate) refused: HashSet<String>,
+    identity: Identity,
+    access: watch::Receiver<Arc<Access>>,
+    budget: Arc<Mutex<Budget>>,
     window: usize,
     will: Option<Message>,
+    expiry: Duration,
+    /// Packets sent that are in the figures.
+    counted: u64,
 }
 
 /// Serves one accepted connection until it ends. `waiting` is held until the client is logged in.
-pub async fn serve<S>(shared: Arc<Shared>, stream: S, peer: SocketAddr, waiting: OwnedSemaphorePermit)
+pub async fn serve<S>(shared: Arc<Shared>, stream: S, arrival: Arrival, waiting: Waiting)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -116,49 +73,45 @@ where
     let mut wire = Wire::new(&shared.limits);
     let mut input = BytesMut::new();
     let connect = tokio::select! {
-        connect = first_request(&shared.limits, &mut stream, &mut wire, &mut input) => connect,
+        connect = first_request(&shared, &mut stream, &mut wire, &mut input, arrival.deadline) => connect,
         () = shared.shutdown.cancelled() => Err(Ending::ShuttingDown),
     };
-    let number = shared.connections.fetch_add(1, Ordering::Relaxed);
-    let logged_in = match connect {
-        Ok(connect) => log_in(&shared, &mut wire, connect, number).await,
+    let v5 = wire.is_v5();
+    let admitted = match connect {
+        Ok(connect) => log_in(&shared, &mut wire, connect, &arrival).await,
         Err(ending) => Err(ending),
     };
     drop(waiting);
-    let (connect, login, id, will) = match logged_in {
-        Ok(logged_in) => logged_in,
+    let admitted = match admitted {
+        Ok(admitted) => admitted,
         Err(ending) => {
-            debug!(%peer, %ending, "not logged in");
+            match &ending {
+                Ending::Refused(refusal) if shared.log.allows() => {
+                    warn!(peer = %arrival.peer, %refusal, "login refused");
+                }
+                _ => debug!(peer = %arrival.peer, %ending, "not logged in"),
+            }
             last_words(&mut stream, &mut wire, &ending).await;
             return;
         }
     };
-    info!(client = id, %peer, version = if connect.v5 { "5" } else { "3.1.1" }, "client connected");
+    if shared.log.allows() {
+        let client = &admitted.session.client_id;
+        info!(client, peer = %arrival.peer, version = if v5 { "5" } else { "3.1.1" }, "client connected");
+    }
 
-    let window = shared.limits.max_inflight.min(connect.receive_maximum);
-    let mut client = Client {
-        number,
-        id,
-        wire,
-        outbox: Outbox::new(shared.limits.max_queued, shared.limits.max_queued_bytes),
-        subscriptions: Subscriptions::new(number),
-        reader: None,
-        inflight: 0,
-        window: usize::from(window),
-        will,
-        shared,
-    };
-    let ending = match client.converse(&mut stream, &mut input, &login, connect.keep_alive).await {
+    let keep_alive = admitted.keep_alive;
+    let (mut client, login) = Client::new(shared, wire, admitted);
+    let ending = match client.converse(&mut stream, &mut input, &login, keep_alive).await {
         Ok(never) => match never {},
         Err(ending) => ending,
     };
     last_words(&mut stream, &mut client.wire, &ending).await;
     drop(stream);
-    let dropped = client.outbox.dropped();
-    if dropped > 0 {
-        warn!(client = client.id, dropped, "QoS 0 messages were dropped since the client was too slow");
+    drop(input);
+    if client.shared.log.allows() {
+        info!(client = client.session.client_id, %ending, "client left");
     }
-    info!(client = client.id, %ending, "client left");
     client.leave(&ending, login).await;
 }
 
@@ -179,7 +132,37 @@ async fn last_words<S: AsyncWrite + Unpin>(stream: &mut S, wire: &mut Wire, endi
     let _ = tokio::time::timeout(LAST_WORDS, write).await;
 }
 
+impl From<Stuck> for Ending {
+    fn from(stuck: Stuck) -> Self {
+        match stuck {
+            Stuck::Full => Self::QueueFull,
+            Stuck::Gone => Self::RouterGone,
+        }
+    }
+}
+
 impl Client {
+    fn new(shared: Arc<Shared>, wire: Wire, admitted: Admitted) -> (Self, Login) {
+        let Admitted { login, identity, rights, publisher, session, expiry, will, receive_maximum, .. } = admitted;
+        let client = Self {
+            wire,
+            session,
+            rights,
+            owner: identity.owner(),
+            publisher,
+            refused: HashSet::new(),
+            identity,
+            access: shared.access.clone(),
+            budget: Arc::clone(&login.budget),
+            window: usize::from(shared.limits.max_inflight.min(receive_maximum)),
+            will,
+            expiry,
+            counted: 0,
+            shared,
+        };
+        (client, login)
+    }
+
     /// Serves the client until something ends it.
     async fn converse<S>(
         &mut self,
@@ -191,6 +174,7 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
+        self.resume()?;
         let stall_limit = self.shared.limits.stall_timeout;
         let patience = Duration::from_millis(u64::from(keep_alive) * 1500);
         let (mut from_client, mut to_client) = tokio::io::split(stream);
@@ -199,12 +183,17 @@ impl Client {
         // Since when something waits to be written without any progress.
         let mut progress = Instant::now();
         let mut timer = pin!(tokio::time::sleep(if keep_alive == 0 { stall_limit } else { patience.min(stall_limit) }));
+        // Until when nothing is read, since the client has used up its budget.
+        let mut pause: Option<Instant> = None;
         loop {
             // Looked at once per round, so that a gate that opens meanwhile is not missed below.
             let mut gated = self.shared.router.is_closed();
-            while !gated && !input.is_empty() && self.wire.out.len() < ANSWERS_WAITING {
+            pause = pause.filter(|until| *until > Instant::now());
+            while !gated && pause.is_none() && !input.is_empty() && self.wire.out.len() < ANSWERS_WAITING {
+                let before = input.len();
                 if let Some(request) = self.wire.receive(input)? {
                     heard = Instant::now();
+                    pause = self.spend(&request, before - input.len(), heard);
                     self.answer(request).await?;
                 }
                 gated = self.shared.router.is_closed();
@@ -213,7 +202,7 @@ impl Client {
                 progress = Instant::now();
             }
             self.pump()?;
-            let may_read = !gated && self.wire.out.len() < ANSWERS_WAITING;
+            let may_read = !gated && pause.is_none() && self.wire.out.len() < ANSWERS_WAITING;
             if may_read {
                 // All input has been taken.
                 trim(input);
@@ -225,13 +214,17 @@ impl Client {
                     let stopping = self.shared.shutdown.is_cancelled();
                     return Err(if stopping { Ending::ShuttingDown } else { Ending::TakenOver });
                 }
-                message = next(&mut self.reader) => {
-                    self.take(message.map_err(|Gone| Ending::RouterGone)?)?;
+                message = self.session.next() => {
+                    let message = message.map_err(|Gone| Ending::RouterGone)?;
+                    self.session.take(&self.shared, message, &self.rights, false)?;
                 }
                 written = to_client.write_buf(&mut self.wire.out), if waiting => {
                     match written {
                         Ok(0) => return Err(Ending::Lost("the socket takes no more".to_owned())),
-                        Ok(_) => progress = Instant::now(),
+                        Ok(written) => {
+                            progress = Instant::now();
+                            self.shared.metrics.bytes_sent.inc_by(u64::try_from(written).unwrap_or_default());
+                        }
                         Err(e) => return Err(Ending::Lost(e.to_string())),
                     }
                     trim(&mut self.wire.out);
@@ -239,11 +232,15 @@ impl Client {
                 read = from_client.read_buf(input), if may_read => {
                     match read {
                         Ok(0) => return Err(Ending::Lost("closed without DISCONNECT".to_owned())),
-                        Ok(_) => {}
+                        Ok(read) => {
+                            self.shared.metrics.bytes_received.inc_by(u64::try_from(read).unwrap_or_default());
+                        }
                         Err(e) => return Err(Ending::Lost(e.to_string())),
                     }
                 }
                 () = self.shared.router.opened(), if gated => heard = Instant::now(),
+                () = until(pause), if pause.is_some() => heard = Instant::now(),
+                Ok(()) = self.access.changed() => self.reconsider()?,
                 () = &mut timer => {
                     let now = Instant::now();
                     // While the broker does not read, the client cannot be blamed for silence.
@@ -264,20 +261,47 @@ impl Client {
         }
     }
 
-    /// Takes this message, and what else is there already, off the router into the outbox.
-    fn take(&mut self, first: Message) -> Result<(), Ending> {
-        let mut next = Some(first);
-        let mut taken = 0;
-        while let Some(message) = next {
-            if let Some(delivery) = self.subscriptions.deliver(message) {
-                self.outbox.push(delivery).map_err(|_| Ending::QueueFull)?;
-            }
-            taken += 1;
-            next = match &mut self.reader {
-                Some(reader) if taken < TAKEN_IN_A_ROW => reader.try_next().map_err(|Gone| Ending::RouterGone)?,
-                _ => None,
+    /// Goes on where an earlier connection of this session ended: what it did not finish is sent again.
+    fn resume(&mut self) -> Result<(), Ending> {
+        let now = self.shared.now();
+        self.wire.restore_received(std::mem::take(&mut self.session.received));
+        for (packet_id, step) in self.session.unacknowledged.take() {
+            let sent = match &step {
+                Step::Published(delivery) => {
+                    let sent = self.wire.deliver_again(packet_id, delivery, now).map_err(Ending::Codec)?;
+                    self.was_sent(sent, delivery)
+                }
+                Step::Released => {
+                    self.wire.release_again(packet_id)?;
+                    true
+                }
             };
+            if sent {
+                self.session.unacknowledged.keep(packet_id, step);
+            }
         }
+        Ok(())
+    }
+
+    /// Takes a packet from the client's budget, and says until when it is not read from.
+    fn spend(&self, request: &Request, bytes: usize, now: Instant) -> Option<Instant> {
+        self.shared.metrics.messages_received.inc();
+        if let Request::PubAck { .. } | Request::PubRec { .. } | Request::PubComp { .. } = request {
+            return None;
+        }
+        let until = self.budget.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, now);
+        if until.is_some() {
+            self.shared.metrics.throttled.inc();
+        }
+        until
+    }
+
+    /// Looks anew at what the client may do: certificates, users or rights have changed.
+    fn reconsider(&mut self) -> Result<(), Ending> {
+        let access = Arc::clone(&self.access.borrow_and_update());
+        self.rights = access.rights(&self.identity).ok_or(Ending::NotAllowedAnyMore)?;
+        self.session.subscriptions.reconsider(&self.rights);
+        self.refused.clear();
         Ok(())
     }
 
@@ -285,157 +309,96 @@ impl Client {
     fn pump(&mut self) -> Result<(), Ending> {
         let now = self.shared.now();
         while self.wire.out.len() < WRITE_AHEAD {
-            let Some(delivery) = self.outbox.pop(self.inflight < self.window) else {
+            let window_open = self.session.unacknowledged.len() < self.window;
+            let Some(delivery) = self.session.outbox.pop(window_open) else {
                 break;
             };
-            if self.wire.deliver(&delivery, now).map_err(Ending::Codec)? && delivery.qos == Qos::AtLeastOnce {
-                self.inflight += 1;
+            let sent = self.wire.deliver(&delivery, now).map_err(Ending::Codec)?;
+            if self.was_sent(sent, &delivery)
+                && let Sent::Yes(Some(packet_id)) = sent
+            {
+                self.session.unacknowledged.published(packet_id, delivery);
             }
         }
+        self.shared.metrics.messages_sent.inc_by(self.wire.packets_out - self.counted);
+        self.counted = self.wire.packets_out;
         Ok(())
+    }
+
+    /// Whether a message was sent. Counts it in either case.
+    fn was_sent(&self, sent: Sent, delivery: &Delivery) -> bool {
+        let metrics = &self.shared.metrics;
+        match sent {
+            Sent::Yes(_) => {
+                metrics.publish_sent.inc();
+                let size = delivery.message.payload.len();
+                metrics.publish_bytes_sent.inc_by(u64::try_from(size).unwrap_or_default());
+                return true;
+            }
+            Sent::Expired => metrics.drop(DropReason::Expired, 1),
+            Sent::TooLarge => metrics.drop(DropReason::TooLarge, 1),
+        }
+        false
     }
 
     async fn answer(&mut self, request: Request) -> Result<(), Ending> {
         match request {
             Request::Publish(publish) => self.publish(publish),
-            Request::PubAck => {
-                self.inflight = self.inflight.saturating_sub(1);
+            Request::PubAck { packet_id } | Request::PubComp { packet_id } => {
+                self.session.unacknowledged.done(packet_id);
                 Ok(())
             }
+            Request::PubRec { packet_id, refused: true } => {
+                self.session.unacknowledged.done(packet_id);
+                Ok(())
+            }
+            Request::PubRec { packet_id, refused: false } => {
+                self.session.unacknowledged.released(packet_id);
+                self.wire.pubrel(packet_id).map_err(Ending::Codec)
+            }
+            Request::PubRel { packet_id, known } => self.wire.pubcomp(packet_id, known).map_err(Ending::Codec),
             Request::Subscribe { packet_id, wanted } => self.subscribe(packet_id, wanted).await,
             Request::Unsubscribe { packet_id, filters } => self.unsubscribe(packet_id, &filters),
             Request::Ping => self.wire.pingresp().map_err(Ending::Codec),
-            Request::Disconnect { with_will } => Err(Ending::Goodbye { with_will }),
+            Request::Disconnect { with_will, session_expiry } => {
+                if let Some(seconds) = session_expiry {
+                    // [MQTT-3.14.2-2]
+                    if self.expiry.is_zero() && seconds > 0 {
+                        return Err(Ending::Violation("a session expiry in DISCONNECT that CONNECT had not"));
+                    }
+                    let longest = self.shared.limits.max_session_expiry;
+                    self.expiry = Duration::from_secs(seconds.into()).min(longest);
+                }
+                Err(Ending::Goodbye { with_will })
+            }
             Request::Connect(_) => Err(Ending::Violation("a second CONNECT [MQTT-3.1.0-2]")),
         }
     }
 
-    fn publish(&mut self, publish: Publish) -> Result<(), Ending> {
-        let max = self.shared.limits.max_payload;
-        if publish.qos > 1 {
-            return Err(Ending::QosNotSupported);
-        }
-        if !topic::is_valid_topic(&publish.topic) {
-            return Err(Ending::InvalidTopic(publish.topic));
-        }
-        if publish.payload.len() > max {
-            return Err(Ending::PayloadTooLarge { size: publish.payload.len(), max });
-        }
-        let message = Message {
-            sequence: 0,
-            publisher: self.number,
-            received: self.shared.now(),
-            topic: publish.topic.clone(),
-            qos: if publish.qos == 0 { Qos::AtMostOnce } else { Qos::AtLeastOnce },
-            retain: publish.retain,
-            properties: publish.properties,
-            payload: publish.payload,
-        };
-        let reason = match self.shared.publish(message) {
-            Ok(Outcome::Done) => PubackReasonCode::Success,
-            Ok(Outcome::Full) => PubackReasonCode::QuotaExceeded,
-            Err(Unpublished::Gone) => return Err(Ending::RouterGone),
-            Err(Unpublished::TooManyTopics) => return Err(Ending::TooManyTopics(publish.topic)),
-        };
-        match publish.packet_id {
-            Some(packet_id) => self.wire.puback(packet_id, reason).map_err(Ending::Codec),
-            None => Ok(()),
-        }
-    }
-
-    async fn subscribe(&mut self, packet_id: u16, wanted: Vec<Wanted>) -> Result<(), Ending> {
-        let mut answers = Vec::with_capacity(wanted.len());
-        let mut retained = Vec::new();
-        for wanted in wanted {
-            let existed = self.subscriptions.contains(&wanted.filter);
-            let granted = self.grant(&wanted, existed).await?;
-            answers.push(granted);
-            if !matches!(granted, Granted::Yes(_)) {
-                continue;
-            }
-            let send_retained = match wanted.retain_handling {
-                RetainHandling::Always => true,
-                RetainHandling::IfNew => !existed,
-                RetainHandling::Never => false,
-            };
-            if send_retained {
-                // The router has the subscription by now, so what is not found here will come from there.
-                let mut store = self.shared.retained.lock().unwrap_or_else(PoisonError::into_inner);
-                let found = store.matching(&wanted.filter, self.shared.now());
-                retained.extend(found.into_iter().map(|message| Subscriptions::retained(&wanted, message)));
-            }
-            self.subscriptions.insert(wanted);
-        }
-        self.wire.suback(packet_id, &answers).map_err(Ending::Codec)?;
-        for delivery in retained {
-            self.outbox.push(delivery).map_err(|_| Ending::QueueFull)?;
-        }
-        Ok(())
-    }
-
-    async fn grant(&mut self, wanted: &Wanted, existed: bool) -> Result<Granted, Ending> {
-        if topic::is_shared(&wanted.filter) {
-            return Ok(Granted::Shared);
-        }
-        if !topic::is_valid_filter(&wanted.filter) {
-            return Ok(Granted::InvalidFilter);
-        }
-        if existed {
-            return Ok(Granted::Yes(wanted.qos));
-        }
-        if self.subscriptions.len() >= self.shared.limits.max_subscriptions {
-            return Ok(Granted::Quota);
-        }
-        let reader = match &mut self.reader {
-            Some(reader) => reader,
-            None => {
-                let reader = self.shared.router.reader().await.map_err(|Gone| Ending::RouterGone)?;
-                self.reader.insert(reader)
-            }
-        };
-        match reader.subscribe(&wanted.filter).await {
-            Ok(()) => Ok(Granted::Yes(wanted.qos)),
-            Err(Unsubscribed::TooManyFilters) => Ok(Granted::Quota),
-            Err(Unsubscribed::Gone) => Err(Ending::RouterGone),
-        }
-    }
-
-    fn unsubscribe(&mut self, packet_id: u16, filters: &[String]) -> Result<(), Ending> {
-        let mut existed = Vec::with_capacity(filters.len());
-        for filter in filters {
-            let removed = self.subscriptions.remove(filter);
-            if let (true, Some(reader)) = (removed, &mut self.reader) {
-                reader.unsubscribe(filter).map_err(|Gone| Ending::RouterGone)?;
-            }
-            existed.push(removed);
-        }
-        self.wire.unsuback(packet_id, &existed).map_err(Ending::Codec)
-    }
-
-    /// Publishes the will, then makes room for a successor, then returns the link to the router.
+    /// Publishes the will, then keeps the session or ends it, and makes room for a successor.
     async fn leave(mut self, ending: &Ending, login: Login) {
         if let (true, Some(mut will)) = (ending.publishes_will(), self.will.take()) {
             will.received = self.shared.now();
-            if let Err(error) = self.shared.publish(will) {
-                warn!(client = self.id, ?error, "its will could not be published");
+            if let Err(error) = self.shared.publish(will, &self.owner)
+                && self.shared.log.allows()
+            {
+                warn!(client = self.session.client_id, ?error, "its will could not be published");
             }
+        }
+        let Self { shared, mut wire, mut session, identity, expiry, .. } = self;
+        if ending.keeps_session() && !expiry.is_zero() {
+            session.received = wire.take_received();
+            drop(wire);
+            return keep(shared, session, login, identity, expiry).await;
         }
         drop(login);
-        if let Some(reader) = self.reader.take() {
-            let filters = self.subscriptions.take();
-            // A router that does not answer is the heartbeat's business; nothing is lost with the link.
-            let release = reader.release(filters);
-            let limit = self.shared.limits.heartbeat_timeout;
-            if !matches!(tokio::time::timeout(limit, release).await, Ok(Ok(()))) {
-                debug!(client = self.id, "link not returned");
-            }
-        }
+        session.end(&shared).await;
     }
 }
 
-async fn next(reader: &mut Option<Reader>) -> Result<Message, Gone> {
-    match reader {
-        Some(reader) => reader.next().await,
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

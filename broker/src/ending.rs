@@ -3,6 +3,8 @@
 use mqtt_protocol_core::mqtt::result_code::{ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode, MqttError};
 use thiserror::Error;
 
+use crate::access::Denied;
+
 /// Why a connection ends. The text goes into the log.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Ending {
@@ -50,12 +52,12 @@ pub enum Ending {
         /// The limit in bytes.
         max: usize,
     },
-    /// QoS 2, which the CONNACK announced as not available.
-    #[error("published at QoS 2; this broker offers 0 and 1")]
-    QosNotSupported,
-    /// Too many QoS 1 messages wait for the client.
-    #[error("too many QoS 1 messages wait for it")]
+    /// Too many QoS 1 and 2 messages wait for the client.
+    #[error("too many QoS 1 and 2 messages wait for it")]
     QueueFull,
+    /// It was revoked, or its user was removed.
+    #[error("it may not be here any more")]
+    NotAllowedAnyMore,
     /// A new topic beyond the limit.
     #[error("topic {0:?} is one too many for this broker")]
     TooManyTopics(String),
@@ -83,9 +85,14 @@ impl Ending {
             Self::Malformed(_) => Code::MalformedPacket,
             Self::InvalidTopic(_) => Code::TopicNameInvalid,
             Self::PayloadTooLarge { .. } => Code::PacketTooLarge,
-            Self::QosNotSupported => Code::QosNotSupported,
+            Self::NotAllowedAnyMore => Code::NotAuthorized,
             Self::RouterGone => Code::UnspecifiedError,
         })
+    }
+
+    /// Whether the client's session may go on with another connection, if it asked for that.
+    pub fn keeps_session(&self) -> bool {
+        !matches!(self, Self::QueueFull | Self::NotAllowedAnyMore | Self::ShuttingDown | Self::RouterGone)
     }
 
     /// Whether the client's will is to be published (MQTT 5 section 3.1.2.5).
@@ -100,8 +107,11 @@ impl Ending {
 }
 
 /// Why a CONNECT is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
+    /// Nobody knows who it is, or it may not be here. The client is not told which.
+    #[error("{0}")]
+    Denied(Denied),
     /// An empty client id without clean session (3.1.1), or one with a NUL.
     #[error("client id not valid")]
     ClientId,
@@ -111,12 +121,12 @@ pub enum Refusal {
     /// MQTT 5 enhanced authentication.
     #[error("enhanced authentication is not available")]
     AuthenticationMethod,
-    /// A will at QoS 2 from an MQTT 5 client (\[MQTT-3.2.2-12\]).
-    #[error("the will asks for QoS 2")]
-    WillQos,
     /// A will topic that nobody may publish to.
-    #[error("the will's topic is not valid")]
-    WillTopic,
+    #[error("the will's topic {0:?} is not valid")]
+    WillTopic(String),
+    /// A will topic that this client may not publish to.
+    #[error("it may not publish to the will's topic {0:?}")]
+    WillNotAuthorized(String),
     /// A will above the payload limit.
     #[error("the will is too large")]
     WillTooLarge,
@@ -124,23 +134,26 @@ pub enum Refusal {
 
 impl Refusal {
     /// The code for an MQTT 5 client.
-    pub fn reason(self) -> ConnectReasonCode {
+    pub fn reason(&self) -> ConnectReasonCode {
         match self {
+            Self::Denied(_) => ConnectReasonCode::BadUserNameOrPassword,
+            Self::WillNotAuthorized(_) => ConnectReasonCode::NotAuthorized,
             Self::ClientId => ConnectReasonCode::ClientIdentifierNotValid,
             Self::Busy => ConnectReasonCode::ServerBusy,
             Self::AuthenticationMethod => ConnectReasonCode::BadAuthenticationMethod,
-            Self::WillQos => ConnectReasonCode::QosNotSupported,
-            Self::WillTopic => ConnectReasonCode::TopicNameInvalid,
+            Self::WillTopic(_) => ConnectReasonCode::TopicNameInvalid,
             Self::WillTooLarge => ConnectReasonCode::PacketTooLarge,
         }
     }
 
     /// The code for a 3.1.1 client; `None` where it has none, and the connection is closed without CONNACK.
-    pub fn return_code(self) -> Option<ConnectReturnCode> {
+    pub fn return_code(&self) -> Option<ConnectReturnCode> {
         match self {
+            Self::Denied(_) => Some(ConnectReturnCode::BadUserNameOrPassword),
+            Self::WillNotAuthorized(_) => Some(ConnectReturnCode::NotAuthorized),
             Self::ClientId => Some(ConnectReturnCode::IdentifierRejected),
             Self::Busy => Some(ConnectReturnCode::ServerUnavailable),
-            Self::AuthenticationMethod | Self::WillQos | Self::WillTopic | Self::WillTooLarge => None,
+            Self::AuthenticationMethod | Self::WillTopic(_) | Self::WillTooLarge => None,
         }
     }
 }

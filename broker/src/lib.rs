@@ -47,12 +47,17 @@
 //! messages are dropped, oldest first, for a client that is too slow; see [`Limits::max_queued`].
 
 mod access;
+mod answers;
+mod budget;
 mod clients;
 mod connection;
+mod doors;
 mod ending;
 mod gate;
+mod http;
 mod limits;
 mod link;
+mod log_limit;
 mod login;
 mod message;
 mod metrics;
@@ -62,13 +67,18 @@ mod request;
 mod retained;
 mod router;
 mod server;
+mod session;
 pub mod settings;
+mod shared;
 mod subscriptions;
+mod sys;
 mod topic;
+mod unacknowledged;
 mod wire;
 
 pub use access::{Access, BadHash, Credentials, Denied, Identity, Owner, PasswordHash, Reads, Rights};
+pub use doors::Sockets;
 pub use limits::Limits;
 pub use reload::Reload;
-pub use server::{BrokerError, Sockets, run};
+pub use server::{BrokerError, run};
 pub use settings::{Settings, Source};

@@ -1,25 +1,57 @@
-//! From the first byte to the CONNACK: who is let in, and as whom.
+//! From the first byte to the CONNACK: who is let in, as whom, and with which session.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::Instant;
 
-use crate::clients::Login;
-use crate::connection::Shared;
+use crate::access::{Credentials, Identity, Rights};
+use crate::clients::{Key, Login};
+use crate::doors::Arrival;
 use crate::ending::{Ending, Refusal};
-use crate::limits::Limits;
-use crate::message::{Message, Qos};
+use crate::message::{Message, Millis};
+use crate::metrics::RefusedRequest;
 use crate::request::{Connect, Request, Will};
+use crate::session::Session;
+use crate::shared::Shared;
 use crate::topic;
-use crate::wire::Wire;
+use crate::wire::properties::Publisher;
+use crate::wire::{Welcome, Wire};
 
-/// Reads up to and including the first packet, which must be CONNECT (\[MQTT-3.1.0-1\]).
+/// Seconds of a session that never expires (section 3.1.2.11.2).
+const FOR_EVER: u32 = u32::MAX;
+
+/// A client that was let in.
+pub struct Admitted {
+    /// Its place.
+    pub login: Login,
+    /// Who it is.
+    pub identity: Identity,
+    /// What it may do.
+    pub rights: Arc<Rights>,
+    /// What its messages say of who published them.
+    pub publisher: Option<Publisher>,
+    /// Its session, new or continued.
+    pub session: Session,
+    /// How long the session is kept after the connection.
+    pub expiry: Duration,
+    /// Its last will.
+    pub will: Option<Message>,
+    /// Seconds; 0 means none.
+    pub keep_alive: u16,
+    /// Unacknowledged messages that it takes.
+    pub receive_maximum: u16,
+}
+
+/// Reads up to and including the first packet, which must be CONNECT (\[MQTT-3.1.0-1\]), until `deadline`.
 pub async fn first_request<S>(
-    limits: &Limits,
+    shared: &Shared,
     stream: &mut S,
     wire: &mut Wire,
     input: &mut BytesMut,
+    deadline: Instant,
 ) -> Result<Connect, Ending>
 where
     S: AsyncRead + Unpin,
@@ -28,9 +60,9 @@ where
         loop {
             match stream.read_buf(input).await {
                 Ok(0) => return Err(Ending::Lost("closed before CONNECT".to_owned())),
-                Ok(_) => {}
+                Ok(read) => shared.metrics.bytes_received.inc_by(u64::try_from(read).unwrap_or_default()),
                 Err(e) => return Err(Ending::Lost(e.to_string())),
-            }
+            };
             match wire.receive(input)? {
                 Some(Request::Connect(connect)) => return Ok(*connect),
                 Some(_) => return Err(Ending::Violation("the first packet is not CONNECT [MQTT-3.1.0-1]")),
@@ -38,8 +70,11 @@ where
             }
         }
     };
-    let limit = limits.connect_timeout;
-    tokio::time::timeout(limit, read).await.unwrap_or(Err(Ending::ConnectTimeout(limit)))
+    let connect = tokio::time::timeout_at(deadline, read).await;
+    let connect = connect.unwrap_or(Err(Ending::ConnectTimeout(shared.limits.connect_timeout)))?;
+    shared.metrics.messages_received.inc();
+    shared.metrics.connects.inc();
+    Ok(connect)
 }
 
 /// Checks the CONNECT, takes the client's place and accepts, or refuses.
@@ -47,35 +82,94 @@ pub async fn log_in(
     shared: &Arc<Shared>,
     wire: &mut Wire,
     connect: Connect,
-    number: u64,
-) -> Result<(Connect, Login, String, Option<Message>), Ending> {
-    let result = async {
-        if connect.enhanced_authentication {
-            return Err(Refusal::AuthenticationMethod);
-        }
-        let assigned = connect.client_id.is_empty();
-        // [MQTT-3.1.3-8]: 3.1.1 has no way to tell an assigned id, so it goes with a clean session only.
-        if (assigned && !connect.v5 && !connect.clean) || connect.client_id.contains('\0') {
-            return Err(Refusal::ClientId);
-        }
-        let will = match &connect.will {
-            Some(will) => Some(checked_will(shared, will, connect.v5, number)?),
-            None => None,
-        };
-        let id = if assigned { format!("auto-{number}-{:016x}", random()) } else { connect.client_id.clone() };
-        let login = shared.clients.login(&id).await?;
-        Ok((login, id, assigned, will))
-    };
-    match result.await {
-        Ok((login, id, assigned, will)) => {
-            wire.accept(&connect, assigned.then_some(&*id)).map_err(Ending::Codec)?;
-            Ok((connect, login, id, will))
+    arrival: &Arrival,
+) -> Result<Admitted, Ending> {
+    let v5 = connect.v5;
+    match admit(shared, connect, arrival).await {
+        Ok((admitted, welcome)) => {
+            let assigned = welcome.assigned.then_some(admitted.session.client_id.as_str());
+            let welcome = Welcome {
+                session_present: welcome.session_present,
+                assigned,
+                session_expiry: welcome.session_expiry.filter(|_| v5),
+            };
+            wire.accept(welcome).map_err(Ending::Codec)?;
+            Ok(admitted)
         }
         Err(refusal) => {
-            wire.refuse(refusal).map_err(Ending::Codec)?;
+            shared.metrics.refuse(RefusedRequest::Login);
+            wire.refuse(&refusal).map_err(Ending::Codec)?;
             Err(Ending::Refused(refusal))
         }
     }
+}
+
+/// What the CONNACK will say, but for the client id itself.
+struct Told {
+    session_present: bool,
+    assigned: bool,
+    session_expiry: Option<u32>,
+}
+
+async fn admit(shared: &Arc<Shared>, connect: Connect, arrival: &Arrival) -> Result<(Admitted, Told), Refusal> {
+    if connect.enhanced_authentication {
+        return Err(Refusal::AuthenticationMethod);
+    }
+    let nameless = connect.client_id.is_empty();
+    // [MQTT-3.1.3-8]: 3.1.1 has no way to tell an assigned id, so it goes with a clean session only.
+    if (nameless && !connect.v5 && !connect.clean) || connect.client_id.contains('\0') {
+        return Err(Refusal::ClientId);
+    }
+    let access = Arc::clone(&shared.access.borrow());
+    let credentials =
+        Credentials { certificate: arrival.certificate.clone(), user: connect.user, password: connect.password };
+    let identity = access.identify(&credentials).await.map_err(Refusal::Denied)?;
+    let rights = access.rights(&identity).ok_or_else(|| Refusal::Denied(identity.gone()))?;
+    let publisher = identity.publisher().and_then(Publisher::new);
+    let mut will = match connect.will {
+        Some(will) => Some(checked_will(shared, will, &rights, publisher.as_ref())?),
+        None => None,
+    };
+    let number = shared.next_session();
+    let client_id = match identity.client_id(&connect.client_id).map_err(Refusal::Denied)? {
+        Some(id) => id,
+        None => format!("auto-{number}-{:016x}", random()),
+    };
+
+    let key = Key { owner: identity.owner(), client_id };
+    let (login, older) = shared.clients.login(&key, identity.is_machine()).await?;
+    let continued = match older {
+        Some(older) if connect.clean => {
+            older.end(shared).await;
+            None
+        }
+        older => older,
+    };
+    let session_present = continued.is_some();
+    let session = continued.unwrap_or_else(|| Session::new(shared, number, key.client_id));
+    if let Some(will) = &mut will {
+        will.publisher = session.number;
+    }
+    let longest = shared.limits.max_session_expiry;
+    let asked = connect.session_expiry;
+    let expiry = if asked == FOR_EVER { longest } else { Duration::from_secs(asked.into()).min(longest) };
+    let told = Told {
+        session_present,
+        assigned: nameless,
+        session_expiry: u32::try_from(expiry.as_secs()).ok().filter(|granted| *granted != asked),
+    };
+    let admitted = Admitted {
+        login,
+        identity,
+        rights,
+        publisher,
+        session,
+        expiry,
+        will,
+        keep_alive: connect.keep_alive,
+        receive_maximum: connect.receive_maximum,
+    };
+    Ok((admitted, told))
 }
 
 /// An assigned client id must not be one that somebody else can guess and take over.
@@ -84,24 +178,29 @@ fn random() -> u64 {
     RandomState::new().hash_one(0)
 }
 
-fn checked_will(shared: &Shared, will: &Will, v5: bool, publisher: u64) -> Result<Message, Refusal> {
-    if will.qos > 1 && v5 {
-        return Err(Refusal::WillQos);
-    }
+fn checked_will(
+    shared: &Shared,
+    will: Will,
+    rights: &Rights,
+    publisher: Option<&Publisher>,
+) -> Result<Message, Refusal> {
     if !topic::is_valid_topic(&will.topic) {
-        return Err(Refusal::WillTopic);
+        return Err(Refusal::WillTopic(will.topic));
+    }
+    if topic::is_reserved(&will.topic) || !rights.may_publish(&will.topic) {
+        return Err(Refusal::WillNotAuthorized(will.topic));
     }
     if will.payload.len() > shared.limits.max_payload {
         return Err(Refusal::WillTooLarge);
     }
     Ok(Message {
         sequence: 0,
-        publisher,
-        received: shared.now(),
-        topic: will.topic.clone(),
-        qos: if will.qos == 0 { Qos::AtMostOnce } else { Qos::AtLeastOnce },
+        publisher: 0,
+        received: Millis(0),
+        topic: will.topic,
+        qos: will.qos,
         retain: will.retain,
-        properties: will.properties.clone(),
-        payload: will.payload.clone(),
+        properties: publisher.map_or_else(|| will.properties.clone(), |publisher| publisher.sign(&will.properties)),
+        payload: will.payload,
     })
 }

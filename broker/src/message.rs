@@ -6,7 +6,7 @@
 //! ```text
 //! 1  flags: bits 0 and 1 the publisher's QoS, bit 2 its RETAIN flag
 //! 8  sequence number, unique in this broker (to recognise the copies that overlapping subscriptions make)
-//! 8  publisher: number of its connection (for MQTT 5 "no local")
+//! 8  publisher: number of its session (for MQTT 5 "no local")
 //! 8  when it was received, in milliseconds since the broker started (for message expiry)
 //! 4  length of the properties
 //! …  properties as MQTT 5 encodes them (section 2.2.2, with their length), or nothing
@@ -21,13 +21,26 @@ use bytes::{BufMut, Bytes, BytesMut};
 const HEADER: usize = 1 + 8 + 8 + 8 + 4;
 const RETAIN: u8 = 0b100;
 
-/// The delivery promise of a message. QoS 2 is not offered, so it cannot be said.
+/// The delivery promise of a message, under the names of MQTT 5 section 4.3.
+#[allow(clippy::enum_variant_names, reason = "the specification's names")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Qos {
-    /// At most once.
+    /// QoS 0: at most once.
     AtMostOnce,
-    /// At least once.
+    /// QoS 1: at least once.
     AtLeastOnce,
+    /// QoS 2: exactly once.
+    ExactlyOnce,
+}
+
+impl Qos {
+    /// All of them, by number.
+    const ALL: [Self; 3] = [Self::AtMostOnce, Self::AtLeastOnce, Self::ExactlyOnce];
+
+    /// Whether a message of this QoS is acknowledged, so that it must not be lost.
+    pub fn is_assured(self) -> bool {
+        self > Self::AtMostOnce
+    }
 }
 
 /// Milliseconds since the broker started.
@@ -39,7 +52,7 @@ pub struct Millis(pub u64);
 pub struct Message {
     /// Unique in this broker, given by the router's side when it is published.
     pub sequence: u64,
-    /// Number of the publishing connection.
+    /// Number of the publishing session; 0 for the broker itself.
     pub publisher: u64,
     /// When the broker received it.
     pub received: Millis,
@@ -89,7 +102,7 @@ impl Message {
             publisher: number(9)?,
             received: Millis(number(17)?),
             topic: topic.to_owned(),
-            qos: if flags & 0b11 == 0 { Qos::AtMostOnce } else { Qos::AtLeastOnce },
+            qos: *Qos::ALL.get(usize::from(flags & 0b11))?,
             retain: flags & RETAIN != 0,
             properties: envelope.slice(HEADER..payload_at),
             payload: envelope.slice(payload_at..),
@@ -117,7 +130,7 @@ pub(crate) mod tests {
     #[test]
     fn a_message_comes_out_of_its_envelope_as_it_went_in() {
         for properties in [&b""[..], b"\x05\x26\x00\x00\x00\x00"] {
-            for (qos, retain) in [(Qos::AtMostOnce, true), (Qos::AtLeastOnce, false)] {
+            for (qos, retain) in [(Qos::AtMostOnce, true), (Qos::AtLeastOnce, false), (Qos::ExactlyOnce, true)] {
                 let sent =
                     Message { retain, properties: Bytes::copy_from_slice(properties), ..message("é/x", qos, "hello") };
                 assert_eq!(Message::from_envelope("é/x", &sent.to_envelope()), Some(sent));

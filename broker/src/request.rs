@@ -5,14 +5,36 @@ use bytes::Bytes;
 use crate::message::Qos;
 
 /// One packet from a client.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Request {
     /// CONNECT.
     Connect(Box<Connect>),
     /// PUBLISH.
     Publish(Publish),
     /// PUBACK of a message that was in flight; the codec has checked that and freed its packet id.
-    PubAck,
+    PubAck {
+        /// Of the message.
+        packet_id: u16,
+    },
+    /// PUBREC of a QoS 2 message that was in flight.
+    PubRec {
+        /// Of the message.
+        packet_id: u16,
+        /// Whether the client does not want it (MQTT 5): then its packet id is free again.
+        refused: bool,
+    },
+    /// PUBREL: the client will not send this message again.
+    PubRel {
+        /// Of the message.
+        packet_id: u16,
+        /// Whether a QoS 2 message with this id was received.
+        known: bool,
+    },
+    /// PUBCOMP of a message that was released; its packet id is free again.
+    PubComp {
+        /// Of the message.
+        packet_id: u16,
+    },
     /// SUBSCRIBE.
     Subscribe {
         /// To be repeated in the SUBACK.
@@ -33,11 +55,13 @@ pub enum Request {
     Disconnect {
         /// MQTT 5 reason 0x04.
         with_will: bool,
+        /// Seconds that the session is to be kept, if the client has changed its mind (MQTT 5).
+        session_expiry: Option<u32>,
     },
 }
 
-/// CONNECT.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// CONNECT. Without `Debug`, since it carries a password.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Connect {
     /// Whether the client speaks MQTT 5 (else 3.1.1).
     pub v5: bool,
@@ -47,10 +71,15 @@ pub struct Connect {
     pub clean: bool,
     /// Seconds; 0 means none.
     pub keep_alive: u16,
-    /// Unacknowledged QoS 1 messages that the client takes.
+    /// Unacknowledged QoS 1 and 2 messages that the client takes.
     pub receive_maximum: u16,
-    /// Seconds that the client would like its session to be kept.
+    /// Seconds that the client would like its session to be kept after its connection; the largest number is for ever,
+    /// which is also what a 3.1.1 client without clean session means.
     pub session_expiry: u32,
+    /// User name.
+    pub user: Option<String>,
+    /// Password.
+    pub password: Option<Vec<u8>>,
     /// Whether the client named an authentication method.
     pub enhanced_authentication: bool,
     /// Last will.
@@ -62,8 +91,8 @@ pub struct Connect {
 pub struct Will {
     /// Topic to publish to.
     pub topic: String,
-    /// 0, 1 or 2.
-    pub qos: u8,
+    /// Its QoS.
+    pub qos: Qos,
     /// Whether it is to be retained.
     pub retain: bool,
     /// As in [`Message`](crate::message::Message).
@@ -77,8 +106,8 @@ pub struct Will {
 pub struct Publish {
     /// Topic name.
     pub topic: String,
-    /// 0, 1 or 2.
-    pub qos: u8,
+    /// Its QoS.
+    pub qos: Qos,
     /// RETAIN flag.
     pub retain: bool,
     /// Present above QoS 0.
@@ -94,7 +123,7 @@ pub struct Publish {
 pub struct Wanted {
     /// Topic filter, not checked yet.
     pub filter: String,
-    /// At most QoS 1: what can be granted.
+    /// The highest QoS that it wants.
     pub qos: Qos,
     /// Not what this client itself publishes.
     pub no_local: bool,

@@ -4,19 +4,37 @@
 //! empty message erase them. They are in memory only: a broker that restarts begins without any, and devices publish
 //! their `status` again when they reconnect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use crate::access::Owner;
 use crate::message::{Message, Millis};
 use crate::topic;
-use crate::wire;
+use crate::wire::properties;
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Messages, which is topics.
+    pub messages: usize,
+    /// Bytes.
+    pub bytes: usize,
+    /// Bytes of what one owner published. Whoever is nobody in particular has no such limit.
+    pub bytes_of_one: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    message: Message,
+    owner: Owner,
+}
 
 /// The newest retained message of each topic, within limits.
 #[derive(Debug)]
 pub struct Retained {
-    messages: BTreeMap<String, Message>,
+    kept: BTreeMap<String, Kept>,
     bytes: usize,
-    max_messages: usize,
-    max_bytes: usize,
+    by_owner: HashMap<Owner, usize>,
+    room: Room,
 }
 
 /// What became of a message that asked to be retained.
@@ -30,40 +48,71 @@ pub enum Outcome {
 
 impl Retained {
     /// An empty store.
-    pub fn new(max_messages: usize, max_bytes: usize) -> Self {
-        Self { messages: BTreeMap::new(), bytes: 0, max_messages, max_bytes }
+    pub fn new(room: Room) -> Self {
+        Self { kept: BTreeMap::new(), bytes: 0, by_owner: HashMap::new(), room }
     }
 
-    /// Keeps a message whose RETAIN flag is set, or clears its topic if its payload is empty (\[MQTT-3.3.1-6\]).
-    pub fn apply(&mut self, message: &Message) -> Outcome {
-        if let Some(old) = self.messages.remove(&message.topic) {
-            self.bytes -= old.size();
+    /// How many messages are kept.
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Their bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Keeps a message of `owner` whose RETAIN flag is set, or clears its topic if its payload is empty
+    /// (\[MQTT-3.3.1-6\]).
+    pub fn apply(&mut self, message: &Message, owner: &Owner) -> Outcome {
+        if let Some(old) = self.kept.remove(&message.topic) {
+            self.uncount(&old.owner, old.message.size());
         }
         if message.payload.is_empty() {
             return Outcome::Done;
         }
-        if self.messages.len() >= self.max_messages || self.bytes + message.size() > self.max_bytes {
+        let size = message.size();
+        let of_owner = self.by_owner.get(owner).copied().unwrap_or_default() + size;
+        if self.kept.len() >= self.room.messages
+            || self.bytes + size > self.room.bytes
+            || (*owner != Owner::Anyone && of_owner > self.room.bytes_of_one)
+        {
             return Outcome::Full;
         }
-        self.bytes += message.size();
-        self.messages.insert(message.topic.clone(), message.clone());
+        self.bytes += size;
+        self.by_owner.insert(owner.clone(), of_owner);
+        self.kept.insert(message.topic.clone(), Kept { message: message.clone(), owner: owner.clone() });
         Outcome::Done
     }
 
     /// All messages that match `filter`, in the order of their topics. Expired ones are forgotten on the way.
     pub fn matching(&mut self, filter: &str, now: Millis) -> Vec<Message> {
-        let bytes = &mut self.bytes;
-        self.messages.retain(|_, message| {
-            let alive = !wire::is_expired(message, now);
+        let mut expired = Vec::new();
+        self.kept.retain(|_, kept| {
+            let alive = !properties::is_expired(&kept.message, now);
             if !alive {
-                *bytes -= message.size();
+                expired.push((kept.owner.clone(), kept.message.size()));
             }
             alive
         });
-        if !topic::has_wildcard(filter) {
-            return self.messages.get(filter).cloned().into_iter().collect();
+        for (owner, size) in expired {
+            self.uncount(&owner, size);
         }
-        self.messages.values().filter(|message| topic::matches(filter, &message.topic)).cloned().collect()
+        if !topic::has_wildcard(filter) {
+            return self.kept.get(filter).map(|kept| kept.message.clone()).into_iter().collect();
+        }
+        let messages = self.kept.values().map(|kept| &kept.message);
+        messages.filter(|message| topic::matches(filter, &message.topic)).cloned().collect()
+    }
+
+    fn uncount(&mut self, owner: &Owner, size: usize) {
+        self.bytes -= size;
+        if let Some(bytes) = self.by_owner.get_mut(owner) {
+            *bytes -= size;
+            if *bytes == 0 {
+                self.by_owner.remove(owner);
+            }
+        }
     }
 }
 
@@ -73,28 +122,36 @@ mod tests {
     use crate::message::{Qos, tests::message};
     use bytes::Bytes;
 
+    fn store(messages: usize, bytes: usize) -> Retained {
+        Retained::new(Room { messages, bytes, bytes_of_one: 100 })
+    }
+
+    fn apply(store: &mut Retained, message: &Message) -> Outcome {
+        store.apply(message, &Owner::Anyone)
+    }
+
     fn topics(found: &[Message]) -> Vec<&str> {
         found.iter().map(|message| message.topic.as_str()).collect()
     }
 
     #[test]
     fn the_newest_message_of_a_topic_is_kept_and_an_empty_one_clears_it() {
-        let mut store = Retained::new(10, 1000);
-        store.apply(&message("a", Qos::AtMostOnce, "1"));
-        store.apply(&message("a", Qos::AtMostOnce, "2"));
+        let mut store = store(10, 1000);
+        apply(&mut store, &message("a", Qos::AtMostOnce, "1"));
+        apply(&mut store, &message("a", Qos::AtMostOnce, "2"));
         assert_eq!(store.matching("#", Millis(0))[0].payload, "2");
-        store.apply(&message("a", Qos::AtMostOnce, ""));
+        apply(&mut store, &message("a", Qos::AtMostOnce, ""));
         assert!(store.matching("#", Millis(0)).is_empty());
         assert_eq!(store.bytes, 0);
     }
 
     #[test]
     fn all_matching_messages_are_found() {
-        let mut store = Retained::new(1000, 1_000_000);
+        let mut store = store(1000, 1_000_000);
         for number in 0..500 {
-            store.apply(&message(&format!("a/{number:03}"), Qos::AtMostOnce, "x"));
+            apply(&mut store, &message(&format!("a/{number:03}"), Qos::AtMostOnce, "x"));
         }
-        store.apply(&message("$SYS/x", Qos::AtMostOnce, "x"));
+        apply(&mut store, &message("$SYS/x", Qos::AtMostOnce, "x"));
         assert_eq!(store.matching("a/+", Millis(0)).len(), 500);
         assert_eq!(store.matching("#", Millis(0)).len(), 500);
         assert_eq!(topics(&store.matching("a/007", Millis(0))), ["a/007"]);
@@ -102,22 +159,35 @@ mod tests {
 
     #[test]
     fn a_full_store_keeps_what_it_has_and_still_replaces() {
-        let mut store = Retained::new(2, 1000);
-        assert_eq!(store.apply(&message("a", Qos::AtMostOnce, "1")), Outcome::Done);
-        assert_eq!(store.apply(&message("b", Qos::AtMostOnce, "1")), Outcome::Done);
-        assert_eq!(store.apply(&message("c", Qos::AtMostOnce, "1")), Outcome::Full);
-        assert_eq!(store.apply(&message("a", Qos::AtMostOnce, "2")), Outcome::Done);
+        let mut store = store(2, 1000);
+        assert_eq!(apply(&mut store, &message("a", Qos::AtMostOnce, "1")), Outcome::Done);
+        assert_eq!(apply(&mut store, &message("b", Qos::AtMostOnce, "1")), Outcome::Done);
+        assert_eq!(apply(&mut store, &message("c", Qos::AtMostOnce, "1")), Outcome::Full);
+        assert_eq!(apply(&mut store, &message("a", Qos::AtMostOnce, "2")), Outcome::Done);
         assert_eq!(topics(&store.matching("#", Millis(0))), ["a", "b"]);
     }
 
     #[test]
     fn an_expired_message_is_forgotten() {
-        let mut store = Retained::new(10, 1000);
+        let mut store = store(10, 1000);
         // Property length 5, Message Expiry Interval (0x02), 1 second.
         let properties = Bytes::from_static(&[5, 2, 0, 0, 0, 1]);
-        store.apply(&Message { properties, received: Millis(0), ..message("a", Qos::AtMostOnce, "x") });
+        apply(&mut store, &Message { properties, received: Millis(0), ..message("a", Qos::AtMostOnce, "x") });
         assert_eq!(store.matching("a", Millis(999)).len(), 1);
         assert_eq!(store.matching("a", Millis(1000)).len(), 0);
         assert_eq!(store.bytes, 0);
+    }
+
+    #[test]
+    fn one_owner_cannot_fill_the_store_and_has_room_again_when_its_messages_are_replaced_or_cleared() {
+        let mut store = store(10, 1000);
+        let [anna, bert] = ["anna", "bert"].map(|name| Owner::User(name.to_owned()));
+        let large = |topic: &str| message(topic, Qos::AtMostOnce, &"x".repeat(60));
+        assert_eq!(store.apply(&large("a"), &anna), Outcome::Done);
+        assert_eq!(store.apply(&large("b"), &anna), Outcome::Full);
+        assert_eq!(store.apply(&large("b"), &bert), Outcome::Done);
+        assert_eq!(store.apply(&large("a"), &anna), Outcome::Done, "in place of its own");
+        store.apply(&message("a", Qos::AtMostOnce, ""), &bert);
+        assert_eq!(store.apply(&large("c"), &anna), Outcome::Done);
     }
 }

@@ -61,12 +61,12 @@ impl From<LinkError> for Gone {
 }
 
 /// Why a message could not be published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unpublished {
     /// The router is gone.
     Gone,
     /// The topic is new and one too many.
-    TooManyTopics,
+    TooManyTopics(String),
 }
 
 /// Why a filter could not be subscribed.
@@ -163,7 +163,7 @@ impl Router {
         let hash = publisher.hasher.hash_one(&message.topic);
         if !publisher.topics.contains(&hash) {
             if publisher.topics.len() >= publisher.max_topics {
-                return Err(Unpublished::TooManyTopics);
+                return Err(Unpublished::TooManyTopics(message.topic.clone()));
             }
             publisher.topics.insert(hash);
         }
@@ -258,8 +258,8 @@ pub struct Heartbeat {
 
 impl Heartbeat {
     /// Sends a message through the router to itself once per `interval`, and returns when one does not come back
-    /// within `limit`, or a mark of the gate does not.
-    pub async fn run(mut self, interval: Duration, limit: Duration) -> Gone {
+    /// within `limit`, or a mark of the gate does not. `answered` is called for each that does.
+    pub async fn run(mut self, interval: Duration, limit: Duration, answered: impl Fn()) -> Gone {
         let mut ticks = tokio::time::interval(interval);
         loop {
             ticks.tick().await;
@@ -267,6 +267,7 @@ impl Heartbeat {
             if !matches!(back, Ok(Ok(()))) || self.router.is_overdue(limit) {
                 return Gone;
             }
+            answered();
         }
     }
 
@@ -466,7 +467,7 @@ mod tests {
     #[tokio::test]
     async fn the_heartbeat_notices_that_the_router_thread_died() {
         let (router, heartbeat) = Router::start(&Limits::default()).unwrap();
-        let beating = heartbeat.run(Duration::from_millis(20), Duration::from_secs(3));
+        let beating = heartbeat.run(Duration::from_millis(20), Duration::from_secs(3), || {});
         tokio::pin!(beating);
         assert!(tokio::time::timeout(Duration::from_millis(200), &mut beating).await.is_err(), "it beats");
         kill(&router);

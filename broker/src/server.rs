@@ -1,41 +1,37 @@
-//! The broker: accepts connections, watches over the router, stops.
+//! The broker: opens its doors, watches over the router, stops.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::info;
 
 use crate::access::Access;
-use crate::clients::Clients;
-use crate::connection::{Shared, serve};
+use crate::doors::{Sockets, WaitingRoom};
+use crate::http::{self, Health};
 use crate::limits::Limits;
-use crate::metrics::Metrics;
-use crate::retained::Retained;
 use crate::router::{Heartbeat, Router};
+use crate::shared::Shared;
+use crate::sys;
 
-/// Pause after an accept that failed, which it does at once and again while file descriptors are short.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// At most one line about that in this time.
-const ACCEPT_LOG: Duration = Duration::from_secs(10);
-/// Time for connections to end when the broker stops; then they are dropped.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// Why a broker ended by itself.
+/// Why a broker ended by itself, or did not begin.
 #[derive(Debug, Error)]
 pub enum BrokerError {
-    /// The listener is not usable.
-    #[error("the listener has no address: {0}; bind it before running the broker")]
+    /// A listener is not usable.
+    #[error("a listener has no address: {0}; bind it before running the broker")]
     Listener(#[source] io::Error),
+    /// No way in for MQTT.
+    #[error("there is no address to listen on for MQTT; set one of mqtt, mqtts, ws and wss")]
+    NoDoor,
+    /// A door with TLS, and nothing to show there.
+    #[error("cannot listen on {0} with TLS: there is no server certificate; give one in the settings")]
+    NoCertificate(SocketAddr),
     /// The router's thread could not be started.
     #[error("the router did not start; see the log above for what it said")]
     RouterStart,
@@ -48,9 +44,12 @@ pub enum BrokerError {
         /// [`Limits::heartbeat_timeout`].
         limit: Duration,
     },
+    /// A fault in the broker itself.
+    #[error("a part of the broker failed: {0}; restart it, and report this")]
+    Fault(#[source] JoinError),
 }
 
-/// Runs a broker on `listener` until `shutdown` resolves, or its router stops working.
+/// Runs a broker on `sockets` until `shutdown` resolves, or its router stops working.
 ///
 /// All state lives in this call: several brokers may run in one process. When it returns, all connections are closed
 /// and all its tasks have ended. One thread remains, parked, until the process ends: rumqttd's router gives no way to
@@ -70,19 +69,6 @@ pub async fn run(
     run_with(sockets, limits, access, shutdown, router, heartbeat).await
 }
 
-/// Where the broker listens.
-#[derive(Debug)]
-pub struct Sockets {
-    /// MQTT over TCP.
-    pub tcp: TcpListener,
-}
-
-impl From<TcpListener> for Sockets {
-    fn from(tcp: TcpListener) -> Self {
-        Self { tcp }
-    }
-}
-
 async fn run_with(
     sockets: Sockets,
     limits: Limits,
@@ -91,92 +77,60 @@ async fn run_with(
     router: Arc<Router>,
     heartbeat: Heartbeat,
 ) -> Result<(), BrokerError> {
-    let listener = sockets.tcp;
-    let address = listener.local_addr().map_err(BrokerError::Listener)?;
     let stop = CancellationToken::new();
-    let shared = Arc::new(Shared {
-        router,
-        retained: Mutex::new(Retained::new(limits.max_retained, limits.max_retained_bytes)),
-        clients: Clients::new(limits.max_clients, stop.clone()),
-        started: Instant::now(),
-        connections: AtomicU64::new(1),
-        shutdown: stop.clone(),
-        access,
-        metrics: Metrics::default(),
-        limits: limits.clone(),
-    });
-    let mut connections = JoinSet::new();
-    info!("listening on {address}");
+    let room = WaitingRoom::new(limits.max_waiting, limits.max_waiting_per_address);
+    let health = Arc::new(Health::new(limits.heartbeat));
+    let shared = Shared::new(limits.clone(), access, router, stop.clone());
+    // Ended with this call, however that ends.
+    let mut parts = JoinSet::new();
+    let (doors, http) = sockets.into_doors();
+    if doors.is_empty() {
+        return Err(BrokerError::NoDoor);
+    }
+    for door in doors {
+        let address = door.listener.local_addr().map_err(BrokerError::Listener)?;
+        if door.kind.tls && shared.access.borrow().tls().is_none() {
+            return Err(BrokerError::NoCertificate(address));
+        }
+        info!("listening on {address} for {}", door.kind.name());
+        parts.spawn(door.run(Arc::clone(&shared), Arc::clone(&room)));
+    }
+    if let Some(listener) = http {
+        let address = listener.local_addr().map_err(BrokerError::Listener)?;
+        info!("listening on {address} for HTTP: /healthz and /metrics");
+        parts.spawn(http::run(listener, Arc::clone(&shared), Arc::clone(&health)));
+    }
+    parts.spawn(sys::publish(Arc::clone(&shared)));
     let result = tokio::select! {
         () = shutdown => Ok(()),
-        _ = heartbeat.run(limits.heartbeat, limits.heartbeat_timeout) => {
+        _ = heartbeat.run(limits.heartbeat, limits.heartbeat_timeout, || health.answered()) => {
             Err(BrokerError::RouterStuck { limit: limits.heartbeat_timeout })
         }
-        never = accept(&listener, &shared, &mut connections) => match never {},
+        fault = first_fault(&mut parts) => Err(BrokerError::Fault(fault)),
     };
-    drop(listener);
     stop.cancel();
-    let all_ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, all_ended).await.is_err() {
-        connections.shutdown().await;
-    }
+    while parts.join_next().await.is_some() {}
     info!("stopped");
     result
 }
 
-async fn accept(
-    listener: &TcpListener,
-    shared: &Arc<Shared>,
-    connections: &mut JoinSet<()>,
-) -> std::convert::Infallible {
-    let waiting = Arc::new(Semaphore::new(shared.limits.max_waiting));
-    let mut last_log: Option<Instant> = None;
+/// Waits for a task that failed. One that is done is none.
+async fn first_fault(parts: &mut JoinSet<()>) -> JoinError {
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(ended) = connections.join_next() => {
-                if let Err(error) = ended {
-                    warn!(%error, "a connection's task failed");
-                }
-                continue;
-            }
-        };
-        match accepted {
-            Ok((stream, peer)) => admit(stream, peer, &waiting, shared, connections),
-            Err(error) => {
-                if last_log.is_none_or(|at| at.elapsed() > ACCEPT_LOG) {
-                    warn!(%error, "cannot accept connections; trying again every {ACCEPT_PAUSE:?}");
-                    last_log = Some(Instant::now());
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+        match parts.join_next().await {
+            Some(Err(fault)) => return fault,
+            Some(Ok(())) => {}
+            None => std::future::pending().await,
         }
     }
-}
-
-fn admit(
-    stream: TcpStream,
-    peer: SocketAddr,
-    waiting: &Arc<Semaphore>,
-    shared: &Arc<Shared>,
-    connections: &mut JoinSet<()>,
-) {
-    let Ok(permit) = Arc::clone(waiting).try_acquire_owned() else {
-        debug!(%peer, "too many connections without CONNECT; closed");
-        return;
-    };
-    // Without this, small messages wait for the acknowledgement of those before, tens of milliseconds now and then.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%peer, %error, "gone already");
-        return;
-    }
-    connections.spawn(serve(Arc::clone(shared), stream, peer, permit));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::router::kill;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     #[tokio::test]
     async fn a_broker_whose_router_died_ends_with_an_error_that_says_so() {
@@ -198,5 +152,34 @@ mod tests {
         kill(&router);
         let result = tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
         assert!(matches!(result, Err(BrokerError::RouterStuck { .. })), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn healthz_says_so_while_the_router_does_not_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let limits = Limits::default();
+        // The heartbeat is not run, as if the router hung.
+        let (router, _heartbeat) = Router::start(&limits).unwrap();
+        let stop = CancellationToken::new();
+        let shared = Shared::new(limits, Access::open(), router, stop.clone());
+        let health = Arc::new(Health::new(Duration::ZERO));
+        let serving = tokio::spawn(http::run(listener, shared, Arc::clone(&health)));
+        assert!(healthz(address).await.ends_with("\r\n\r\nok\n"));
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let answer = healthz(address).await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("has not answered for 1."), "{answer}");
+        health.answered();
+        assert!(healthz(address).await.ends_with("\r\n\r\nok\n"));
+        stop.cancel();
+        tokio::time::timeout(Duration::from_secs(20), serving).await.unwrap().unwrap();
+    }
+
+    async fn healthz(address: SocketAddr) -> String {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
     }
 }

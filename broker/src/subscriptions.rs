@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use crate::access::{Reads, Rights};
 use crate::message::Message;
 use crate::outbox::Delivery;
 use crate::request::Wanted;
@@ -15,19 +16,39 @@ use crate::topic;
 /// between, so the list is emptied when it gets longer than this; then a copy may be delivered twice.
 const MAX_EXPECTED: usize = 4096;
 
-/// The subscriptions of one connection.
+/// One subscription, with what its client may read of it.
+#[derive(Debug)]
+struct Subscription {
+    wanted: Wanted,
+    reads: Reads,
+}
+
+impl Subscription {
+    /// Whether the client gets what it matches: it may read it, and it is not its own where it said that it does not
+    /// want that (\[MQTT-3.8.3-3\]).
+    fn hears(&self, message: &Message, own: bool, rights: &Rights) -> bool {
+        let allowed = match self.reads {
+            Reads::All => true,
+            Reads::Some => rights.may_read(&message.topic),
+            Reads::Nothing => false,
+        };
+        allowed && !(own && self.wanted.no_local)
+    }
+}
+
+/// The subscriptions of one session.
 #[derive(Debug)]
 pub struct Subscriptions {
-    connection: u64,
-    by_filter: HashMap<String, Wanted>,
+    session: u64,
+    by_filter: HashMap<String, Subscription>,
     /// Copies still to come, by sequence number.
     expected: HashMap<u64, usize>,
 }
 
 impl Subscriptions {
-    /// None yet, for the connection of this number.
-    pub fn new(connection: u64) -> Self {
-        Self { connection, by_filter: HashMap::new(), expected: HashMap::new() }
+    /// None yet, for the session of this number.
+    pub fn new(session: u64) -> Self {
+        Self { session, by_filter: HashMap::new(), expected: HashMap::new() }
     }
 
     /// How many there are.
@@ -41,8 +62,16 @@ impl Subscriptions {
     }
 
     /// Adds a subscription, or replaces the one with the same filter (\[MQTT-3.8.4-3\]).
-    pub fn insert(&mut self, wanted: Wanted) {
-        self.by_filter.insert(wanted.filter.clone(), wanted);
+    pub fn insert(&mut self, wanted: Wanted, rights: &Rights) {
+        let reads = rights.reads(&wanted.filter);
+        self.by_filter.insert(wanted.filter.clone(), Subscription { wanted, reads });
+    }
+
+    /// Looks anew at what the client may read: its rights have changed.
+    pub fn reconsider(&mut self, rights: &Rights) {
+        for subscription in self.by_filter.values_mut() {
+            subscription.reads = rights.reads(&subscription.wanted.filter);
+        }
     }
 
     /// Removes a subscription; whether there was one.
@@ -56,8 +85,8 @@ impl Subscriptions {
     }
 
     /// The delivery that a message from the router becomes; `None` if the client is not to get it, or got it already.
-    pub fn deliver(&mut self, message: Message) -> Option<Delivery> {
-        let matching = || self.by_filter.values().filter(|wanted| topic::matches(&wanted.filter, &message.topic));
+    pub fn deliver(&mut self, message: Message, rights: &Rights) -> Option<Delivery> {
+        let matching = || self.by_filter.values().filter(|s| topic::matches(&s.wanted.filter, &message.topic));
         let copies = matching().count();
         if copies > 1
             && let Some(left) = self.expected.get_mut(&message.sequence)
@@ -68,9 +97,8 @@ impl Subscriptions {
             }
             return None;
         }
-        let own = message.publisher == self.connection;
-        // [MQTT-3.8.3-3]: no local.
-        let heard = || matching().filter(|wanted| !(own && wanted.no_local));
+        let own = message.publisher == self.session;
+        let heard = || matching().filter(|s| s.hears(&message, own, rights)).map(|s| &s.wanted);
         let qos = heard().map(|wanted| wanted.qos).max();
         let retain = message.retain && heard().any(|wanted| wanted.retain_as_published);
         let identifiers = heard().filter_map(|wanted| wanted.identifier).collect();
@@ -119,10 +147,12 @@ mod tests {
             (Qos::AtLeastOnce, Qos::AtMostOnce),
             (Qos::AtMostOnce, Qos::AtMostOnce),
             (Qos::AtLeastOnce, Qos::AtLeastOnce),
+            (Qos::AtLeastOnce, Qos::ExactlyOnce),
+            (Qos::ExactlyOnce, Qos::ExactlyOnce),
         ] {
             let mut subscriptions = Subscriptions::new(1);
-            subscriptions.insert(plain("t", subscribed));
-            let delivery = subscriptions.deliver(message("t", published, "x")).unwrap();
+            subscriptions.insert(plain("t", subscribed), &Rights::all());
+            let delivery = subscriptions.deliver(message("t", published, "x"), &Rights::all()).unwrap();
             assert_eq!(delivery.qos, subscribed.min(published));
         }
     }
@@ -130,41 +160,45 @@ mod tests {
     #[test]
     fn overlapping_subscriptions_make_one_delivery_at_the_highest_qos_with_all_identifiers() {
         let mut subscriptions = Subscriptions::new(1);
-        subscriptions.insert(Wanted { identifier: Some(1), ..plain("a/#", Qos::AtMostOnce) });
-        subscriptions.insert(Wanted { identifier: Some(2), ..plain("a/b", Qos::AtLeastOnce) });
-        subscriptions.insert(plain("c", Qos::AtLeastOnce));
-        let mut first = subscriptions.deliver(message("a/b", Qos::AtLeastOnce, "x")).unwrap();
+        subscriptions.insert(Wanted { identifier: Some(1), ..plain("a/#", Qos::AtMostOnce) }, &Rights::all());
+        subscriptions.insert(Wanted { identifier: Some(2), ..plain("a/b", Qos::AtLeastOnce) }, &Rights::all());
+        subscriptions.insert(plain("c", Qos::AtLeastOnce), &Rights::all());
+        let mut first = subscriptions.deliver(message("a/b", Qos::AtLeastOnce, "x"), &Rights::all()).unwrap();
         first.identifiers.sort_unstable();
         assert_eq!((first.qos, first.identifiers), (Qos::AtLeastOnce, vec![1, 2]));
-        assert_eq!(subscriptions.deliver(message("a/b", Qos::AtLeastOnce, "x")), None, "the second copy");
+        assert_eq!(
+            subscriptions.deliver(message("a/b", Qos::AtLeastOnce, "x"), &Rights::all()),
+            None,
+            "the second copy"
+        );
         assert!(subscriptions.expected.is_empty());
     }
 
     #[test]
     fn no_local_keeps_a_clients_own_messages_away_and_only_those() {
         let mut subscriptions = Subscriptions::new(3);
-        subscriptions.insert(Wanted { no_local: true, ..plain("t", Qos::AtMostOnce) });
-        assert_eq!(subscriptions.deliver(message("t", Qos::AtMostOnce, "own")), None);
+        subscriptions.insert(Wanted { no_local: true, ..plain("t", Qos::AtMostOnce) }, &Rights::all());
+        assert_eq!(subscriptions.deliver(message("t", Qos::AtMostOnce, "own"), &Rights::all()), None);
         let foreign = Message { publisher: 4, ..message("t", Qos::AtMostOnce, "x") };
-        assert!(subscriptions.deliver(foreign).is_some());
+        assert!(subscriptions.deliver(foreign, &Rights::all()).is_some());
     }
 
     #[test]
     fn the_retain_flag_is_cleared_unless_asked_for() {
         let mut subscriptions = Subscriptions::new(1);
         let retained = Message { retain: true, ..message("t", Qos::AtMostOnce, "x") };
-        subscriptions.insert(plain("t", Qos::AtMostOnce));
-        assert!(!subscriptions.deliver(retained.clone()).unwrap().retain);
-        subscriptions.insert(Wanted { retain_as_published: true, ..plain("t", Qos::AtMostOnce) });
-        assert!(subscriptions.deliver(retained).unwrap().retain);
+        subscriptions.insert(plain("t", Qos::AtMostOnce), &Rights::all());
+        assert!(!subscriptions.deliver(retained.clone(), &Rights::all()).unwrap().retain);
+        subscriptions.insert(Wanted { retain_as_published: true, ..plain("t", Qos::AtMostOnce) }, &Rights::all());
+        assert!(subscriptions.deliver(retained, &Rights::all()).unwrap().retain);
     }
 
     #[test]
     fn what_arrives_after_unsubscribing_is_not_delivered() {
         let mut subscriptions = Subscriptions::new(1);
-        subscriptions.insert(plain("t", Qos::AtMostOnce));
+        subscriptions.insert(plain("t", Qos::AtMostOnce), &Rights::all());
         assert!(subscriptions.remove("t"));
         assert!(!subscriptions.remove("t"));
-        assert_eq!(subscriptions.deliver(message("t", Qos::AtMostOnce, "x")), None);
+        assert_eq!(subscriptions.deliver(message("t", Qos::AtMostOnce, "x"), &Rights::all()), None);
     }
 }

@@ -30,6 +30,12 @@ pub fn is_valid_topic(topic: &str) -> bool {
     !topic.is_empty() && !topic.contains(['+', '#', '\0'])
 }
 
+/// Whether only the broker publishes to `topic`: its own figures. A mosquitto that bridges says below
+/// `$SYS/broker/connection` whether it is there.
+pub fn is_reserved(topic: &str) -> bool {
+    topic.starts_with("$SYS/") && !topic.starts_with("$SYS/broker/connection/")
+}
+
 /// Whether `filter` is well formed (section 4.7.1): `#` only as the whole last level, `+` only as a whole level.
 pub fn is_valid_filter(filter: &str) -> bool {
     if filter.is_empty() || filter.contains('\0') {

@@ -68,6 +68,11 @@ impl Access {
         watch::channel(Arc::new(Self { closed: None, tls: None, revocations: None })).1
     }
 
+    /// Everybody may do everything, also over TLS.
+    pub fn open_with_tls(tls: Arc<ServerConfig>) -> Self {
+        Self { closed: None, tls: Some(tls), revocations: None }
+    }
+
     /// Checks the settings and reads the files that they name.
     ///
     /// # Errors
@@ -148,7 +153,7 @@ impl Access {
     /// What `identity` may do; `None` if it may not be here at all (any more). How long its certificate is valid is looked
     /// at by [`Access::identify`] only.
     pub fn rights(&self, identity: &Identity) -> Option<Arc<Rights>> {
-        let Some(closed) = &self.closed else { return Some(Arc::new(Rights::everything())) };
+        let Some(closed) = &self.closed else { return Some(Arc::new(Rights::all())) };
         let (name, role) = match identity {
             Identity::Anyone => return None,
             Identity::Certified { name, role, serial, authority } => {

@@ -1,10 +1,7 @@
 //! `grid-broker run`: the broker until a signal ends it.
 
-use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::pin;
-use std::task::Poll;
 
 use clap::Args;
 use grid_broker::settings::Listen;
@@ -53,9 +50,6 @@ pub enum Failure {
     /// An address is not available.
     #[error("cannot listen on {address}: {source}; choose another address at {key}, or stop what uses it")]
     Bind { key: &'static str, address: SocketAddr, source: std::io::Error },
-    /// An address is for something that this broker does not do.
-    #[error("listen.{0}: this broker serves MQTT over TCP only, at listen.mqtt")]
-    NotServed(&'static str),
     /// The system gives no threads or signals.
     #[error("cannot start: {0}")]
     Start(#[source] std::io::Error),
@@ -68,7 +62,7 @@ impl Failure {
     /// 1 where a new start may help.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::Print(_) | Self::Bind { .. } | Self::NotServed(_) | Self::Start(_) => 2,
+            Self::Settings(_) | Self::Print(_) | Self::Bind { .. } | Self::Start(_) => 2,
             Self::Broker(_) => 1,
         }
     }
@@ -93,11 +87,7 @@ impl Arguments {
 }
 
 async fn run(source: Source, settings: Settings) -> Result<(), Failure> {
-    let mut shutdown = pin!(grid_service::shutdown::signalled());
-    // Asked once, so that from now on signals wait rather than end the process.
-    if poll_fn(|context| Poll::Ready(shutdown.as_mut().poll(context))).await.is_ready() {
-        return Ok(());
-    }
+    let shutdown = grid_service::shutdown::signalled();
     let (listen, limits) = (settings.listen.clone(), settings.limits.clone());
     let is_open = settings.access.open;
     // Without a configuration there is nothing to read again, and SIGHUP ends the broker together with its terminal.
@@ -119,16 +109,16 @@ async fn run(source: Source, settings: Settings) -> Result<(), Failure> {
 
 /// Takes every address of the settings.
 async fn bind(listen: &Listen) -> Result<Sockets, Failure> {
-    let Listen { mqtt, mqtts, ws, wss, http, plain_passwords: _ } = listen;
-    for (key, address) in [("mqtts", mqtts), ("ws", ws), ("wss", wss), ("http", http)] {
-        if address.is_some() {
-            return Err(Failure::NotServed(key));
-        }
-    }
-    let mqtt = mqtt.ok_or(Failure::NotServed("mqtt"))?;
-    Ok(socket("listen.mqtt (--listen)", mqtt).await?.into())
+    Ok(Sockets {
+        mqtt: socket("listen.mqtt (--listen)", listen.mqtt).await?,
+        mqtts: socket("listen.mqtts", listen.mqtts).await?,
+        ws: socket("listen.ws", listen.ws).await?,
+        wss: socket("listen.wss", listen.wss).await?,
+        http: socket("listen.http", listen.http).await?,
+    })
 }
 
-async fn socket(key: &'static str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|source| Failure::Bind { key, address, source })
+async fn socket(key: &'static str, address: Option<SocketAddr>) -> Result<Option<TcpListener>, Failure> {
+    let Some(address) = address else { return Ok(None) };
+    TcpListener::bind(address).await.map(Some).map_err(|source| Failure::Bind { key, address, source })
 }

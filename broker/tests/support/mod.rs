@@ -4,12 +4,13 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use grid_broker::{Access, BrokerError, Limits};
+use grid_broker::{Access, BrokerError, Limits, Sockets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// How long a test waits for something that should happen at once.
@@ -134,7 +135,7 @@ impl Raw {
     /// Subscribes (3.1.1) and waits for the SUBACK.
     pub async fn subscribe(&mut self, filter: &str, qos: u8) {
         self.send(&subscribe_v3(filter, qos)).await;
-        self.expect(&format!("90 03 0001 {:02x}", qos.min(1))).await;
+        self.expect(&format!("90 03 0001 {qos:02x}")).await;
     }
 
     /// Subscribes (5) with these options and waits for the SUBACK.
@@ -175,6 +176,11 @@ pub fn packet(first: u8, body: &[u8]) -> Vec<u8> {
 
 pub fn connect_v3(id: &str, keep_alive: u16) -> Vec<u8> {
     packet(0x10, &[&bytes("00044d51545404 02")[..], &keep_alive.to_be_bytes(), &text(id)].concat())
+}
+
+/// CONNECT of 3.1.1 without clean session.
+pub fn connect_v3_lasting(id: &str) -> Vec<u8> {
+    packet(0x10, &[&bytes("00044d51545404 00 0000")[..], &text(id)].concat())
 }
 
 /// CONNECT of 3.1.1 with a will at QoS 0.
@@ -259,5 +265,21 @@ impl Drop for Mosquitto {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+impl Broker {
+    /// A broker with these doors; `address` is that of its plain MQTT door.
+    pub async fn start_at(
+        sockets: Sockets,
+        address: SocketAddr,
+        limits: Limits,
+        access: watch::Receiver<Arc<Access>>,
+    ) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(grid_broker::run(sockets, limits, access, async {
+            let _ = stopped.await;
+        }));
+        Self { address, stop: Some(stop), running }
     }
 }
