@@ -109,7 +109,7 @@ impl Ending {
 /// Why a CONNECT is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// Nobody knows who it is, or it may not be here. The client is not told which.
+    /// Nobody knows who it is, or it may not be here. The client is not told why.
     #[error("{0}")]
     Denied(Denied),
     /// An empty client id without clean session (3.1.1), or one with a NUL.
@@ -137,8 +137,8 @@ impl Refusal {
     pub fn reason(&self) -> ConnectReasonCode {
         match self {
             Self::Denied(denied) if denied.is_bad_login() => ConnectReasonCode::BadUserNameOrPassword,
+            Self::Denied(Denied::ClientId { .. }) | Self::ClientId => ConnectReasonCode::ClientIdentifierNotValid,
             Self::Denied(_) | Self::WillNotAuthorized(_) => ConnectReasonCode::NotAuthorized,
-            Self::ClientId => ConnectReasonCode::ClientIdentifierNotValid,
             Self::Busy => ConnectReasonCode::ServerBusy,
             Self::AuthenticationMethod => ConnectReasonCode::BadAuthenticationMethod,
             Self::WillTopic(_) => ConnectReasonCode::TopicNameInvalid,
@@ -150,8 +150,8 @@ impl Refusal {
     pub fn return_code(&self) -> Option<ConnectReturnCode> {
         match self {
             Self::Denied(denied) if denied.is_bad_login() => Some(ConnectReturnCode::BadUserNameOrPassword),
+            Self::Denied(Denied::ClientId { .. }) | Self::ClientId => Some(ConnectReturnCode::IdentifierRejected),
             Self::Denied(_) | Self::WillNotAuthorized(_) => Some(ConnectReturnCode::NotAuthorized),
-            Self::ClientId => Some(ConnectReturnCode::IdentifierRejected),
             Self::Busy => Some(ConnectReturnCode::ServerUnavailable),
             Self::AuthenticationMethod | Self::WillTopic(_) | Self::WillTooLarge => None,
         }

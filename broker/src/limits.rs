@@ -11,7 +11,7 @@ use crate::{outbox, retained};
 /// The largest remaining length (MQTT 5, section 1.5.5).
 const LARGEST_PACKET: usize = 268_435_455;
 
-/// Limits of which there may be none, which then means: none of that.
+/// What may be none or never, as its documentation says. Everything else must be at least 1.
 const MAY_BE_ZERO: [&str; 4] = ["kept_for_machines", "max_sessions_away", "max_session_expiry_ms", "sys_interval_ms"];
 
 /// The broker's limits and times. The defaults suit a Raspberry Pi that serves one street: some 200 clients.
@@ -217,9 +217,9 @@ impl Limits {
     pub(crate) fn note_problems(&self, wrong: &mut Problems) {
         match toml::Table::try_from(self) {
             Ok(all) => {
-                let zeros = all.iter().filter(|(_, value)| value.as_integer() == Some(0));
-                for (key, _) in zeros.filter(|(key, _)| !MAY_BE_ZERO.contains(&key.as_str())) {
-                    wrong.unless(false, || format!("limits.{key} = 0: expected at least 1"));
+                for (key, value) in &all {
+                    let good = value.as_integer() != Some(0) || MAY_BE_ZERO.contains(&key.as_str());
+                    wrong.unless(good, || format!("limits.{key} = 0: expected at least 1"));
                 }
             }
             // A size beyond what TOML can say.
@@ -235,6 +235,10 @@ impl Limits {
         wrong.unless(self.heartbeat < self.heartbeat_timeout, || {
             let (every, limit) = (self.heartbeat.as_millis(), self.heartbeat_timeout.as_millis());
             format!("limits.heartbeat_timeout_ms = {limit}: expected more than heartbeat_ms = {every}")
+        });
+        wrong.unless(self.kept_for_machines <= self.max_clients, || {
+            let (kept, all) = (self.kept_for_machines, self.max_clients);
+            format!("limits.kept_for_machines = {kept}: expected at most max_clients = {all}")
         });
     }
 }

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::Instant;
 
-use crate::access::{Credentials, Denied, Identity, Rights};
+use crate::access::{Credentials, Identity, Rights};
 use crate::clients::{Key, Login};
 use crate::doors::Arrival;
 use crate::ending::{Ending, Refusal};
@@ -124,7 +124,7 @@ async fn admit(shared: &Arc<Shared>, connect: Connect, arrival: &Arrival) -> Res
     let credentials =
         Credentials { certificate: arrival.certificate.clone(), user: connect.user, password: connect.password };
     let identity = access.identify(&credentials).await.map_err(Refusal::Denied)?;
-    let rights = access.rights(&identity).ok_or_else(|| Refusal::Denied(Denied::NotAnyMore(identity.to_string())))?;
+    let rights = access.rights(&identity).ok_or_else(|| Refusal::Denied(identity.gone()))?;
     let publisher = identity.publisher().and_then(Publisher::new);
     let mut will = match connect.will {
         Some(will) => Some(checked_will(shared, will, &rights, publisher.as_ref())?),
@@ -132,7 +132,7 @@ async fn admit(shared: &Arc<Shared>, connect: Connect, arrival: &Arrival) -> Res
     };
     let number = shared.next_session();
     let client_id = match identity.client_id(&connect.client_id).map_err(Refusal::Denied)? {
-        Some(id) => id.to_owned(),
+        Some(id) => id,
         None => format!("auto-{number}-{:016x}", random()),
     };
 

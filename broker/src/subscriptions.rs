@@ -151,8 +151,8 @@ mod tests {
             (Qos::ExactlyOnce, Qos::ExactlyOnce),
         ] {
             let mut subscriptions = Subscriptions::new(1);
-            subscriptions.insert(plain("t", subscribed), &Rights::everything());
-            let delivery = subscriptions.deliver(message("t", published, "x"), &Rights::everything()).unwrap();
+            subscriptions.insert(plain("t", subscribed), &Rights::all());
+            let delivery = subscriptions.deliver(message("t", published, "x"), &Rights::all()).unwrap();
             assert_eq!(delivery.qos, subscribed.min(published));
         }
     }
@@ -160,14 +160,14 @@ mod tests {
     #[test]
     fn overlapping_subscriptions_make_one_delivery_at_the_highest_qos_with_all_identifiers() {
         let mut subscriptions = Subscriptions::new(1);
-        subscriptions.insert(Wanted { identifier: Some(1), ..plain("a/#", Qos::AtMostOnce) }, &Rights::everything());
-        subscriptions.insert(Wanted { identifier: Some(2), ..plain("a/b", Qos::AtLeastOnce) }, &Rights::everything());
-        subscriptions.insert(plain("c", Qos::AtLeastOnce), &Rights::everything());
-        let mut first = subscriptions.deliver(message("a/b", Qos::AtLeastOnce, "x"), &Rights::everything()).unwrap();
+        subscriptions.insert(Wanted { identifier: Some(1), ..plain("a/#", Qos::AtMostOnce) }, &Rights::all());
+        subscriptions.insert(Wanted { identifier: Some(2), ..plain("a/b", Qos::AtLeastOnce) }, &Rights::all());
+        subscriptions.insert(plain("c", Qos::AtLeastOnce), &Rights::all());
+        let mut first = subscriptions.deliver(message("a/b", Qos::AtLeastOnce, "x"), &Rights::all()).unwrap();
         first.identifiers.sort_unstable();
         assert_eq!((first.qos, first.identifiers), (Qos::AtLeastOnce, vec![1, 2]));
         assert_eq!(
-            subscriptions.deliver(message("a/b", Qos::AtLeastOnce, "x"), &Rights::everything()),
+            subscriptions.deliver(message("a/b", Qos::AtLeastOnce, "x"), &Rights::all()),
             None,
             "the second copy"
         );
@@ -177,29 +177,28 @@ mod tests {
     #[test]
     fn no_local_keeps_a_clients_own_messages_away_and_only_those() {
         let mut subscriptions = Subscriptions::new(3);
-        subscriptions.insert(Wanted { no_local: true, ..plain("t", Qos::AtMostOnce) }, &Rights::everything());
-        assert_eq!(subscriptions.deliver(message("t", Qos::AtMostOnce, "own"), &Rights::everything()), None);
+        subscriptions.insert(Wanted { no_local: true, ..plain("t", Qos::AtMostOnce) }, &Rights::all());
+        assert_eq!(subscriptions.deliver(message("t", Qos::AtMostOnce, "own"), &Rights::all()), None);
         let foreign = Message { publisher: 4, ..message("t", Qos::AtMostOnce, "x") };
-        assert!(subscriptions.deliver(foreign, &Rights::everything()).is_some());
+        assert!(subscriptions.deliver(foreign, &Rights::all()).is_some());
     }
 
     #[test]
     fn the_retain_flag_is_cleared_unless_asked_for() {
         let mut subscriptions = Subscriptions::new(1);
         let retained = Message { retain: true, ..message("t", Qos::AtMostOnce, "x") };
-        subscriptions.insert(plain("t", Qos::AtMostOnce), &Rights::everything());
-        assert!(!subscriptions.deliver(retained.clone(), &Rights::everything()).unwrap().retain);
-        subscriptions
-            .insert(Wanted { retain_as_published: true, ..plain("t", Qos::AtMostOnce) }, &Rights::everything());
-        assert!(subscriptions.deliver(retained, &Rights::everything()).unwrap().retain);
+        subscriptions.insert(plain("t", Qos::AtMostOnce), &Rights::all());
+        assert!(!subscriptions.deliver(retained.clone(), &Rights::all()).unwrap().retain);
+        subscriptions.insert(Wanted { retain_as_published: true, ..plain("t", Qos::AtMostOnce) }, &Rights::all());
+        assert!(subscriptions.deliver(retained, &Rights::all()).unwrap().retain);
     }
 
     #[test]
     fn what_arrives_after_unsubscribing_is_not_delivered() {
         let mut subscriptions = Subscriptions::new(1);
-        subscriptions.insert(plain("t", Qos::AtMostOnce), &Rights::everything());
+        subscriptions.insert(plain("t", Qos::AtMostOnce), &Rights::all());
         assert!(subscriptions.remove("t"));
         assert!(!subscriptions.remove("t"));
-        assert_eq!(subscriptions.deliver(message("t", Qos::AtMostOnce, "x"), &Rights::everything()), None);
+        assert_eq!(subscriptions.deliver(message("t", Qos::AtMostOnce, "x"), &Rights::all()), None);
     }
 }

@@ -65,7 +65,7 @@ fn the_example_is_read_and_makes_sense() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/broker/broker.toml");
     let settings = Source { config: Some(example), ..Source::default() }.read().unwrap();
     settings.check().unwrap();
-    assert_eq!(settings.limits.max_clients, 200);
+    assert_eq!(settings.limits.max_clients, 300);
     let roles: Vec<(&str, Role)> = settings.user.iter().map(|user| (user.name.as_str(), user.role)).collect();
     assert_eq!(roles, [("anna", Role::Operator), ("homeassistant", Role::Operator), ("bridge", Role::Guest)]);
 }
@@ -191,11 +191,11 @@ fn the_printed_settings_have_every_limit_and_no_hash_and_follow_the_environment(
     let file = place.file();
     let arguments = ["run", "--config", file.to_str().unwrap(), "--print-config"];
     let mut command = command(&arguments);
-    command.env("GRID__LIMITS__MAX_CLIENTS", "77");
+    command.env("GRID__LIMITS__MAX_CLIENTS", "377");
     let (code, printed, errors) = output(&mut command);
     assert_eq!(code, Some(0), "{errors}");
     let printed: toml::Table = printed.parse().unwrap();
-    let expected = toml::Table::try_from(Limits { max_clients: 77, ..Limits::default() }).unwrap();
+    let expected = toml::Table::try_from(Limits { max_clients: 377, ..Limits::default() }).unwrap();
     assert_eq!(printed["limits"].as_table().unwrap(), &expected);
     assert!(expected.contains_key("connect_timeout_ms") && expected.contains_key("window"));
     assert_eq!(printed["user"][0]["password_hash"].as_str(), Some("(not shown)"));
@@ -286,7 +286,7 @@ fn at_sighup_the_program_reads_again_and_bad_settings_change_nothing() {
     program.signal("-HUP");
     let said = program.until("user[1].name = \"c d\"");
     assert!(said.contains("not reloaded") && said.contains("user[0].name = \"a b\""), "{said}");
-    place.write(&format!("{}[limits]\nmax_clients = 7\n", settings(&user("berta", "guest"))));
+    place.write(&format!("{}[limits]\nmax_clients = 377\n", settings(&user("berta", "guest"))));
     program.signal("-HUP");
     let said = program.until("are reloaded");
     assert!(said.contains("from the next start"), "{said}");

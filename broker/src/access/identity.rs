@@ -90,14 +90,6 @@ impl Identity {
         }
     }
 
-    /// Whether it is one of the site's machines, for which room is kept. Where the broker is open, everybody may be.
-    pub fn is_machine(&self) -> bool {
-        match self.role() {
-            None | Some(Role::Transformer | Role::Device | Role::Anchor) => true,
-            Some(Role::Operator | Role::Guest) => false,
-        }
-    }
-
     /// Whose its sessions are.
     pub fn owner(&self) -> Owner {
         match self {
@@ -107,21 +99,35 @@ impl Identity {
         }
     }
 
+    /// Whether it is one of the site's machines, for which room is kept. On an open broker everybody may be.
+    pub fn is_machine(&self) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::Certified { role, .. } => matches!(role, Role::Transformer | Role::Device | Role::Anchor),
+            Self::User { .. } => false,
+        }
+    }
+
+    /// What to say of one that [`Access::rights`](crate::Access::rights) does not know any more.
+    pub fn gone(&self) -> Denied {
+        Denied::Gone(self.to_string())
+    }
+
     /// The client id to use when the CONNECT says `asked`; `None` if the broker is to assign one.
     ///
     /// What speaks for itself on the grid has its name as client id, so that there is one of each (lease rule 8). People
     /// and their programs may have several connections, each with the id that it likes.
-    pub fn client_id<'a>(&'a self, asked: &'a str) -> Result<Option<&'a str>, Denied> {
+    pub fn client_id(&self, asked: &str) -> Result<Option<String>, Denied> {
         match self {
             Self::Certified { name, role: Role::Transformer | Role::Device | Role::Anchor, .. } => {
                 if asked.is_empty() || asked == name.as_str() {
-                    Ok(Some(name.as_str()))
+                    Ok(Some(name.to_string()))
                 } else {
                     Err(Denied::ClientId { asked: shortened(asked), name: name.clone() })
                 }
             }
             Self::Anyone | Self::User { .. } | Self::Certified { role: Role::Operator | Role::Guest, .. } => {
-                Ok((!asked.is_empty()).then_some(asked))
+                Ok((!asked.is_empty()).then(|| asked.to_owned()))
             }
         }
     }
@@ -172,9 +178,9 @@ pub enum Denied {
     /// The user has another password.
     #[error("wrong password for the user {0:?}")]
     WrongPassword(String),
-    /// It was just revoked or removed.
-    #[error("{0} may not be here any more")]
-    NotAnyMore(String),
+    /// It was revoked, removed or changed.
+    #[error("{0} may not be here any more: revoked, or removed from the settings, or changed in them")]
+    Gone(String),
     /// What speaks for itself must have its name as client id.
     #[error("the client id {asked:?} is not the name in its certificate, {name}")]
     ClientId {
@@ -196,7 +202,7 @@ impl Denied {
             | Self::OtherSite { .. }
             | Self::Revoked { .. }
             | Self::UnknownTransformer(_)
-            | Self::NotAnyMore(_)
+            | Self::Gone(_)
             | Self::ClientId { .. } => false,
         }
     }
@@ -234,8 +240,8 @@ mod tests {
     fn what_speaks_for_itself_has_its_name_as_client_id() {
         for role in [Role::Transformer, Role::Device, Role::Anchor] {
             let identity = certified(role);
-            assert_eq!(identity.client_id("cp-1"), Ok(Some("cp-1")));
-            assert_eq!(identity.client_id(""), Ok(Some("cp-1")));
+            assert_eq!(identity.client_id("cp-1"), Ok(Some("cp-1".to_owned())));
+            assert_eq!(identity.client_id(""), Ok(Some("cp-1".to_owned())));
             assert!(matches!(identity.client_id("cp-2"), Err(Denied::ClientId { .. })), "{role}");
         }
     }
@@ -248,7 +254,7 @@ mod tests {
             password_hash: PasswordHash::from("x".to_owned()),
         };
         for identity in [&user, &certified(Role::Operator), &certified(Role::Guest), &Identity::Anyone] {
-            assert_eq!(identity.client_id("cp-1"), Ok(Some("cp-1")));
+            assert_eq!(identity.client_id("cp-1"), Ok(Some("cp-1".to_owned())));
             assert_eq!(identity.client_id(""), Ok(None));
         }
         assert_ne!(user.owner(), certified(Role::Device).owner());

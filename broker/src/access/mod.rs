@@ -153,7 +153,7 @@ impl Access {
     /// What `identity` may do; `None` if it may not be here at all (any more). How long its certificate is valid is looked
     /// at by [`Access::identify`] only.
     pub fn rights(&self, identity: &Identity) -> Option<Arc<Rights>> {
-        let Some(closed) = &self.closed else { return Some(Arc::new(Rights::everything())) };
+        let Some(closed) = &self.closed else { return Some(Arc::new(Rights::all())) };
         let (name, role) = match identity {
             Identity::Anyone => return None,
             Identity::Certified { name, role, serial, authority } => {

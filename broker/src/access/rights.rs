@@ -47,7 +47,7 @@ enum Kind {
 
 impl Rights {
     /// All that a client can be allowed.
-    pub fn everything() -> Self {
+    pub fn all() -> Self {
         Self(Kind::Everything)
     }
 
@@ -322,7 +322,7 @@ mod tests {
             assert_eq!(guest.reads(filter), expected, "{filter}");
         }
         assert_eq!(rights("anna", Role::Operator).reads("$SYS/broker/#"), Reads::All);
-        assert_eq!(Rights::everything().reads("#"), Reads::All);
+        assert_eq!(Rights::all().reads("#"), Reads::All);
     }
 
     #[test]
@@ -364,7 +364,7 @@ mod tests {
         settings.grant =
             vec![Grant { to: Some("bridge".to_owned()), role: None, publish: everything, subscribe: Vec::new() }];
         let bridge = Rules::new(&settings).rights("bridge", Role::Guest);
-        for rights in [&bridge, &Rights::everything()] {
+        for rights in [&bridge, &Rights::all()] {
             assert!(rights.may_publish("homeassistant/x") && rights.may_publish("grid/s/cp-1/set/charging"));
             assert!(rights.may_publish("$SYS/broker/connection/b/state"));
             assert!(!rights.may_publish("$SYS") && !rights.may_publish("$SYS/broker/uptime"));

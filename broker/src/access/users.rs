@@ -18,7 +18,8 @@ const NEW: (u32, u32, u32) = (9216, 4, 1);
 const MOST_MEMORY_KIB: u32 = 65_536;
 const MOST_PASSES: u32 = 10;
 
-static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
+/// Held while a password is checked.
+pub(super) static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
 
 /// The Argon2id hash of a password, for example `$argon2id$v=19$m=9216,t=4,p=1$…`. Neither `Debug` nor serializing
 /// shows it.
