@@ -283,3 +283,12 @@ impl Broker {
         Self { address, stop: Some(stop), running }
     }
 }
+
+/// CONNECT of this protocol level with user and password, clean, perhaps with a will of one byte at QoS 0.
+pub fn connect_with_password(level: u8, user: &str, password: &str, id: &str, will: Option<&str>) -> Vec<u8> {
+    let flags = 0xc2 | if will.is_some() { 4 } else { 0 };
+    let no_properties: &[u8] = if level == 5 { &[0] } else { &[] };
+    let will = will.map(|topic| [no_properties, &text(topic), &text("x")].concat()).unwrap_or_default();
+    let head = [&bytes("00044d515454")[..], &[level, flags, 0, 0], no_properties].concat();
+    packet(0x10, &[head, text(id), will, text(user), text(password)].concat())
+}
