@@ -114,6 +114,9 @@ fn mosquitto() -> Result<Option<Broker>, Failure> {
     Err("mosquitto did not start".into())
 }
 
+/// Linux tells processor time in hundredths of a second (`USER_HZ`, proc(5)).
+const TICK: Duration = Duration::from_millis(10);
+
 /// Resident memory of a process.
 #[derive(Clone, Copy)]
 pub struct Memory {
@@ -130,6 +133,17 @@ impl Broker {
             Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
         };
         Ok(Memory { now_mb: megabytes("VmRSS:")?, most_mb: megabytes("VmHWM:")? })
+    }
+
+    /// Processor time that it has used so far. Unlike the rates, it depends little on what else the machine does.
+    pub fn processor(&self) -> Result<Duration, Failure> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name in brackets may hold spaces. utime and stime are the 14th and 15th field; the 3rd comes after it.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |place: usize| -> Result<u32, Failure> {
+            Ok(fields.get(place).ok_or("/proc/…/stat is too short")?.parse()?)
+        };
+        Ok(TICK * (ticks(11)? + ticks(12)?))
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Copy)]
 pub enum Unit {
     Micros,
+    Nanos,
     PerSecond,
     Megabytes,
     Messages,
@@ -15,6 +16,7 @@ impl Unit {
     fn text(self, value: f64) -> String {
         match self {
             Self::Micros => format!("{value:.0} µs"),
+            Self::Nanos => format!("{value:.0} ns"),
             Self::PerSecond => format!("{value:.0} /s"),
             Self::Megabytes => format!("{value:.1} MB"),
             Self::Messages => format!("{value:.0}"),

@@ -1,4 +1,6 @@
-//! Messages a second, as many as go.
+//! Messages a second, as many as go, and what each costs the broker.
+
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
@@ -8,6 +10,13 @@ use crate::figures::{Goal, Pair, Unit, median, row, section};
 use crate::flood::{Flood, PAYLOAD, flood};
 
 const GOAL: Goal = Goal::AtLeastTimes(1.0);
+
+/// What a broker did in all rounds.
+#[derive(Clone, Default)]
+struct Measured {
+    rates: Vec<f64>,
+    processor: Duration,
+}
 
 /// From how many to how many.
 struct Shape {
@@ -30,7 +39,7 @@ const SHAPES: [Shape; 6] = [
 ];
 
 const fn shape(name: &'static str, publishers: usize, subscribers: usize, filter: &'static str, qos: u8) -> Shape {
-    let (messages, window) = if subscribers > 1 { (4_000, 500) } else { (200_000, 5_000) };
+    let (messages, window) = if subscribers > 1 { (2_000, 500) } else { (100_000, 5_000) };
     Shape { name, publishers, subscribers, filter, qos, messages, window }
 }
 
@@ -49,18 +58,23 @@ impl Shape {
 
 pub fn compare(quick: bool, runtime: &Runtime) -> Result<(), Failure> {
     let brokers = brokers::start(Role::Raised)?;
-    let rounds = if quick { 1 } else { 5 };
+    let rounds = if quick { 1 } else { 3 };
     section(&format!("Throughput, {PAYLOAD} bytes, median of {rounds} rounds"));
     for shape in SHAPES {
         let what = shape.flood(quick);
-        let mut rates = vec![Vec::new(); brokers.len()];
+        let mut measured = vec![Measured::default(); brokers.len()];
         for _ in 0..rounds {
-            for (broker, rates) in brokers.iter().zip(&mut rates) {
+            for (broker, measured) in brokers.iter().zip(&mut measured) {
+                let before = broker.processor()?;
                 let rate = runtime.block_on(flood(broker.address, &what));
-                rates.push(rate.map_err(|error| format!("{}: {error}", shape.name))?);
+                measured.rates.push(rate.map_err(|error| format!("{}: {error}", shape.name))?);
+                measured.processor += broker.processor()? - before;
             }
         }
-        row(shape.name, Unit::PerSecond, Pair::of(&rates, |rates| median(rates)), Some(GOAL));
+        row(shape.name, Unit::PerSecond, Pair::of(&measured, |of| median(&of.rates)), Some(GOAL));
+        let deliveries = (rounds * what.messages * what.copies) as f64;
+        let each = |of: &Measured| of.processor.as_nanos() as f64 / deliveries;
+        row("  processor time of the broker for each", Unit::Nanos, Pair::of(&measured, each), None);
     }
     Ok(())
 }
