@@ -1,6 +1,6 @@
 //! Seeded conversations with a running broker: the harness of the fuzzer, bounded, on stable Rust.
 //!
-//! `CONVERSATIONS` says how many are held (default 400), `CONVERSATION_SEED` with which seed they begin (default 1). A
+//! `CONVERSATIONS` says how many are held (default 300), `CONVERSATION_SEED` with which seed they begin (default 1). A
 //! failure says which seed to give to hold the same ones again.
 
 mod conversation;
@@ -23,7 +23,7 @@ fn whatever_clients_say_the_broker_answers_in_proper_mqtt_and_goes_on_serving() 
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
         Err(_) => default,
     };
-    let (conversations, first_seed): (u64, u64) = (number("CONVERSATIONS", 400), number("CONVERSATION_SEED", 1));
+    let (conversations, first_seed): (u64, u64) = (number("CONVERSATIONS", 300), number("CONVERSATION_SEED", 1));
     let panics = note_panics();
     let brokers = conversations.div_ceil(TOGETHER);
     let mut after_first = None;

@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// After so many conversations somebody new logs in as well.
 const NEWCOMER_EVERY: u32 = 16;
 const SESSIONS_AWAY: usize = 3;
+/// Longer than the time limits below, and than one and a half times the shortest keep-alive, which is a second.
+const LINGER: Duration = Duration::from_millis(1600);
 /// What the witness subscribes to, and where it publishes.
 const WITNESSED: &[u8] = b"witness/+";
 const WITNESS: &[u8] = b"witness/topic";
@@ -47,20 +49,20 @@ fn limits() -> Limits {
         // The witness and three more.
         max_clients: 4,
         max_sessions_away: SESSIONS_AWAY,
-        max_session_expiry: Duration::from_secs(2),
+        max_session_expiry: Duration::from_secs(1),
         messages_per_second: 2000,
         messages_burst: 50,
         bytes_per_second: 400_000,
         bytes_burst: 40_000,
         max_waiting: 3,
-        connect_timeout: Duration::from_millis(500),
+        connect_timeout: Duration::from_millis(300),
         max_payload: 1024,
         max_packet_overhead: 512,
         max_inflight: 4,
         max_queued: 20,
         max_queued_bytes: 16 * 1024,
         max_queued_bytes_together: 128 * 1024,
-        stall_timeout: Duration::from_secs(1),
+        stall_timeout: Duration::from_millis(700),
         max_subscriptions: 5,
         max_retained: 6,
         max_retained_bytes: 4 * 1024,
@@ -127,6 +129,9 @@ impl Host {
             if matches!(step.deed, Deed::Close | Deed::Reset) {
                 *connection = None;
             }
+        }
+        if conversation.lingers {
+            sleep(LINGER).await;
         }
         for (number, connection) in connections.iter_mut().enumerate() {
             if let Some(connection) = connection {

@@ -39,6 +39,8 @@ pub struct Step {
 
 pub struct Conversation {
     pub steps: Vec<Step>,
+    /// Whether in the end all are silent until every time limit has passed.
+    pub lingers: bool,
     /// Whether the connections that are left in the end are closed with a TCP reset.
     pub reset_in_the_end: bool,
 }
@@ -47,6 +49,7 @@ impl Conversation {
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let mut source = Source::new(bytes);
         let reset_in_the_end = source.rarely(2);
+        let lingers = source.rarely(100);
         // The version that each open connection speaks.
         let mut open: [Option<bool>; CONNECTIONS as usize] = [None; 4];
         let mut steps = Vec::new();
@@ -58,7 +61,7 @@ impl Conversation {
             };
             steps.push(Step { connection, deed });
         }
-        Self { steps, reset_in_the_end }
+        Self { steps, lingers, reset_in_the_end }
     }
 }
 
@@ -144,6 +147,9 @@ impl fmt::Display for Conversation {
                 Deed::Close => writeln!(f, "closes"),
                 Deed::Reset => writeln!(f, "resets"),
             }?;
+        }
+        if self.lingers {
+            writeln!(f, "  all are silent for a while")?;
         }
         Ok(())
     }
