@@ -119,7 +119,7 @@ where
 async fn last_words<S: AsyncWrite + Unpin>(stream: &mut S, wire: &mut Wire, ending: &Ending) {
     if let Some(reason) = ending.reason() {
         // Fails before CONNACK, when there is no such packet to send.
-        let _ = wire.disconnect(reason);
+        let _ = wire.disconnect(reason, &ending.to_string());
     }
     let write = async {
         while !wire.out.is_empty() {

@@ -5,6 +5,7 @@ mod support;
 
 use std::time::Duration;
 
+use grid_service::link::{Incoming, Link, Loss};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use support::*;
 
@@ -243,7 +244,7 @@ async fn a_takeover_publishes_the_will_of_the_older_connection_and_tells_it_why_
     newer.expect_close().await;
     let mut first = broker.v5("again").await;
     broker.v5("again").await;
-    first.expect("e0018e").await;
+    first.expect_disconnect(0x8e).await;
     broker.stop().await;
 }
 
@@ -340,5 +341,25 @@ async fn what_several_publish_at_once_reaches_every_subscriber_complete_whatever
     for subscriber in subscribers {
         within(subscriber).await.unwrap();
     }
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_whose_name_another_uses_hears_that_it_was_thrown_out() {
+    let broker = Broker::start().await;
+    let settings = grid_service::broker::Broker::plain("127.0.0.1", broker.address.port());
+    let open = || Link::open(&settings, &"cp-1".parse().unwrap(), Vec::new());
+    let (_first, mut events) = open();
+    while !matches!(within(events.recv()).await, Some(Incoming::Connected)) {}
+    let (_second, mut others) = open();
+    while !matches!(within(others.recv()).await, Some(Incoming::Connected)) {}
+    let lost = async {
+        loop {
+            if let Some(Incoming::Lost(loss)) = events.recv().await {
+                return loss;
+            }
+        }
+    };
+    assert_eq!(within(lost).await, Loss::ThrownOut);
     broker.stop().await;
 }

@@ -194,9 +194,9 @@ async fn a_reload_cuts_off_who_was_removed_and_leaves_the_others_with_their_new_
     fs::write(&site.file, [SETTINGS, &user("gast", "guest", "g")].concat()).unwrap();
     let before = fs::read_to_string(&site.file).unwrap();
     assert!(site.reload.reload());
-    bert.expect("e00187").await;
+    bert.expect_disconnect(0x87).await;
     bert.expect_close().await;
-    anna.expect("e00187").await;
+    anna.expect_disconnect(0x87).await;
     fs::write(&site.file, [&before, &user("anna", "operator", "a")[..]].concat()).unwrap();
     assert!(site.reload.reload());
     let mut anna = site.v5("anna", "a", "anna").await;

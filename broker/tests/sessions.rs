@@ -170,7 +170,7 @@ async fn a_goodbye_can_change_how_long_the_session_is_kept_but_not_begin_it() {
     let (mut client, present) = v5(&broker, "c", false, "").await;
     assert!(!present);
     client.send_hex("e007 00 05 1100000064").await;
-    client.expect("e00182").await;
+    client.expect_disconnect(0x82).await;
     client.expect_close().await;
     broker.stop().await;
 }

@@ -25,7 +25,7 @@ use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, S
 use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::broker::Broker;
 use crate::tls::explain;
@@ -198,9 +198,10 @@ impl Task {
     async fn run(mut self) {
         let mut back_off = FIRST_BACK_OFF;
         loop {
-            let (end, was_up) = self.one_connection().await;
+            let (end, stood) = self.one_connection().await;
             let End::Lost(loss) = end else { return };
-            if was_up {
+            // Not after a short one: two agents with one name throw each other out, and not every broker tells them.
+            if stood > LONGEST_BACK_OFF {
                 back_off = FIRST_BACK_OFF;
             }
             let wait = if loss == Loss::ThrownOut { AFTER_BEING_THROWN_OUT } else { back_off };
@@ -213,16 +214,16 @@ impl Task {
         }
     }
 
-    /// One attempt, and the connection if it succeeds. Says whether it did.
-    async fn one_connection(&mut self) -> (End, bool) {
+    /// One attempt, and the connection if it succeeds. Says how long that stood.
+    async fn one_connection(&mut self) -> (End, Duration) {
         let (answer, will) = oneshot::channel();
         if self.incoming.send(Incoming::Dialing(answer)).await.is_err() {
-            return (End::Wanted, false);
+            return (End::Wanted, Duration::ZERO);
         }
         if let Ok(will) = will.await {
             self.events.options.set_last_will(LastWill::new(will.topic, will.payload, QoS::AtLeastOnce, true, None));
         }
-        let mut was_up = false;
+        let mut up_since: Option<Instant> = None;
         let end = loop {
             let event = match self.events.poll().await {
                 Ok(event) => event,
@@ -230,7 +231,7 @@ impl Task {
             };
             let told = match event {
                 Event::Incoming(Packet::ConnAck(_)) => {
-                    was_up = true;
+                    up_since = Some(Instant::now());
                     self.up.store(true, Ordering::Release);
                     let filters = self.filters.iter().map(|path| filter(path));
                     if !self.filters.is_empty() && self.client.try_subscribe_many(filters).is_err() {
@@ -249,7 +250,7 @@ impl Task {
             }
         };
         self.up.store(false, Ordering::Release);
-        (end, was_up)
+        (end, up_since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 }
 

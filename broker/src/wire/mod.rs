@@ -293,12 +293,22 @@ impl Wire {
         }
     }
 
-    /// Tells an MQTT 5 client why its connection ends; 3.1.1 has no such packet.
-    pub fn disconnect(&mut self, reason: DisconnectReasonCode) -> Result<(), MqttError> {
+    /// Tells an MQTT 5 client why its connection ends; 3.1.1 has no such packet. In words too: people read them, and two
+    /// client libraries that are used on the grid (rumqttc 0.25, paho 2.1) do not read the reason of a DISCONNECT that
+    /// has no properties.
+    pub fn disconnect(&mut self, reason: DisconnectReasonCode, words: &str) -> Result<(), MqttError> {
         if !self.is_v5() {
             return Ok(());
         }
-        self.send(v5_0::Disconnect::builder().reason_code(reason).build()?.into())
+        let words = packet::ReasonString::new(words)?;
+        let packet = v5_0::Disconnect::builder().reason_code(reason).props(vec![words.into()]).build()?;
+        match self.send(packet.into()) {
+            // [MQTT-3.14.2-3]: no words for a client that takes no packet so large.
+            Err(MqttError::PacketTooLarge) => {
+                self.send(v5_0::Disconnect::builder().reason_code(reason).build()?.into())
+            }
+            other => other,
+        }
     }
 
     /// Sends a message for the first time.

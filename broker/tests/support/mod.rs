@@ -120,6 +120,12 @@ impl Raw {
         assert_eq!(packet, bytes(hex), "got {packet:02x?}");
     }
 
+    /// The next packet is a DISCONNECT (5) with this reason.
+    pub async fn expect_disconnect(&mut self, reason: u8) {
+        let packet = self.packet().await;
+        assert_eq!((packet[0], packet[2]), (0xe0, reason), "got {packet:02x?}");
+    }
+
     /// The broker closes the connection, without a further packet.
     pub async fn expect_close(&mut self) {
         let packet = within(self.try_packet()).await;
