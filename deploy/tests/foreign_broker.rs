@@ -5,9 +5,12 @@
 mod support;
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use grid::demo::{Broker, Demo, Report};
+use grid_anchor::policy::Policy;
+use grid_anchor::verify::verify_log;
 use grid_protocol::topic::Name;
 use support::mosquitto::Mosquitto;
 use support::{all_cars_charge, breaks_no_rule_and_loses_no_message, start_on, until};
@@ -17,8 +20,8 @@ fn running(mosquitto: &Mosquitto) -> Broker {
     Broker::Running(mosquitto.address().to_string())
 }
 
-/// A whole day, which must come out as on our own broker.
-async fn day(demo: Demo) {
+/// A whole day, which must come out as on our own broker. Returns how much that nobody vouches for is in its log.
+async fn day(demo: Demo, run: &Path) -> u64 {
     demo.day_is_over().await;
     let report = demo.finish().await.unwrap();
     let Report { limit_w, messages_published, messages_logged, records_on_ledger, .. } = report;
@@ -28,6 +31,8 @@ async fn day(demo: Demo) {
     // Nothing rises here but the cars, so there is no excess that control may take time to follow.
     assert!(report.peak_w <= limit_w && report.over_limit_ms == 0, "{report:?}");
     assert!(report.sessions.iter().all(|session| session.delivered_wh > 0), "{report:?}");
+    let policy = Policy::read(&std::fs::read_to_string(run.join("site.policy")).unwrap()).unwrap();
+    verify_log(&run.join("log"), Some(&policy)).unwrap().messages.unverified
 }
 
 /// Cuts the power of all that speak.
@@ -50,7 +55,7 @@ async fn a_street_on_a_mosquitto_holds_and_leaves_nothing_there_and_what_one_tha
     let refusal = second.err().unwrap().to_string();
     assert!(refusal.contains(&mosquitto.address().to_string()) && refusal.contains("already"), "{refusal}");
     assert!(!run("beside the first").exists());
-    day(demo).await;
+    assert_eq!(day(demo, &run("first")).await, 0);
     assert_eq!(mosquitto.retained(), Vec::<String>::new());
 
     let demo = start_on(running(&mosquitto), &run("dies")).await.unwrap();
@@ -64,7 +69,8 @@ async fn a_street_on_a_mosquitto_holds_and_leaves_nothing_there_and_what_one_tha
     assert_eq!(left, expected.collect::<Vec<_>>());
 
     let demo = start_on(running(&mosquitto), &run("after it")).await.unwrap();
-    day(demo).await;
+    // All that was left has come, and went into the log as what nobody vouches for.
+    assert_eq!(day(demo, &run("after it")).await, left.len() as u64);
     assert_eq!(mosquitto.retained(), Vec::<String>::new());
 }
 

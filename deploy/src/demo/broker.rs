@@ -1,8 +1,9 @@
 //! The broker that the street speaks through: one of its own, or one that runs already.
 //!
 //! A broker knows each client by its id, and agents connect under their names. So two streets on one broker would throw
-//! each other out, and a street does not begin where somebody speaks under one of its names. What an earlier street left
-//! there, such as the last wills of one that died, does no harm: each run has an authority of its own, and agents believe
+//! each other out, and a street does not begin where somebody speaks under one of its names; only two that begin within
+//! seconds of each other do not notice. What an earlier street left there, such as the last wills of one that died, does
+//! no harm: each run has an authority of its own, and agents believe
 //! no other's certificates.
 
 use std::net::SocketAddr;
@@ -61,7 +62,7 @@ pub(super) async fn find(place: &str, options: &Options) -> Result<SocketAddr, D
     let spoken = ["grid/+/+/balance", "grid/+/+/measurement"].map(str::to_owned);
     let mut why = "it has no address".to_owned();
     for address in lookup_host(place).await.map_err(|error| unusable(error.to_string()))? {
-        let (_link, mut incoming) = match visit(address, spoken.to_vec()).await {
+        let (link, mut incoming) = match visit(address, spoken.to_vec()).await {
             Ok(visit) => visit,
             Err(refusal) => {
                 why = refusal;
@@ -69,7 +70,9 @@ pub(super) async fn find(place: &str, options: &Options) -> Result<SocketAddr, D
             }
         };
         let ours: Vec<Name> = names(options).collect();
-        return match timeout(LISTEN, somebody(&mut incoming, &ours)).await {
+        let heard = timeout(LISTEN, somebody(&mut incoming, &ours)).await;
+        link.close().await;
+        return match heard {
             Ok(topic) => Err(DemoError::Inhabited { broker: place.to_owned(), topic }),
             Err(_silence) => Ok(address),
         };
