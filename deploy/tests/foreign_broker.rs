@@ -69,8 +69,10 @@ async fn a_street_on_a_mosquitto_holds_and_leaves_nothing_there_and_what_one_tha
     assert_eq!(left, expected.collect::<Vec<_>>());
 
     let demo = start_on(running(&mosquitto), &run("after it")).await.unwrap();
-    // All that was left has come, and went into the log as what nobody vouches for.
-    assert_eq!(day(demo, &run("after it")).await, left.len() as u64);
+    // The anchor's log has what it still found there as what nobody vouches for: its own two at least, since the others
+    // may have replaced theirs before it looked.
+    let unverified = day(demo, &run("after it")).await;
+    assert!((2..=left.len() as u64).contains(&unverified), "{unverified}");
     assert_eq!(mosquitto.retained(), Vec::<String>::new());
 }
 
