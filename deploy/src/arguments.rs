@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use grid::demo::{Cars, Options, Pace};
+use grid::demo::{Broker, Cars, Options, Pace};
 use grid::street::{Street, StreetError};
 
 /// Without a duration the day takes six minutes.
@@ -16,7 +16,7 @@ const TIME_FACTOR: u32 = 240;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Examples:\n  grid\n  grid --limit-kw 70\n  grid --headless --duration 60s --report report.json\n\n\
+    after_help = "Examples:\n  grid\n  grid --limit-kw 70\n  grid --broker localhost:1883\n  grid --headless --duration 60s --report report.json\n\n\
                   Exit code: 0 if the log holds and no lease rule was broken, 1 if not, 2 if it could not be run."
 )]
 pub struct Arguments {
@@ -48,6 +48,10 @@ pub struct Arguments {
     /// Where the broker listens, on loopback [default: 127.0.0.1:1883, or a free port if that is taken].
     #[arg(long, value_name = "ADDRESS", value_parser = loopback)]
     listen: Option<SocketAddr>,
+    /// Use the MQTT 5 broker that runs there already and asks for no login, instead of starting one. No other street may
+    /// be on it. When this one ends, the broker goes on, and what the street had retained there is cleared.
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port, conflicts_with = "listen")]
+    broker: Option<String>,
     /// A new folder for keys and log [default: data/ and the time of day].
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
@@ -65,8 +69,12 @@ impl Arguments {
             (None, Some(duration)) => Pace::Within(duration),
             (None, None) => Pace::Factor(TIME_FACTOR),
         };
+        let broker = match &self.broker {
+            Some(place) => Broker::Running(place.clone()),
+            None => Broker::Own(self.listen),
+        };
         let data_dir = self.data_dir.clone().unwrap_or_else(folder_of_now);
-        Ok(Options { street, limit_w: self.limit_kw, cars: self.cars, pace, listen: self.listen, data_dir })
+        Ok(Options { street, limit_w: self.limit_kw, cars: self.cars, pace, broker, data_dir })
     }
 
     /// When to end even if the day is not over.
@@ -99,6 +107,13 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+fn host_and_port(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => Ok(text.to_owned()),
+        Some(_) | None => Err("expected host and port, like localhost:1883".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +136,25 @@ mod tests {
     fn the_open_broker_stays_on_loopback() {
         assert!(loopback("127.0.0.1:0").is_ok() && loopback("[::1]:1883").is_ok());
         assert!(loopback("0.0.0.0:1883").is_err() && loopback("1883").is_err());
+    }
+
+    #[test]
+    fn a_broker_that_runs_already_is_named_with_its_port() {
+        for good in ["localhost:1883", "192.168.1.5:1884", "[::1]:1883", "broker.example.org:1"] {
+            assert_eq!(host_and_port(good).as_deref(), Ok(good));
+        }
+        for bad in ["localhost", "localhost:", ":1883", "localhost:0", "localhost:65536", "1883"] {
+            assert!(host_and_port(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_street_has_a_broker_of_its_own_or_uses_another_but_not_both() {
+        let read = |more: &[&str]| Arguments::try_parse_from([&["grid"], more].concat());
+        let broker = |more: &[&str]| read(more).unwrap_or_else(|error| panic!("{error}")).options().unwrap().broker;
+        assert_eq!(broker(&[]), Broker::Own(None));
+        assert_eq!(broker(&["--listen", "127.0.0.1:1884"]), Broker::Own(Some(([127, 0, 0, 1], 1884).into())));
+        assert_eq!(broker(&["--broker", "localhost:1883"]), Broker::Running("localhost:1883".to_owned()));
+        assert!(read(&["--broker", "localhost:1883", "--listen", "127.0.0.1:1884"]).is_err());
     }
 }

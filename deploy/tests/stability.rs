@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use grid::demo::{Cars, Demo, Options, Pace};
+use grid::demo::{Broker, Cars, Demo, Options, Pace};
 use grid::plant::PlantTime;
 use grid::plant::wires::lock;
 use grid::street::Street;
@@ -41,7 +41,7 @@ async fn start(folder: &Path, street: Street, cars: Cars, time_factor: u32) -> D
         limit_w: LIMIT_W,
         cars,
         pace: Pace::Factor(time_factor),
-        listen: Some("127.0.0.1:0".parse().unwrap()),
+        broker: Broker::Own(Some("127.0.0.1:0".parse().unwrap())),
         data_dir: folder.join("run"),
     };
     Demo::start(options).await.unwrap()

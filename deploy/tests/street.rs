@@ -2,20 +2,19 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet};
 mod support;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use grid::demo::{Cars, Demo, MOCK_STATE, Options, Pace};
-use grid::plant::ChargePointId;
+use grid::demo::MOCK_STATE;
 use grid::plant::wires::lock;
 use grid_anchor::policy::Policy;
 use grid_ledger::{Endpoints, TrailReader, mock};
 use grid_protocol::units::MilliAmps;
 use serde_json::{Map, Value};
-use support::{MosquittoSub, start, two_cars};
+use support::{MosquittoSub, breaks_no_rule_and_loses_no_message, current, own_broker, start, start_on, until};
 use tokio::time::sleep;
 
 fn golden(kind: &str) -> Map<String, Value> {
@@ -102,20 +101,6 @@ async fn records_on_ledger(run: &Path) -> Vec<String> {
     }
 }
 
-fn current(demo: &Demo, id: ChargePointId) -> MilliAmps {
-    demo.progress();
-    lock(demo.plant()).current(id)
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Instant {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(20), "waited too long until {what}");
-        sleep(Duration::from_millis(5)).await;
-    }
-    Instant::now()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_stopped_dead_goes_offline_and_its_share_goes_to_others_after_its_lease_and_not_before() {
     let folder = tempfile::tempdir().unwrap();
@@ -178,30 +163,14 @@ async fn nothing_is_lost_when_the_anchor_is_killed_and_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_restarts_breaks_no_rule_and_loses_no_message() {
     let folder = tempfile::tempdir().unwrap();
-    let mut demo = start(&folder.path().join("run")).await;
-    let cars: Vec<ChargePointId> = lock(demo.plant()).charge_points().collect();
-    let both_charge = |demo: &Demo| cars.iter().all(|car| current(demo, *car) > MilliAmps::ZERO);
-    until("both cars charge", || both_charge(&demo)).await;
-    demo.restart_broker(Duration::from_secs(4)).await.unwrap();
-    assert!(!both_charge(&demo), "leases outlive a broker that is gone");
-    until("both cars charge again", || both_charge(&demo)).await;
-    let report = demo.finish().await.unwrap();
-    assert!(report.holds(), "{report:?}");
-    assert_eq!(report.messages_logged, report.messages_published);
+    let demo = start(&folder.path().join("run")).await;
+    breaks_no_rule_and_loses_no_message(demo, async |demo, pause| demo.restart_broker(pause).await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_with_something_in_it_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("diary.txt"), "mine").unwrap();
-    let options = Options {
-        street: two_cars(),
-        limit_w: 40_000,
-        cars: Cars::Prompt,
-        pace: Pace::Factor(240),
-        listen: Some("127.0.0.1:0".parse().unwrap()),
-        data_dir: folder.path().to_owned(),
-    };
-    let error = Demo::start(options).await.err().unwrap().to_string();
+    let error = start_on(own_broker(), folder.path()).await.err().unwrap().to_string();
     assert!(error.contains(&folder.path().display().to_string()) && error.contains("not empty"), "{error}");
 }

@@ -12,6 +12,7 @@ use grid_protocol::topic::Name;
 use grid_protocol::units::{MilliAmps, Millis};
 use grid_service::clock::boot_micros;
 
+use super::broker;
 use super::charger::SimulatedCharger;
 use super::error::DemoError;
 use super::setup::{Site, anchor_name, transformer_name};
@@ -30,7 +31,7 @@ impl Demo {
     fn common(&self, site: &Site, name: &Name, role: Role, simulation: Simulation) -> Result<Common, DemoError> {
         Ok(Common {
             credentials: site.credentials(name, role)?,
-            broker: self.broker_address(),
+            broker: broker::settings(self.address),
             anchor: anchor_name(),
             replay_after: REPLAY_AFTER,
             simulation: Some(simulation),

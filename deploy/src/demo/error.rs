@@ -14,7 +14,7 @@ use grid_broker::BrokerError;
 use grid_ledger::LedgerError;
 use grid_ledger::mock::MockError;
 use grid_protocol::identity::IssueError;
-use grid_protocol::topic::Name;
+use grid_protocol::topic::{Name, Topic};
 use grid_protocol::units::Millis;
 
 /// Why the street could not be started, or ended by itself.
@@ -38,6 +38,29 @@ pub enum DemoError {
         address: SocketAddr,
         /// Why.
         source: std::io::Error,
+    },
+    /// The broker that runs already cannot be used.
+    #[error(
+        "the broker {broker} cannot be used: {why}; the street needs one that speaks MQTT 5 and asks for no login, or \
+         starts its own without --broker"
+    )]
+    Unusable {
+        /// As it was given.
+        broker: String,
+        /// Why.
+        why: String,
+    },
+    /// Another street is on that broker.
+    #[error(
+        "on the broker {broker} somebody is {} already, heard on {topic}: two of one name would throw each other out; end \
+         that street first, or use another broker",
+        .topic.device
+    )]
+    Inhabited {
+        /// As it was given.
+        broker: String,
+        /// Where it was heard.
+        topic: Topic,
     },
     /// The limit is too low for the meters' margin, or absurdly high.
     #[error("a limit of {0} W cannot be kept: expected 1000 to 10000000")]

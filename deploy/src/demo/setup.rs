@@ -14,6 +14,7 @@ use grid_protocol::units::{MilliAmps, Millis};
 use grid_service::clock::unix_now;
 use tokio::net::TcpListener;
 
+use super::broker::Broker;
 use super::error::DemoError;
 use super::street::{TTL, WARM_UP};
 use crate::plant::Habits;
@@ -71,14 +72,14 @@ pub struct Options {
     pub cars: Cars,
     /// How fast the day goes by.
     pub pace: Pace,
-    /// Where the broker listens. `None`: on loopback at the usual port, or another if that is taken.
-    pub listen: Option<SocketAddr>,
+    /// The broker that it speaks through.
+    pub broker: Broker,
     /// A folder for the log and the keys, which must not exist or be empty.
     pub data_dir: PathBuf,
 }
 
 pub(super) fn name(text: &str) -> Name {
-    text.parse().unwrap_or_else(|_| unreachable!("a literal name"))
+    text.parse().unwrap_or_else(|_| unreachable!("our own names are sound"))
 }
 
 /// Every run is a site of its own with a throw-away authority.
@@ -95,6 +96,10 @@ impl Site {
         let authority = self.issuer.authority();
         Ok(Credentials { site: self.name.clone(), name: name.clone(), certificate, key, authority })
     }
+}
+
+pub(super) fn site_name() -> Name {
+    name("demo")
 }
 
 pub(super) fn transformer_name() -> Name {

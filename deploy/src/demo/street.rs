@@ -13,22 +13,21 @@ use grid_anchor::recorder::{AnchorIdentity, Progress as LogProgress};
 use grid_anchor::service::{AnchorError, Summary as AnchorSummary};
 use grid_anchor::settings::Settings as AnchorSettings;
 use grid_anchor::verify::{LedgerFailure, LedgerReport, Report as Log, verify_ledger, verify_log};
-use grid_broker::BrokerError;
 use grid_ledger::mock::MockError;
 use grid_ledger::{Endpoints, TrailReader, mock};
 use grid_protocol::identity::Issuer;
 use grid_protocol::message::Role;
 use grid_protocol::topic::Name;
 use grid_protocol::units::{MilliAmps, Millis, UnixMillis};
-use grid_service::broker::Broker;
 use grid_service::clock::{boot_micros, boot_now, unix_now};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::broker::{self, Broker, OwnBroker};
 use super::error::DemoError;
 use super::report::{DeviceLine, Report};
-use super::setup::{Options, Site, anchor_name, listen, local_address, make_empty, name, time_factor};
+use super::setup::{Options, Site, anchor_name, listen, local_address, make_empty, site_name, time_factor};
 use super::watch::Watch;
 use crate::plant::wires::{PlantClock, lock};
 use crate::plant::{ChargePointId, Plant, PlantTime, uncontrolled_peak};
@@ -82,8 +81,8 @@ pub struct Demo {
     pub(super) endpoints: Endpoints,
     pub(super) mock: JoinHandle<Result<(), MockError>>,
     pub(super) stop_mock: watch::Sender<bool>,
-    pub(super) broker: JoinHandle<Result<(), BrokerError>>,
-    pub(super) stop_broker: watch::Sender<bool>,
+    /// `None`: it is somebody else's.
+    pub(super) own_broker: Option<OwnBroker>,
     pub(super) checking: JoinHandle<()>,
 }
 
@@ -105,16 +104,18 @@ impl Demo {
             return Err(DemoError::Limit(options.limit_w));
         }
         let time_factor = time_factor(&options)?;
-        make_empty(&options.data_dir)?;
-        let listener = listen(options.listen).await?;
-        let address = local_address(&listener)?;
-        let (stop_broker, told_broker) = watch::channel(false);
-        let broker = tokio::spawn(grid_broker::run(
-            listener.into(),
-            grid_broker::Limits::default(),
-            grid_broker::Access::open(),
-            told(told_broker),
-        ));
+        let (address, own_broker) = match &options.broker {
+            Broker::Own(wanted) => {
+                make_empty(&options.data_dir)?;
+                let listener = listen(*wanted).await?;
+                (local_address(&listener)?, Some(OwnBroker::start(listener)))
+            }
+            Broker::Running(place) => {
+                let address = broker::find(place, &options).await?;
+                make_empty(&options.data_dir)?;
+                (address, None)
+            }
+        };
 
         let start_us = boot_micros() + WARM_UP.0 * 1000;
         let simulation = Simulation {
@@ -134,7 +135,7 @@ impl Demo {
         let state = options.data_dir.join(MOCK_STATE);
         let mock = tokio::spawn(async move { mock::run(ledger, &state, told(told_mock)).await });
 
-        let site = name("demo");
+        let site = site_name();
         let site = Site { issuer: Issuer::create(&site, unix_now())?, name: site };
         let (stop_agents, _) = watch::channel(false);
         let mut demo = Self {
@@ -154,8 +155,7 @@ impl Demo {
             endpoints,
             mock,
             stop_mock,
-            broker,
-            stop_broker,
+            own_broker,
         };
         let authority = site.issuer.authority();
         initialise(&demo.options.data_dir, (&site.name, None), &authority, &demo.endpoints, None).await?;
@@ -182,7 +182,7 @@ impl Demo {
         self.anchor = Some(tokio::spawn(grid_anchor::service::run(
             settings,
             identity,
-            self.broker_address(),
+            broker::settings(self.address),
             Some(notary),
             progress,
             stop,
@@ -198,11 +198,7 @@ impl Demo {
         }
     }
 
-    pub(super) fn broker_address(&self) -> Broker {
-        Broker::plain(&self.address.ip().to_string(), self.address.port())
-    }
-
-    /// Where the broker listens.
+    /// Where the broker is.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -262,25 +258,18 @@ impl Demo {
         self.agents.remove(name).map(|task| task.abort()).is_some()
     }
 
-    /// Stops the broker, and starts it again on the same address after `pause`. What it had retained is gone.
+    /// Stops the broker, and starts it again on the same address after `pause`. What it had retained is gone. Somebody
+    /// else's is left alone.
     pub async fn restart_broker(&mut self, pause: Duration) -> Result<(), DemoError> {
-        self.stop_broker.send_replace(true);
-        (&mut self.broker).await??;
+        let Some(broker) = self.own_broker.take() else { return Ok(()) };
+        broker.end().await?;
         sleep(pause).await;
-        let listener = listen(Some(self.address)).await?;
-        let (stop_broker, told_broker) = watch::channel(false);
-        self.broker = tokio::spawn(grid_broker::run(
-            listener.into(),
-            grid_broker::Limits::default(),
-            grid_broker::Access::open(),
-            told(told_broker),
-        ));
-        self.stop_broker = stop_broker;
+        self.own_broker = Some(OwnBroker::start(listen(Some(self.address)).await?));
         Ok(())
     }
 
-    /// Ends the street in order: agents say goodbye, the anchor writes its last checkpoint, the broker closes. Then
-    /// verifies the log.
+    /// Ends the street in order: agents say goodbye, the anchor writes its last checkpoint, the broker closes, or is left
+    /// without anything of this street if it is somebody else's. Then verifies the log.
     pub async fn finish(mut self) -> Result<Report, DemoError> {
         let statistics = {
             let now = (self.clock)(boot_micros());
@@ -308,8 +297,10 @@ impl Demo {
         if let Some(anchor) = self.anchor.take() {
             anchor.await??;
         }
-        self.stop_broker.send_replace(true);
-        (&mut self.broker).await??;
+        match self.own_broker.take() {
+            Some(broker) => broker.end().await?,
+            None => broker::clear(self.address, &self.options).await,
+        }
         let (log, ledger) = self.verify().await?;
         self.stop_mock.send_replace(true);
         (&mut self.mock).await??;
