@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Conversations with one broker. What it remembers of filters and topics reaches its limit at some time; a new one
 /// leaves the parked thread of the old one's router behind.
-const TOGETHER: u32 = 200;
+const TOGETHER: u32 = 500;
 
 struct Fuzzed {
     runtime: Runtime,
