@@ -2,6 +2,7 @@
 //!
 //! `CONVERSATIONS` says how many are held (default 300), `CONVERSATION_SEED` with which seed they begin (default 1). A
 //! failure says which seed to give to hold the same ones again, with the same number of them.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod conversation;
 

@@ -8,6 +8,7 @@
 //! - nothing is left of connections that have ended but the sessions that the limits allow.
 //!
 //! The broker is the real one on a loopback port, with limits so small that every one is reached.
+#![allow(clippy::unwrap_used, reason = "only where a number cannot be out of range")]
 
 mod connection;
 mod encoding;
