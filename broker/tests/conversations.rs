@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 
 /// Each has its own seed and its part of the conversations: sessions and retained messages of one reach into the next,
 /// and what is never given back is used up at some time.
-const BROKERS: u64 = 3;
+const BROKERS: u64 = 2;
 const MOST_BYTES: usize = 600;
 /// Memory that each broker but the first may leave behind: its router's, whose thread cannot be ended.
 const LEFT_BEHIND_KB: u64 = 4_000;
