@@ -9,10 +9,11 @@ use std::cell::RefCell;
 use conversation::{Conversation, Host};
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Conversations with one broker. What it remembers of filters and topics reaches its limit at some time; a new one
 /// leaves the parked thread of the old one's router behind.
-const TOGETHER: u32 = 200;
+const TOGETHER: u32 = 500;
 
 struct Fuzzed {
     runtime: Runtime,
@@ -43,6 +44,10 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn start() -> Fuzzed {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let host = runtime.block_on(Host::start()).expect("a broker on the loopback address");
+    let host = runtime.block_on(async {
+        // A program of Rust ignores it, but this one's `main` is the fuzzer's: writing to a closed connection would end it.
+        signal(SignalKind::pipe()).expect("a handler for SIGPIPE");
+        Host::start().await.expect("a broker on the loopback address")
+    });
     Fuzzed { runtime, host, held: 0 }
 }

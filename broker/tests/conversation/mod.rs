@@ -4,10 +4,11 @@
 //! Used with seeded bytes by `tests/conversations.rs`, and with those of a fuzzer by `fuzz/`. Whatever is said,
 //!
 //! - what the broker answers is well-formed MQTT of the client's version ([`reader`]),
-//! - the witness's message goes through, and newcomers are let in,
+//! - the witness's message goes through, and newcomers may log in and subscribe,
 //! - nothing is left of connections that have ended but the sessions that the limits allow.
 //!
 //! The broker is the real one on a loopback port, with limits so small that every one is reached.
+#![allow(clippy::unwrap_used, reason = "only where a number cannot be out of range")]
 
 mod connection;
 mod encoding;
@@ -35,7 +36,7 @@ pub use steps::Conversation;
 
 /// What must happen at once has happened after this time, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// After so many conversations somebody new logs in as well.
+/// After so many conversations somebody new logs in and subscribes as well.
 const NEWCOMER_EVERY: u32 = 16;
 const SESSIONS_AWAY: usize = 3;
 /// Longer than the time limits below, and than one and a half times the shortest keep-alive, which is a second.
@@ -100,9 +101,7 @@ impl Host {
         let witness = log_in(address, "witness").await?;
         let tasks_at_rest = Handle::current().metrics().num_alive_tasks();
         let mut host = Self { address, stop, running, witness, held: 0, tasks_at_rest };
-        let subscribe = packet(0x82, &[&[0, 1][..], &text(WITNESSED), &[0]].concat());
-        host.witness.write_all(&subscribe).await.map_err(|error| error.to_string())?;
-        host.expect(&[0x90, 3, 0, 1, 0]).await?;
+        subscribe(&mut host.witness).await?;
         host.prove().await?;
         Ok(host)
     }
@@ -146,7 +145,10 @@ impl Host {
         self.prove().await?;
         self.come_to_rest().await?;
         if self.held.is_multiple_of(NEWCOMER_EVERY) {
-            drop(log_in(self.address, "newcomer").await?);
+            let mut newcomer = log_in(self.address, "newcomer").await?;
+            subscribe(&mut newcomer).await.map_err(|what| format!("a newcomer cannot subscribe: {what}"))?;
+            drop(newcomer);
+            self.come_to_rest().await?;
         }
         Ok(())
     }
@@ -166,19 +168,7 @@ impl Host {
     async fn prove(&mut self) -> Result<(), String> {
         let body = [&text(WITNESS)[..], &self.held.to_be_bytes()].concat();
         let publish = packet(0x30, &body);
-        self.witness.write_all(&publish).await.map_err(|error| format!("the witness cannot write: {error}"))?;
-        self.expect(&publish).await
-    }
-
-    /// This is what the witness gets next.
-    async fn expect(&mut self, expected: &[u8]) -> Result<(), String> {
-        let mut got = vec![0; expected.len()];
-        match timeout(PATIENCE, self.witness.read_exact(&mut got)).await {
-            Ok(Ok(_)) if got == expected => Ok(()),
-            Ok(Ok(_)) => Err(format!("the witness got {} instead of {}", reader::hex(&got), reader::hex(expected))),
-            Ok(Err(error)) => Err(format!("the witness was cut off: {error}")),
-            Err(_) => Err("no message goes through any more".to_owned()),
-        }
+        ask(&mut self.witness, &publish, &publish).await.map_err(|what| format!("the witness is not served: {what}"))
     }
 
     /// Of all connections but the witness's only sessions are left, as many as the limits allow.
@@ -194,6 +184,24 @@ impl Host {
             }
             sleep(Duration::from_millis(1)).await;
         }
+    }
+}
+
+/// Subscribes to what the witness publishes.
+async fn subscribe(client: &mut TcpStream) -> Result<(), String> {
+    let subscribe = packet(0x82, &[&[0, 1][..], &text(WITNESSED), &[0]].concat());
+    ask(client, &subscribe, &[0x90, 3, 0, 1, 0]).await
+}
+
+/// Says something and gets this answer.
+async fn ask(client: &mut TcpStream, packet: &[u8], answer: &[u8]) -> Result<(), String> {
+    client.write_all(packet).await.map_err(|error| format!("cannot write: {error}"))?;
+    let mut got = vec![0; answer.len()];
+    match timeout(PATIENCE, client.read_exact(&mut got)).await {
+        Ok(Ok(_)) if got == answer => Ok(()),
+        Ok(Ok(_)) => Err(format!("got {} instead of {}", reader::hex(&got), reader::hex(answer))),
+        Ok(Err(error)) => Err(format!("cut off: {error}")),
+        Err(_) => Err("nothing came".to_owned()),
     }
 }
 

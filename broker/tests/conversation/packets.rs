@@ -84,8 +84,8 @@ pub fn connect(source: &mut Source) -> Connect {
         if source.rarely(2) {
             list.extend([[SESSION_EXPIRY].to_vec(), four(source.one_of(&[0, 1, 2, 1000, u32::MAX]))].concat());
         }
-        if source.rarely(4) {
-            let size = source.one_of(&[40, 300, 5000, 12, 4, 1]);
+        if source.rarely(3) {
+            let size = source.one_of(&[40, 300, 12, 1]);
             maximum_packet = usize::try_from(size).ok();
             list.extend([[MAXIMUM_PACKET_SIZE].to_vec(), four(size)].concat());
         } else {
