@@ -60,7 +60,7 @@ impl Client {
         };
         // Only who can be told is answered; who cannot must not believe that it arrived.
         let told = self.wire.is_v5() && publish.qos.is_assured();
-        match self.shared.publish(message, &self.owner) {
+        match self.shared.publish(message, &self.owner, &self.allowance.topics) {
             Ok(Outcome::Done) => Ok(Verdict::Taken),
             // It was delivered all the same.
             Ok(Outcome::Full) => Ok(Verdict::Quota),
@@ -135,7 +135,7 @@ impl Client {
                 self.session.reader.insert(reader)
             }
         };
-        match reader.subscribe(&wanted.filter).await {
+        match reader.subscribe(&wanted.filter, &self.allowance.filters).await {
             Ok(()) => Ok(Granted::Yes(wanted.qos)),
             Err(Unsubscribed::TooManyFilters) => Ok(Granted::Quota),
             Err(Unsubscribed::Gone) => Err(Ending::RouterGone),

@@ -1,13 +1,18 @@
-//! How fast one client may send: messages and bytes a second, with a burst.
+//! What one client may send: messages and bytes a second, with a burst; and how many topics and filters that nobody used
+//! before, since the router never forgets one.
 //!
 //! Nothing is lost beyond the budget: the client is not read from until it fits again, so TCP slows it down.
 //!
 //! A bucket is kept as the time at which it would be full again (the generic cell rate algorithm of ITU-T I.371,
 //! appendix I): one number, in nanoseconds, instead of a level and a time.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::limits::Limits;
 
 #[derive(Debug)]
 struct Bucket {
@@ -29,9 +34,50 @@ impl Bucket {
     }
 }
 
-/// What one client, or all connections of one identity together, may send.
+/// What one client, or all connections of one identity together, may still send.
 #[derive(Debug)]
-pub struct Budget {
+pub struct Allowance {
+    budget: Mutex<Budget>,
+    /// Topics that it may be the first to publish to.
+    pub topics: Left,
+    /// Filters that it may be the first to subscribe to.
+    pub filters: Left,
+}
+
+/// A number of things that can be used up.
+#[derive(Debug)]
+pub struct Left(AtomicUsize);
+
+impl Left {
+    /// So many.
+    pub fn new(count: usize) -> Self {
+        Self(AtomicUsize::new(count))
+    }
+
+    /// Uses one up; `false` if there was none.
+    pub fn take(&self) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+}
+
+impl Allowance {
+    /// A whole one.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            budget: Mutex::new(Budget::new(limits.rates(), Instant::now())),
+            topics: Left::new(limits.max_topics_of_one),
+            filters: Left::new(limits.max_filters_of_one),
+        }
+    }
+
+    /// Takes one packet of so many bytes, and says until when nothing more is to be taken, if not at once.
+    pub fn spend(&self, bytes: usize, now: Instant) -> Option<Instant> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, now)
+    }
+}
+
+#[derive(Debug)]
+struct Budget {
     messages: Bucket,
     bytes: Bucket,
 }
@@ -50,16 +96,14 @@ pub struct Rates {
 }
 
 impl Budget {
-    /// A full one.
-    pub fn new(rates: Rates, now: Instant) -> Self {
+    fn new(rates: Rates, now: Instant) -> Self {
         Self {
             messages: Bucket::new(rates.messages, rates.messages_burst, now),
             bytes: Bucket::new(rates.bytes, rates.bytes_burst, now),
         }
     }
 
-    /// Takes one packet of so many bytes, and says until when nothing more is to be taken, if not at once.
-    pub fn take(&mut self, bytes: usize, now: Instant) -> Option<Instant> {
+    fn take(&mut self, bytes: usize, now: Instant) -> Option<Instant> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let wait = self.messages.take(1, now).max(self.bytes.take(bytes, now));
         (!wait.is_zero()).then(|| now + wait)

@@ -9,13 +9,13 @@
 //! It must be, since the router's end of it has to be read without delay.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Owner;
-use crate::budget::Budget;
+use crate::budget::Allowance;
 use crate::ending::Refusal;
 use crate::limits::Limits;
 use crate::session::Session;
@@ -52,10 +52,11 @@ struct Place {
     connected: bool,
 }
 
-/// What the places of one owner share.
+/// What the places of one owner share. It is kept for ever, since the router does not forget either; there are no more
+/// of them than users and certificates.
 struct Account {
     places: usize,
-    budget: Arc<Mutex<Budget>>,
+    allowance: Arc<Allowance>,
 }
 
 /// How many there are.
@@ -76,8 +77,8 @@ pub struct Login {
     /// Cancelled when another connection wants this session, or the broker stops.
     pub kicked: CancellationToken,
     closed: CancellationToken,
-    /// What it may send.
-    pub budget: Arc<Mutex<Budget>>,
+    /// What it may still send.
+    pub allowance: Arc<Allowance>,
 }
 
 impl Clients {
@@ -88,6 +89,7 @@ impl Clients {
 
     /// Takes the place of `key`, after whoever has it has left, and the session that it leaves. `machine` says whether
     /// room is kept for this client.
+    /// After a refusal the caller must look for an [`orphan`](Self::orphan).
     pub async fn login(self: &Arc<Self>, key: &Key, machine: bool) -> Result<(Login, Option<Session>), Refusal> {
         loop {
             let older = {
@@ -108,6 +110,12 @@ impl Clients {
         }
     }
 
+    /// A session that was given up for a client that was refused, because others took the last place meanwhile. It must be
+    /// ended, since nobody else reads the router's end of it.
+    pub fn orphan(&self, key: &Key) -> Option<Session> {
+        self.lock().given_up.remove(key)
+    }
+
     /// How many there are.
     pub fn census(&self) -> Census {
         let state = self.lock();
@@ -126,17 +134,19 @@ impl Clients {
 
 impl State {
     fn enter(&mut self, clients: &Arc<Clients>, key: &Key) -> Result<(Login, Option<Session>), Refusal> {
-        let new_budget = || Arc::new(Mutex::new(Budget::new(clients.limits.rates(), Instant::now())));
-        let budget = if key.owner == Owner::Anyone {
-            new_budget()
+        let new_allowance = || Arc::new(Allowance::new(&clients.limits));
+        let allowance = if key.owner == Owner::Anyone {
+            new_allowance()
         } else {
-            let account =
-                self.owners.entry(key.owner.clone()).or_insert_with(|| Account { places: 0, budget: new_budget() });
+            let account = self
+                .owners
+                .entry(key.owner.clone())
+                .or_insert_with(|| Account { places: 0, allowance: new_allowance() });
             if account.places >= clients.limits.max_clients_of_one {
                 return Err(Refusal::Busy);
             }
             account.places += 1;
-            Arc::clone(&account.budget)
+            Arc::clone(&account.allowance)
         };
         self.connected += 1;
         self.maximum = self.maximum.max(self.connected);
@@ -144,7 +154,7 @@ impl State {
         let closed = CancellationToken::new();
         let place = Place { kicked: kicked.clone(), closed: closed.clone(), connected: true };
         self.places.insert(key.clone(), place);
-        let login = Login { clients: Arc::clone(clients), key: key.clone(), kicked, closed, budget };
+        let login = Login { clients: Arc::clone(clients), key: key.clone(), kicked, closed, allowance };
         Ok((login, self.given_up.remove(key)))
     }
 
@@ -154,9 +164,6 @@ impl State {
         }
         if let Some(account) = self.owners.get_mut(&key.owner) {
             account.places -= 1;
-            if account.places == 0 {
-                self.owners.remove(&key.owner);
-            }
         }
     }
 }
@@ -182,6 +189,12 @@ impl Login {
     }
 }
 
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("key", &self.key).finish()
+    }
+}
+
 impl Drop for Login {
     fn drop(&mut self) {
         self.clients.lock().leave(&self.key);
@@ -192,6 +205,9 @@ impl Drop for Login {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Access;
+    use crate::router::Router;
+    use crate::shared::Shared;
 
     fn clients(limits: Limits) -> Arc<Clients> {
         Clients::new(limits, CancellationToken::new())
@@ -257,5 +273,24 @@ mod tests {
         let (_second, _) = clients.login(&key(Owner::User("bert".to_owned()), "x"), false).await.unwrap();
         assert!(!first.kicked.is_cancelled());
         assert_eq!(clients.census().connected, 2);
+    }
+
+    #[tokio::test]
+    async fn a_session_given_up_for_somebody_who_finds_the_house_full_is_not_forgotten() {
+        let limits = Limits { max_clients: 1, ..Limits::default() };
+        let (router, _heartbeat) = Router::start(&limits).unwrap();
+        let shared = Shared::new(limits, Access::open(), router, CancellationToken::new());
+        let (away, _) = shared.clients.login(&anyone("a"), true).await.unwrap();
+        assert!(away.go_away());
+        let returning = tokio::spawn({
+            let clients = Arc::clone(&shared.clients);
+            async move { clients.login(&anyone("a"), true).await }
+        });
+        away.kicked.cancelled().await;
+        let (_other, _) = shared.clients.login(&anyone("b"), true).await.unwrap();
+        away.give_up(Session::new(&shared, 7, "a".to_owned()));
+        assert_eq!(returning.await.unwrap().err(), Some(Refusal::Busy));
+        assert_eq!(shared.clients.orphan(&anyone("a")).map(|session| session.number), Some(7));
+        assert!(shared.clients.orphan(&anyone("a")).is_none());
     }
 }

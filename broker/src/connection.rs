@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::access::{Access, Identity, Owner, Rights};
-use crate::budget::Budget;
+use crate::budget::Allowance;
 use crate::clients::Login;
 use crate::doors::{Arrival, Waiting};
 use crate::ending::Ending;
-use crate::login::{Admitted, first_request, log_in};
+use crate::login::{Admitted, Told, first_request, log_in};
 use crate::message::Message;
 use crate::metrics::DropReason;
 use crate::outbox::Delivery;
@@ -31,7 +31,7 @@ use crate::session::{Session, Stuck, keep};
 use crate::shared::Shared;
 use crate::unacknowledged::Step;
 use crate::wire::properties::Publisher;
-use crate::wire::{Sent, Wire};
+use crate::wire::{Sent, Welcome, Wire};
 
 /// Bytes encoded ahead of the socket. More would only be copied early; what waits, waits in the outbox.
 const WRITE_AHEAD: usize = 32 * 1024;
@@ -52,13 +52,14 @@ pub struct Client {
     pub(crate) rights: Arc<Rights>,
     pub(crate) owner: Owner,
     pub(crate) publisher: Option<Publisher>,
+    pub(crate) allowance: Arc<Allowance>,
     /// What was refused and is logged already.
     pub(crate) refused: HashSet<String>,
     identity: Identity,
     access: watch::Receiver<Arc<Access>>,
-    budget: Arc<Mutex<Budget>>,
     window: usize,
     will: Option<Message>,
+    told: Told,
     expiry: Duration,
     /// Packets sent that are in the figures.
     counted: u64,
@@ -143,7 +144,8 @@ impl From<Stuck> for Ending {
 
 impl Client {
     fn new(shared: Arc<Shared>, wire: Wire, admitted: Admitted) -> (Self, Login) {
-        let Admitted { login, identity, rights, publisher, session, expiry, will, receive_maximum, .. } = admitted;
+        let Admitted { login, identity, rights, publisher, session, expiry, will, receive_maximum, told, .. } =
+            admitted;
         let client = Self {
             wire,
             session,
@@ -153,9 +155,10 @@ impl Client {
             refused: HashSet::new(),
             identity,
             access: shared.access.clone(),
-            budget: Arc::clone(&login.budget),
+            allowance: Arc::clone(&login.allowance),
             window: usize::from(shared.limits.max_inflight.min(receive_maximum)),
             will,
+            told,
             expiry,
             counted: 0,
             shared,
@@ -174,6 +177,7 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
+        self.greet()?;
         self.resume()?;
         let stall_limit = self.shared.limits.stall_timeout;
         let patience = Duration::from_millis(u64::from(keep_alive) * 1500);
@@ -270,6 +274,21 @@ impl Client {
         }
     }
 
+    /// Tells the client that it is let in.
+    fn greet(&mut self) -> Result<(), Ending> {
+        let told = self.told;
+        let welcome = Welcome {
+            session_present: told.session_present,
+            assigned: told.assigned.then_some(self.session.client_id.as_str()),
+            session_expiry: told.session_expiry,
+        };
+        self.wire.accept(welcome).map_err(|error| {
+            // It was not let in, so it has no will.
+            self.will = None;
+            Ending::Codec(error)
+        })
+    }
+
     /// Goes on where an earlier connection of this session ended: what it did not finish is sent again.
     fn resume(&mut self) -> Result<(), Ending> {
         let now = self.shared.now();
@@ -298,7 +317,7 @@ impl Client {
         if let Request::PubAck { .. } | Request::PubRec { .. } | Request::PubComp { .. } = request {
             return None;
         }
-        let until = self.budget.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, now);
+        let until = self.allowance.spend(bytes, now);
         if until.is_some() {
             self.shared.metrics.throttled.inc();
         }
@@ -388,7 +407,7 @@ impl Client {
     async fn leave(mut self, ending: &Ending, login: Login) {
         if let (true, Some(mut will)) = (ending.publishes_will(), self.will.take()) {
             will.received = self.shared.now();
-            if let Err(error) = self.shared.publish(will, &self.owner)
+            if let Err(error) = self.shared.publish(will, &self.owner, &self.allowance.topics)
                 && self.shared.log.allows()
             {
                 warn!(client = self.session.client_id, ?error, "its will could not be published");

@@ -114,10 +114,18 @@ pub struct Limits {
     /// this is refused in its SUBACK like one beyond [`max_subscriptions`](Self::max_subscriptions).
     pub max_filters: usize,
 
+    /// Those of them that one user or certificate may be the first to subscribe to, so that it cannot use them up for
+    /// all others. (On an open broker: one connection.)
+    pub max_filters_of_one: usize,
+
     /// Distinct topics published to since the broker started; the router never forgets one that somebody
     /// subscribed to. A message to a new one beyond this is refused (5 at QoS 1 and 2: 0x97; otherwise the connection
     /// ends).
     pub max_topics: usize,
+
+    /// Those of them that one user or certificate may be the first to publish to; the same rule. (On an open broker:
+    /// one connection.)
+    pub max_topics_of_one: usize,
 
     /// Bytes that may be between publishers and the tasks that take messages off the router, over all topics.
     /// When a window is full, publishers are not read until everybody has caught up; see the module `gate`.
@@ -169,9 +177,11 @@ impl Default for Limits {
             max_retained_bytes: 16 * 1024 * 1024,
             max_retained_bytes_of_one: 4 * 1024 * 1024,
             max_filters: 10_000,
+            max_filters_of_one: 1000,
             max_topics: 50_000,
+            max_topics_of_one: 10_000,
             window: 512 * 1024,
-            exact_window: 4 * 1024,
+            exact_window: 2 * 1024,
             heartbeat: Duration::from_secs(1),
             heartbeat_timeout: Duration::from_secs(3),
             sys_interval: Duration::from_secs(10),

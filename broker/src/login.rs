@@ -17,11 +17,22 @@ use crate::request::{Connect, Request, Will};
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::topic;
+use crate::wire::Wire;
 use crate::wire::properties::Publisher;
-use crate::wire::{Welcome, Wire};
 
 /// Seconds of a session that never expires (section 3.1.2.11.2).
 const FOR_EVER: u32 = u32::MAX;
+
+/// What a CONNACK says, but for the client id itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// Whether the session goes on.
+    pub session_present: bool,
+    /// Whether the client id was assigned.
+    pub assigned: bool,
+    /// Seconds that the session will be kept, if that is not what an MQTT 5 client asked for.
+    pub session_expiry: Option<u32>,
+}
 
 /// A client that was let in.
 pub struct Admitted {
@@ -43,6 +54,8 @@ pub struct Admitted {
     pub keep_alive: u16,
     /// Unacknowledged messages that it takes.
     pub receive_maximum: u16,
+    /// What its CONNACK says.
+    pub told: Told,
 }
 
 /// Reads up to and including the first packet, which must be CONNECT (\[MQTT-3.1.0-1\]), until `deadline`.
@@ -77,41 +90,23 @@ where
     Ok(connect)
 }
 
-/// Checks the CONNECT, takes the client's place and accepts, or refuses.
+/// Checks the CONNECT and takes the client's place, or refuses.
 pub async fn log_in(
     shared: &Arc<Shared>,
     wire: &mut Wire,
     connect: Connect,
     arrival: &Arrival,
 ) -> Result<Admitted, Ending> {
-    let v5 = connect.v5;
-    match admit(shared, connect, arrival).await {
-        Ok((admitted, welcome)) => {
-            let assigned = welcome.assigned.then_some(admitted.session.client_id.as_str());
-            let welcome = Welcome {
-                session_present: welcome.session_present,
-                assigned,
-                session_expiry: welcome.session_expiry.filter(|_| v5),
-            };
-            wire.accept(welcome).map_err(Ending::Codec)?;
-            Ok(admitted)
-        }
-        Err(refusal) => {
-            shared.metrics.refuse(RefusedRequest::Login);
-            wire.refuse(&refusal).map_err(Ending::Codec)?;
-            Err(Ending::Refused(refusal))
-        }
-    }
+    let refusal = match admit(shared, connect, arrival).await {
+        Ok(admitted) => return Ok(admitted),
+        Err(refusal) => refusal,
+    };
+    shared.metrics.refuse(RefusedRequest::Login);
+    wire.refuse(&refusal).map_err(Ending::Codec)?;
+    Err(Ending::Refused(refusal))
 }
 
-/// What the CONNACK will say, but for the client id itself.
-struct Told {
-    session_present: bool,
-    assigned: bool,
-    session_expiry: Option<u32>,
-}
-
-async fn admit(shared: &Arc<Shared>, connect: Connect, arrival: &Arrival) -> Result<(Admitted, Told), Refusal> {
+async fn admit(shared: &Arc<Shared>, connect: Connect, arrival: &Arrival) -> Result<Admitted, Refusal> {
     if connect.enhanced_authentication {
         return Err(Refusal::AuthenticationMethod);
     }
@@ -137,7 +132,15 @@ async fn admit(shared: &Arc<Shared>, connect: Connect, arrival: &Arrival) -> Res
     };
 
     let key = Key { owner: identity.owner(), client_id };
-    let (login, older) = shared.clients.login(&key, identity.is_machine()).await?;
+    let (login, older) = match shared.clients.login(&key, identity.is_machine()).await {
+        Ok(place) => place,
+        Err(refusal) => {
+            if let Some(orphan) = shared.clients.orphan(&key) {
+                orphan.end(shared).await;
+            }
+            return Err(refusal);
+        }
+    };
     let continued = match older {
         Some(older) if connect.clean => {
             older.end(shared).await;
@@ -156,9 +159,9 @@ async fn admit(shared: &Arc<Shared>, connect: Connect, arrival: &Arrival) -> Res
     let told = Told {
         session_present,
         assigned: nameless,
-        session_expiry: u32::try_from(expiry.as_secs()).ok().filter(|granted| *granted != asked),
+        session_expiry: u32::try_from(expiry.as_secs()).ok().filter(|granted| connect.v5 && *granted != asked),
     };
-    let admitted = Admitted {
+    Ok(Admitted {
         login,
         identity,
         rights,
@@ -168,8 +171,8 @@ async fn admit(shared: &Arc<Shared>, connect: Connect, arrival: &Arrival) -> Res
         will,
         keep_alive: connect.keep_alive,
         receive_maximum: connect.receive_maximum,
-    };
-    Ok((admitted, told))
+        told,
+    })
 }
 
 /// An assigned client id must not be one that somebody else can guess and take over.

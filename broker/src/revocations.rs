@@ -44,7 +44,7 @@ fn publish_if_new(shared: &Shared, access: &Access, published: &mut Bytes) {
         properties: Bytes::new(),
         payload: payload.clone(),
     };
-    match shared.publish(message, &Owner::Anyone) {
+    match shared.publish(message, &Owner::Anyone, &shared.own_topics) {
         Ok(_) => info!(topic, "the list of revoked certificates is published"),
         Err(why) => error!(topic, ?why, "the list of revoked certificates could not be published"),
     }

@@ -20,8 +20,7 @@
 //! Its thread cannot be ended: it waits on a channel of which it holds a sender itself. A broker that stops leaves it
 //! parked, without subscriptions, until the process ends.
 
-use std::collections::{HashSet, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,6 +31,7 @@ use rumqttd::{RouterConfig, SegmentConfig};
 use thiserror::Error;
 use tokio::sync::Notify;
 
+use crate::budget::Left;
 use crate::gate::{Gate, Mark};
 use crate::limits::Limits;
 use crate::link::{Incoming, Link};
@@ -96,9 +96,8 @@ struct Publisher {
     tx: LinkTx,
     gate: Gate,
     marked: Instant,
-    /// Hashes of all topics published to.
-    topics: HashSet<u64>,
-    hasher: RandomState,
+    /// All topics published to, with the router's spelling, of which its logs hold no copies so.
+    topics: HashMap<String, Bytes>,
     filters: HashSet<String>,
     max_topics: usize,
     max_filters: usize,
@@ -133,8 +132,7 @@ impl Router {
                 tx,
                 gate: Gate::new(limits.window, limits.exact_window),
                 marked: Instant::now(),
-                topics: HashSet::new(),
-                hasher: RandomState::new(),
+                topics: HashMap::new(),
                 filters: HashSet::new(),
                 max_topics: limits.max_topics,
                 max_filters: limits.max_filters,
@@ -153,20 +151,23 @@ impl Router {
 
     /// Publishes a message to all who are subscribed. Never waits for them, and for the router only while its
     /// channel of 1000 events is full. `message.sequence` is set here.
-    pub fn publish(&self, message: &mut Message) -> Result<(), Unpublished> {
+    /// A topic that is new uses one of `left` up.
+    pub fn publish(&self, message: &mut Message, left: &Left) -> Result<(), Unpublished> {
         message.sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
-        let spelt = topic::to_router_topic(&message.topic);
         let envelope = message.to_envelope();
+        let mut publisher = self.publisher();
+        let known = publisher.topics.get(&message.topic).cloned();
+        let spelt = match known {
+            Some(spelt) => spelt,
+            None if publisher.topics.len() < publisher.max_topics && left.take() => {
+                let spelt = Bytes::from(topic::to_router_topic(&message.topic));
+                publisher.topics.insert(message.topic.clone(), spelt.clone());
+                spelt
+            }
+            None => return Err(Unpublished::TooManyTopics(message.topic.clone())),
+        };
         // What the router counts for a message in its logs.
         let size = 4 + spelt.len() + envelope.len();
-        let mut publisher = self.publisher();
-        let hash = publisher.hasher.hash_one(&message.topic);
-        if !publisher.topics.contains(&hash) {
-            if publisher.topics.len() >= publisher.max_topics {
-                return Err(Unpublished::TooManyTopics(message.topic.clone()));
-            }
-            publisher.topics.insert(hash);
-        }
         publisher.tx.publish(spelt, envelope).map_err(|_| Unpublished::Gone)?;
         let mark = publisher.gate.published(&message.topic, size);
         self.after_gate(&mut publisher, mark).map_err(|Gone| Unpublished::Gone)
@@ -292,12 +293,12 @@ pub struct Reader {
 
 impl Reader {
     /// Subscribes to a filter that this reader is not subscribed to. When this returns, it holds for everything
-    /// published from then on.
-    pub async fn subscribe(&mut self, filter: &str) -> Result<(), Unsubscribed> {
+    /// published from then on. A filter that is new uses one of `left` up.
+    pub async fn subscribe(&mut self, filter: &str, left: &Left) -> Result<(), Unsubscribed> {
         {
             let mut publisher = lock(&self.router.publisher);
             if !publisher.filters.contains(filter) {
-                if publisher.filters.len() >= publisher.max_filters {
+                if publisher.filters.len() >= publisher.max_filters || !left.take() {
                     return Err(Unsubscribed::TooManyFilters);
                 }
                 publisher.filters.insert(filter.to_owned());
@@ -423,21 +424,25 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
+    fn plenty() -> Left {
+        Left::new(1000)
+    }
+
     #[tokio::test]
     async fn a_released_link_brings_nothing_to_its_next_user() {
         let (router, _heartbeat) = Router::start(&Limits::default()).unwrap();
         let mut first = router.reader().await.unwrap();
         let number = first.number;
-        first.subscribe("a").await.unwrap();
+        first.subscribe("a", &plenty()).await.unwrap();
         for _ in 0..1000 {
-            router.publish(&mut message("a", Qos::AtMostOnce, "old")).unwrap();
+            router.publish(&mut message("a", Qos::AtMostOnce, "old"), &plenty()).unwrap();
         }
         first.release(vec!["a".to_owned()]).await.unwrap();
         let mut second = router.reader().await.unwrap();
         assert_eq!(second.number, number, "the same link");
-        second.subscribe("b").await.unwrap();
-        router.publish(&mut message("a", Qos::AtMostOnce, "old")).unwrap();
-        router.publish(&mut message("b", Qos::AtMostOnce, "new")).unwrap();
+        second.subscribe("b", &plenty()).await.unwrap();
+        router.publish(&mut message("a", Qos::AtMostOnce, "old"), &plenty()).unwrap();
+        router.publish(&mut message("b", Qos::AtMostOnce, "new"), &plenty()).unwrap();
         let got = tokio::time::timeout(LONG, second.next()).await.unwrap().unwrap();
         assert_eq!(got.topic, "b");
     }
@@ -448,12 +453,12 @@ mod tests {
         for filter in ["#", "a/b"] {
             let (router, _heartbeat) = Router::start(&limits).unwrap();
             let mut reader = router.reader().await.unwrap();
-            reader.subscribe(filter).await.unwrap();
+            reader.subscribe(filter, &plenty()).await.unwrap();
             let source = Arc::clone(&router);
             let publishing = tokio::spawn(async move {
                 for number in 0..20_000_u32 {
                     source.opened().await;
-                    source.publish(&mut message("a/b", Qos::AtMostOnce, &number.to_string())).unwrap();
+                    source.publish(&mut message("a/b", Qos::AtMostOnce, &number.to_string()), &plenty()).unwrap();
                 }
             });
             for number in 0..20_000_u32 {

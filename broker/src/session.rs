@@ -4,6 +4,7 @@
 //! router as soon as they come: nobody else would, and publishers would be held back (see [`crate::gate`]).
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,12 @@ impl From<Gone> for Stuck {
 impl From<Full> for Stuck {
     fn from(_: Full) -> Self {
         Self::Full
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("number", &self.number).field("client_id", &self.client_id).finish()
     }
 }
 

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::access::{Access, Owner};
+use crate::budget::Left;
 use crate::clients::Clients;
 use crate::limits::Limits;
 use crate::log_limit::LogLimit;
@@ -20,6 +21,8 @@ use crate::router::{Router, Unpublished};
 
 /// Lines about clients that may come at once: a street that reconnects after a power cut is still seen whole.
 const LINES_AT_ONCE: u32 = 500;
+/// More than there are figures below `$SYS`, with the list of revocations.
+const OWN_TOPICS: usize = 1000;
 /// One further such line in this time: at most 17 MB of log a day.
 const PER_LINE: Duration = Duration::from_millis(500);
 
@@ -41,6 +44,8 @@ pub struct Shared {
     pub clients: Arc<Clients>,
     /// Bytes that wait for all clients together.
     pub queued: Arc<AtomicUsize>,
+    /// Topics that the broker itself may publish to.
+    pub own_topics: Left,
     /// When the broker started.
     pub started: Instant,
     sessions: AtomicU64,
@@ -61,6 +66,7 @@ impl Shared {
             retained: Mutex::new(Retained::new(limits.retained_room())),
             clients: Clients::new(limits.clone(), shutdown.clone()),
             queued: Arc::default(),
+            own_topics: Left::new(OWN_TOPICS),
             started: Instant::now(),
             // 0 is the broker itself.
             sessions: AtomicU64::new(1),
@@ -84,10 +90,10 @@ impl Shared {
 
     /// Keeps the message of `owner` if it asks for it, then publishes it. In this order, so that a subscriber either
     /// finds it among the retained ones or gets it from the router; and under one lock, so that what is kept is what
-    /// subscribers get last.
-    pub fn publish(&self, mut message: Message, owner: &Owner) -> Result<Outcome, Unpublished> {
+    /// subscribers get last. If nobody has published to its topic yet, one of `topics` is used up.
+    pub fn publish(&self, mut message: Message, owner: &Owner, topics: &Left) -> Result<Outcome, Unpublished> {
         if !message.retain {
-            return self.router.publish(&mut message).map(|()| Outcome::Done);
+            return self.router.publish(&mut message, topics).map(|()| Outcome::Done);
         }
         let mut retained = self.retained.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = retained.apply(&message, owner);
@@ -97,7 +103,7 @@ impl Shared {
                 warn!(topic = message.topic, "the retained store is full: message delivered but not kept");
             }
         }
-        self.router.publish(&mut message).map(|()| outcome)
+        self.router.publish(&mut message, topics).map(|()| outcome)
     }
 
     /// Looks up the figures that nobody counts.

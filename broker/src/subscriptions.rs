@@ -36,11 +36,30 @@ impl Subscription {
     }
 }
 
+/// Subscriptions by their filters.
+#[derive(Debug, Default)]
+struct Filters {
+    /// Those without wildcards, of which there may be many: they are looked up.
+    exact: HashMap<String, Subscription>,
+    wildcard: HashMap<String, Subscription>,
+}
+
+impl Filters {
+    fn matching(&self, topic: &str) -> Vec<&Subscription> {
+        let wildcard = self.wildcard.values().filter(|s| topic::matches(&s.wanted.filter, topic));
+        self.exact.get(topic).into_iter().chain(wildcard).collect()
+    }
+
+    fn of_kind(&mut self, filter: &str) -> &mut HashMap<String, Subscription> {
+        if topic::has_wildcard(filter) { &mut self.wildcard } else { &mut self.exact }
+    }
+}
+
 /// The subscriptions of one session.
 #[derive(Debug)]
 pub struct Subscriptions {
     session: u64,
-    by_filter: HashMap<String, Subscription>,
+    filters: Filters,
     /// Copies still to come, by sequence number.
     expected: HashMap<u64, usize>,
 }
@@ -48,46 +67,46 @@ pub struct Subscriptions {
 impl Subscriptions {
     /// None yet, for the session of this number.
     pub fn new(session: u64) -> Self {
-        Self { session, by_filter: HashMap::new(), expected: HashMap::new() }
+        Self { session, filters: Filters::default(), expected: HashMap::new() }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.by_filter.len()
+        self.filters.exact.len() + self.filters.wildcard.len()
     }
 
     /// Whether `filter` is among them.
     pub fn contains(&self, filter: &str) -> bool {
-        self.by_filter.contains_key(filter)
+        self.filters.exact.contains_key(filter) || self.filters.wildcard.contains_key(filter)
     }
 
     /// Adds a subscription, or replaces the one with the same filter (\[MQTT-3.8.4-3\]).
     pub fn insert(&mut self, wanted: Wanted, rights: &Rights) {
         let reads = rights.reads(&wanted.filter);
-        self.by_filter.insert(wanted.filter.clone(), Subscription { wanted, reads });
+        self.filters.of_kind(&wanted.filter).insert(wanted.filter.clone(), Subscription { wanted, reads });
     }
 
     /// Looks anew at what the client may read: its rights have changed.
     pub fn reconsider(&mut self, rights: &Rights) {
-        for subscription in self.by_filter.values_mut() {
+        for subscription in self.filters.exact.values_mut().chain(self.filters.wildcard.values_mut()) {
             subscription.reads = rights.reads(&subscription.wanted.filter);
         }
     }
 
     /// Removes a subscription; whether there was one.
     pub fn remove(&mut self, filter: &str) -> bool {
-        self.by_filter.remove(filter).is_some()
+        self.filters.of_kind(filter).remove(filter).is_some()
     }
 
     /// Ends them all and says which they were.
     pub fn take(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.by_filter).into_keys().collect()
+        self.filters.exact.drain().chain(self.filters.wildcard.drain()).map(|(filter, _)| filter).collect()
     }
 
     /// The delivery that a message from the router becomes; `None` if the client is not to get it, or got it already.
     pub fn deliver(&mut self, message: Message, rights: &Rights) -> Option<Delivery> {
-        let matching = || self.by_filter.values().filter(|s| topic::matches(&s.wanted.filter, &message.topic));
-        let copies = matching().count();
+        let matching = self.filters.matching(&message.topic);
+        let copies = matching.len();
         if copies > 1
             && let Some(left) = self.expected.get_mut(&message.sequence)
         {
@@ -98,7 +117,7 @@ impl Subscriptions {
             return None;
         }
         let own = message.publisher == self.session;
-        let heard = || matching().filter(|s| s.hears(&message, own, rights)).map(|s| &s.wanted);
+        let heard = || matching.iter().filter(|s| s.hears(&message, own, rights)).map(|s| &s.wanted);
         let qos = heard().map(|wanted| wanted.qos).max();
         let retain = message.retain && heard().any(|wanted| wanted.retain_as_published);
         let identifiers = heard().filter_map(|wanted| wanted.identifier).collect();

@@ -246,3 +246,82 @@ async fn bytes_that_are_not_mqtt_end_only_their_own_connection() {
     broker.assert_works().await;
     broker.stop().await;
 }
+
+#[tokio::test]
+async fn a_client_that_takes_no_topic_aliases_is_welcome() {
+    let broker = Broker::start().await;
+    let mut client = broker.raw().await;
+    // Topic Alias Maximum 0, which is legal, in two pieces.
+    client.send_hex("1011 0004 4d515454 05 02 0000 03 22").await;
+    tokio::task::yield_now().await;
+    client.send_hex("0000 0001 61").await;
+    assert_eq!(client.packet().await[3], 0);
+    client.expect_silence().await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_packet_as_large_as_the_connack_leaves_nothing_behind_and_loses_nothing() {
+    let broker = Broker::start().await;
+    let mut client = broker.raw().await;
+    client.send_hex("1013 0004 4d515454 05 00 0000 05 11000003e8 0001 78").await;
+    assert_eq!(client.packet().await[3], 0);
+    client.subscribe_v5("t", 1).await;
+    drop(client);
+    for _ in 0..20 {
+        let mut client = broker.raw().await;
+        client.send_hex("1018 0004 4d515454 05 00 0000 0a 11000003e8 2700000004 0001 78").await;
+        client.expect_close().await;
+    }
+    let mut publisher = broker.v3("p").await;
+    publisher.send(&publish_v3("t", b"x", 1, false, 1)).await;
+    publisher.expect("40020001").await;
+    let mut client = broker.raw().await;
+    client.send_hex("1013 0004 4d515454 05 00 0000 05 11000003e8 0001 78").await;
+    assert_eq!(client.packet().await[2], 1, "the session is there");
+    assert_eq!(client.packet().await.last(), Some(&b'x'));
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_text_with_a_nul_ends_its_own_connection_and_reaches_nobody() {
+    let broker = Broker::start().await;
+    let mut subscriber = broker.v5("s").await;
+    subscriber.subscribe_v5("t", 0).await;
+    for message in ["300d 0001 74 08 26 0001 6b 0002 6100 78", "3009 0001 74 04 03 0001 00 78"] {
+        let mut publisher = broker.v5("p").await;
+        publisher.send_hex(message).await;
+        publisher.expect_disconnect(0x81).await;
+    }
+    subscriber.expect_silence().await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn one_client_cannot_use_up_the_filters_and_topics_of_all_others() {
+    let limits = Limits {
+        max_filters: 100,
+        max_filters_of_one: 50,
+        max_topics: 200,
+        max_topics_of_one: 50,
+        ..Limits::default()
+    };
+    let broker = Broker::start_with(limits).await;
+    let mut greedy = broker.v5("greedy").await;
+    let mut refused = 0;
+    for number in 0..60 {
+        let filter = format!("f/{number}");
+        greedy.send(&subscribe_v5(&filter, 0)).await;
+        refused += usize::from(greedy.packet().await.last() == Some(&0x97));
+        greedy.send(&packet(0xa2, &[&[0, 1, 0, 0, filter.len() as u8][..], filter.as_bytes()].concat())).await;
+        assert_eq!(greedy.packet().await[0], 0xb0);
+        greedy.send(&publish_v5(&format!("t/{number}"), &[], b"x", 1, false, 1)).await;
+        assert_eq!(greedy.packet().await[..2], if number < 50 { [0x40, 2] } else { [0x40, 3] });
+    }
+    assert_eq!(refused, 10);
+    let mut other = broker.v3("other").await;
+    other.subscribe("mine", 0).await;
+    other.send(&publish_v3("mine", b"x", 0, false, 0)).await;
+    assert_eq!(other.packet().await, publish_v3("mine", b"x", 0, false, 0));
+    broker.stop().await;
+}

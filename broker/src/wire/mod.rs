@@ -4,6 +4,7 @@
 //! CONNECT. Here the two versions' packets become one [`Request`], answers become bytes in [`Wire::out`], and the rules
 //! that the codec leaves open are checked: fixed header flags, subscription options of 3.1.1, response topics.
 
+mod greeting;
 pub mod properties;
 mod requests;
 
@@ -80,6 +81,9 @@ pub enum Sent {
 /// The codec of one connection, with what it wants sent.
 pub struct Wire {
     core: Connection<role::Server>,
+    /// Whether the codec has seen the first packet.
+    greeted: bool,
+    max_packet: usize,
     /// Whether the next byte begins a packet.
     at_boundary: bool,
     /// Packet ids of QoS 2 messages that were received and not released yet.
@@ -96,6 +100,8 @@ impl Wire {
         let options = ConnectionOptions::new().maximum_packet_size_recv(limits.max_packet());
         Self {
             core: Connection::with_options(Version::Undetermined, options),
+            greeted: false,
+            max_packet: usize::try_from(limits.max_packet()).unwrap_or(usize::MAX),
             at_boundary: true,
             received: HashSet::new(),
             out: BytesMut::new(),
@@ -103,13 +109,21 @@ impl Wire {
         }
     }
 
-    /// Takes bytes off the front of `input`, at most one packet, and says what the client wants, if it is complete.
+    /// Takes bytes off the front of `input`, at most one packet, and says what the client wants, if it is complete. The
+    /// first packet is taken as a whole.
     pub fn receive(&mut self, input: &mut BytesMut) -> Result<Option<Request>, Ending> {
         let Some(&first) = input.first() else {
             return Ok(None);
         };
         if self.at_boundary {
             check_flags(first)?;
+        }
+        if !self.greeted {
+            if !greeting::is_ready(input, self.max_packet) {
+                return Ok(None);
+            }
+            greeting::amend(input);
+            self.greeted = true;
         }
         let mut cursor = Cursor::new(&input[..]);
         let events = self.core.recv(&mut cursor);

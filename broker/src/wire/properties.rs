@@ -27,6 +27,12 @@ pub fn of_application(properties: &[Property]) -> Result<Bytes, Ending> {
             Property::SubscriptionIdentifier(_) => {
                 return Err(Ending::Violation("a client's PUBLISH with a subscription identifier [MQTT-3.3.4-6]"));
             }
+            Property::ContentType(text) if text.val().contains('\0') => {
+                return Err(Ending::Malformed("NUL in a content type [MQTT-1.5.4-2]"));
+            }
+            Property::UserProperty(user) if user.key().contains('\0') || user.val().contains('\0') => {
+                return Err(Ending::Malformed("NUL in a user property [MQTT-1.5.4-2]"));
+            }
             Property::UserProperty(user) if user.key() == PUBLISHER => {}
             Property::PayloadFormatIndicator(_)
             | Property::MessageExpiryInterval(_)
@@ -142,6 +148,18 @@ mod tests {
             let own: Property = packet::UserProperty::new("a", "b".repeat(length)).unwrap().into();
             let signed = publisher.sign(&of_application(&[own]).unwrap());
             assert_eq!(pairs(&signed), [("a".to_owned(), "b".repeat(length)), expected()]);
+        }
+    }
+
+    #[test]
+    fn a_text_with_a_nul_does_not_travel() {
+        let texts: [Property; 3] = [
+            packet::UserProperty::new("a\0", "b").unwrap().into(),
+            packet::UserProperty::new("a", "\0b").unwrap().into(),
+            packet::ContentType::new("\0").unwrap().into(),
+        ];
+        for text in texts {
+            assert!(matches!(of_application(&[text]), Err(Ending::Malformed(_))));
         }
     }
 
