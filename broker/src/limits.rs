@@ -181,7 +181,7 @@ impl Default for Limits {
             max_topics: 50_000,
             max_topics_of_one: 10_000,
             window: 512 * 1024,
-            exact_window: 2 * 1024,
+            exact_window: 1792,
             heartbeat: Duration::from_secs(1),
             heartbeat_timeout: Duration::from_secs(3),
             sys_interval: Duration::from_secs(10),
