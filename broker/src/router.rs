@@ -470,6 +470,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_reader_that_is_dropped_in_the_middle_of_its_work_holds_nobody_back() {
+        let limits = Limits { window: 16 * 1024, ..Limits::default() };
+        let (router, _heartbeat) = Router::start(&limits).unwrap();
+        for _ in 0..3 {
+            let mut lost = router.reader().await.unwrap();
+            lost.subscribe("#", &plenty()).await.unwrap();
+        }
+        let mut reader = router.reader().await.unwrap();
+        reader.subscribe("t", &plenty()).await.unwrap();
+        for number in 0..2000_u32 {
+            tokio::time::timeout(LONG, router.opened()).await.unwrap();
+            router.publish(&mut message("t", Qos::AtMostOnce, &number.to_string()), &plenty()).unwrap();
+            let got = tokio::time::timeout(LONG, reader.next()).await.unwrap().unwrap();
+            assert_eq!(got.payload, number.to_string());
+        }
+    }
+
+    #[tokio::test]
     async fn the_heartbeat_notices_that_the_router_thread_died() {
         let (router, heartbeat) = Router::start(&Limits::default()).unwrap();
         let beating = heartbeat.run(Duration::from_millis(20), Duration::from_secs(3), || {});

@@ -83,7 +83,9 @@ async fn properties_of_a_v5_message_are_stripped_for_a_v3_subscriber_and_kept_fo
 #[tokio::test]
 async fn a_shared_subscription_is_refused_and_its_client_may_go_on() {
     let broker = Broker::start().await;
-    let mut client = broker.v3("c").await;
+    let mut client = broker.raw().await;
+    client.send(&connect_v3_lasting("c")).await;
+    client.expect("20020000").await;
     client.send(&subscribe_v3("$share/g/t", 1)).await;
     client.expect("9003000180").await;
     client.subscribe("t", 1).await;
@@ -97,6 +99,11 @@ async fn a_shared_subscription_is_refused_and_its_client_may_go_on() {
     assert_eq!(client.packet().await[0], 0x32);
     drop(client);
     broker.assert_works().await;
+    // It comes again for it.
+    let mut client = broker.raw().await;
+    client.send(&connect_v3_lasting("c")).await;
+    client.expect("20020100").await;
+    assert_eq!(client.packet().await[0], 0x3a);
     broker.stop().await;
 }
 

@@ -224,8 +224,13 @@ impl Task {
             self.events.options.set_last_will(LastWill::new(will.topic, will.payload, QoS::AtLeastOnce, true, None));
         }
         let mut up_since: Option<Instant> = None;
+        let mut leaving = false;
         let end = loop {
             let event = match self.events.poll().await {
+                // After our goodbye it is the broker that closes. If we did, with its acknowledgements still unread, the
+                // system would tell it that the connection broke, and it would drop what it has not read.
+                Ok(_) if leaving => continue,
+                Err(_) if leaving => break End::Wanted,
                 Ok(event) => event,
                 Err(error) => break End::Lost(loss(error, &self.host)),
             };
@@ -242,7 +247,10 @@ impl Task {
                 Event::Incoming(Packet::Publish(publish)) => {
                     self.incoming.send(Incoming::Message(received(publish))).await
                 }
-                Event::Outgoing(rumqttc::Outgoing::Disconnect) => break End::Wanted,
+                Event::Outgoing(rumqttc::Outgoing::Disconnect) => {
+                    leaving = true;
+                    Ok(())
+                }
                 Event::Incoming(_) | Event::Outgoing(_) => Ok(()),
             };
             if told.is_err() {
