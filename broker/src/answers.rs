@@ -1,10 +1,11 @@
 //! How a client's PUBLISH, SUBSCRIBE and UNSUBSCRIBE are answered.
 
+use std::collections::HashSet;
 use std::sync::PoisonError;
 
 use tracing::warn;
 
-use crate::access::Reads;
+use crate::access::{Reads, shortened};
 use crate::connection::Client;
 use crate::ending::Ending;
 use crate::message::{Message, Qos};
@@ -24,8 +25,8 @@ impl Client {
         self.shared.metrics.publish_received.inc();
         self.shared.metrics.publish_bytes_received.inc_by(u64::try_from(publish.payload.len()).unwrap_or_default());
         let max = self.shared.limits.max_payload;
-        if !topic::is_valid_topic(&publish.topic) {
-            return Err(Ending::InvalidTopic(publish.topic));
+        if !topic::is_valid_topic(&publish.topic) || publish.topic.len() > self.shared.limits.max_topic {
+            return Err(Ending::InvalidTopic(shortened(&publish.topic)));
         }
         if publish.payload.len() > max {
             return Err(Ending::PayloadTooLarge { size: publish.payload.len(), max });
@@ -78,7 +79,7 @@ impl Client {
 
     pub(crate) async fn subscribe(&mut self, packet_id: u16, wanted: Vec<Wanted>) -> Result<(), Ending> {
         let mut answers = Vec::with_capacity(wanted.len());
-        let mut retained = Vec::new();
+        let mut served = HashSet::new();
         for wanted in wanted {
             let existed = self.session.subscriptions.contains(&wanted.filter);
             let granted = self.grant(&wanted, existed).await?;
@@ -95,19 +96,23 @@ impl Client {
                 RetainHandling::IfNew => !existed,
                 RetainHandling::Never => false,
             };
-            if send_retained {
+            // Once for a filter that a packet has several times.
+            if send_retained && served.insert(wanted.filter.clone()) {
                 // The router has the subscription by now, so what is not found here will come from there.
-                let mut store = self.shared.retained.lock().unwrap_or_else(PoisonError::into_inner);
-                let found = store.matching(&wanted.filter, self.shared.now()).into_iter();
-                let allowed = found.filter(|message| self.rights.may_read(&message.topic));
-                retained.extend(allowed.map(|message| Subscriptions::retained(&wanted, message)));
+                let found = {
+                    let mut store = self.shared.retained.lock().unwrap_or_else(PoisonError::into_inner);
+                    store.matching(&wanted.filter, &self.rights, self.shared.now())
+                };
+                for message in found {
+                    self.session
+                        .outbox
+                        .push(Subscriptions::retained(&wanted, message))
+                        .map_err(|_| Ending::QueueFull)?;
+                }
             }
             self.session.subscriptions.insert(wanted, &self.rights);
         }
         self.wire.suback(packet_id, &answers).map_err(Ending::Codec)?;
-        for delivery in retained {
-            self.session.outbox.push(delivery).map_err(|_| Ending::QueueFull)?;
-        }
         self.session.count_dropped(&self.shared);
         Ok(())
     }
@@ -116,7 +121,7 @@ impl Client {
         if topic::is_shared(&wanted.filter) {
             return Ok(Granted::Shared);
         }
-        if !topic::is_valid_filter(&wanted.filter) {
+        if !topic::is_valid_filter(&wanted.filter) || wanted.filter.len() > self.shared.limits.max_topic {
             return Ok(Granted::InvalidFilter);
         }
         if self.rights.reads(&wanted.filter) == Reads::Nothing {
@@ -125,9 +130,14 @@ impl Client {
         if existed {
             return Ok(Granted::Yes(wanted.qos));
         }
-        if self.session.subscriptions.len() >= self.shared.limits.max_subscriptions {
+        let wildcard = topic::has_wildcard(&wanted.filter);
+        let limits = &self.shared.limits;
+        if self.session.subscriptions.len() >= limits.max_subscriptions
+            || (wildcard && self.session.subscriptions.wildcards() >= limits.max_wildcards)
+        {
             return Ok(Granted::Quota);
         }
+        let left = if wildcard { &self.allowance.wildcards } else { &self.allowance.filters };
         let reader = match &mut self.session.reader {
             Some(reader) => reader,
             None => {
@@ -135,7 +145,7 @@ impl Client {
                 self.session.reader.insert(reader)
             }
         };
-        match reader.subscribe(&wanted.filter, &self.allowance.filters).await {
+        match reader.subscribe(&wanted.filter, left).await {
             Ok(()) => Ok(Granted::Yes(wanted.qos)),
             Err(Unsubscribed::TooManyFilters) => Ok(Granted::Quota),
             Err(Unsubscribed::Gone) => Err(Ending::RouterGone),
@@ -160,6 +170,7 @@ impl Client {
     /// Counts a refusal, and logs the first of its kind.
     fn refuse(&mut self, request: RefusedRequest, what: &str, name: &str) {
         self.shared.metrics.refuse(request);
+        let name = shortened(name);
         let new = self.refused.len() < REFUSALS_LOGGED && self.refused.insert(format!("{what} {name}"));
         if new && self.shared.log.allows() {
             warn!(client = self.session.client_id, "{what} {name:?}");

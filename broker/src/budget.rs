@@ -40,8 +40,10 @@ pub struct Allowance {
     budget: Mutex<Budget>,
     /// Topics that it may be the first to publish to.
     pub topics: Left,
-    /// Filters that it may be the first to subscribe to.
+    /// Filters without wildcards that it may be the first to subscribe to.
     pub filters: Left,
+    /// Filters with wildcards that it may be the first to subscribe to.
+    pub wildcards: Left,
 }
 
 /// A number of things that can be used up.
@@ -67,12 +69,14 @@ impl Allowance {
             budget: Mutex::new(Budget::new(limits.rates(), Instant::now())),
             topics: Left::new(limits.max_topics_of_one),
             filters: Left::new(limits.max_filters_of_one),
+            wildcards: Left::new(limits.max_wildcard_filters_of_one),
         }
     }
 
-    /// Takes one packet of so many bytes, and says until when nothing more is to be taken, if not at once.
-    pub fn spend(&self, bytes: usize, now: Instant) -> Option<Instant> {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, now)
+    /// Takes a packet of so many bytes that is worth so many messages, and says until when nothing more is to be taken,
+    /// if not at once.
+    pub fn spend(&self, messages: usize, bytes: usize, now: Instant) -> Option<Instant> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner).take(messages, bytes, now)
     }
 }
 
@@ -103,9 +107,9 @@ impl Budget {
         }
     }
 
-    fn take(&mut self, bytes: usize, now: Instant) -> Option<Instant> {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let wait = self.messages.take(1, now).max(self.bytes.take(bytes, now));
+    fn take(&mut self, messages: usize, bytes: usize, now: Instant) -> Option<Instant> {
+        let [messages, bytes] = [messages, bytes].map(|amount| u64::try_from(amount).unwrap_or(u64::MAX));
+        let wait = self.messages.take(messages, now).max(self.bytes.take(bytes, now));
         (!wait.is_zero()).then(|| now + wait)
     }
 }
@@ -121,10 +125,10 @@ mod tests {
         let mut now = Instant::now();
         let mut budget = Budget::new(RATES, now);
         for _ in 0..5 {
-            assert_eq!(budget.take(1, now), None);
+            assert_eq!(budget.take(1, 1, now), None);
         }
         for _ in 0..20 {
-            let until = budget.take(1, now).expect("the burst is over");
+            let until = budget.take(1, 1, now).expect("the burst is over");
             assert_eq!(until - now, Duration::from_millis(100));
             now = until;
         }
@@ -134,8 +138,8 @@ mod tests {
     fn bytes_are_limited_as_well_as_messages() {
         let now = Instant::now();
         let mut budget = Budget::new(RATES, now);
-        assert_eq!(budget.take(1000, now), None);
-        assert_eq!(budget.take(500, now), Some(now + Duration::from_millis(500)));
+        assert_eq!(budget.take(1, 1000, now), None);
+        assert_eq!(budget.take(1, 500, now), Some(now + Duration::from_millis(500)));
     }
 
     #[test]
@@ -144,8 +148,8 @@ mod tests {
         let mut budget = Budget::new(RATES, start);
         let later = start + Duration::from_secs(3600);
         for _ in 0..5 {
-            assert_eq!(budget.take(1, later), None);
+            assert_eq!(budget.take(1, 1, later), None);
         }
-        assert!(budget.take(1, later).is_some());
+        assert!(budget.take(1, 1, later).is_some());
     }
 }

@@ -5,7 +5,7 @@
 //! client's budget and the amount waiting to be written allow. So no client can hold up another, and a client that
 //! floods is slowed down by TCP alone.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,7 @@ use crate::request::Request;
 use crate::router::Gone;
 use crate::session::{Session, Stuck, keep};
 use crate::shared::Shared;
+use crate::topic;
 use crate::unacknowledged::Step;
 use crate::wire::properties::Publisher;
 use crate::wire::{Sent, Welcome, Wire};
@@ -59,6 +60,8 @@ pub struct Client {
     access: watch::Receiver<Arc<Access>>,
     window: usize,
     will: Option<Message>,
+    /// What an earlier connection of this session sent, is not acknowledged, and was not sent again yet.
+    unfinished: VecDeque<(u16, Step)>,
     told: Told,
     expiry: Duration,
     /// Packets sent that are in the figures.
@@ -107,7 +110,7 @@ where
         Ok(never) => match never {},
         Err(ending) => ending,
     };
-    last_words(&mut stream, &mut client.wire, &ending).await;
+    client.last_words(&mut stream, &ending).await;
     drop(stream);
     drop(input);
     if client.shared.log.allows() {
@@ -144,11 +147,10 @@ impl From<Stuck> for Ending {
 
 impl Client {
     fn new(shared: Arc<Shared>, wire: Wire, admitted: Admitted) -> (Self, Login) {
-        let Admitted { login, identity, rights, publisher, session, expiry, will, receive_maximum, told, .. } =
+        let Admitted { login, identity, rights, publisher, mut session, expiry, will, receive_maximum, told, .. } =
             admitted;
         let client = Self {
             wire,
-            session,
             rights,
             owner: identity.owner(),
             publisher,
@@ -158,9 +160,11 @@ impl Client {
             allowance: Arc::clone(&login.allowance),
             window: usize::from(shared.limits.max_inflight.min(receive_maximum)),
             will,
+            unfinished: session.unacknowledged.take(),
             told,
             expiry,
             counted: 0,
+            session,
             shared,
         };
         (client, login)
@@ -178,7 +182,7 @@ impl Client {
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         self.greet()?;
-        self.resume()?;
+        self.wire.restore_received(std::mem::take(&mut self.session.received));
         let stall_limit = self.shared.limits.stall_timeout;
         let patience = Duration::from_millis(u64::from(keep_alive) * 1500);
         let (mut from_client, mut to_client) = tokio::io::split(stream);
@@ -289,11 +293,13 @@ impl Client {
         })
     }
 
-    /// Goes on where an earlier connection of this session ended: what it did not finish is sent again.
+    /// Sends again what an earlier connection of this session did not finish, as far as the window allows.
     fn resume(&mut self) -> Result<(), Ending> {
         let now = self.shared.now();
-        self.wire.restore_received(std::mem::take(&mut self.session.received));
-        for (packet_id, step) in self.session.unacknowledged.take() {
+        while self.wire.out.len() < WRITE_AHEAD && self.session.unacknowledged.len() < self.window {
+            let Some((packet_id, step)) = self.unfinished.pop_front() else {
+                break;
+            };
             let sent = match &step {
                 Step::Published(delivery) => {
                     let sent = self.wire.deliver_again(packet_id, delivery, now).map_err(Ending::Codec)?;
@@ -317,7 +323,12 @@ impl Client {
         if let Request::PubAck { .. } | Request::PubRec { .. } | Request::PubComp { .. } = request {
             return None;
         }
-        let until = self.allowance.spend(bytes, now);
+        let worth = match request {
+            Request::Subscribe { wanted, .. } => wanted.iter().map(|wanted| worth(&wanted.filter)).sum(),
+            Request::Unsubscribe { filters, .. } => filters.len(),
+            _ => 1,
+        };
+        let until = self.allowance.spend(worth, bytes, now);
         if until.is_some() {
             self.shared.metrics.throttled.inc();
         }
@@ -335,9 +346,10 @@ impl Client {
 
     /// Encodes what may be sent now.
     fn pump(&mut self) -> Result<(), Ending> {
+        self.resume()?;
         let now = self.shared.now();
         while self.wire.out.len() < WRITE_AHEAD {
-            let window_open = self.session.unacknowledged.len() < self.window;
+            let window_open = self.unfinished.is_empty() && self.session.unacknowledged.len() < self.window;
             let Some(delivery) = self.session.outbox.pop(window_open) else {
                 break;
             };
@@ -403,9 +415,25 @@ impl Client {
         }
     }
 
+    /// Tells the client why; meanwhile messages are taken off the router as ever.
+    async fn last_words<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, ending: &Ending) {
+        let mut said = pin!(last_words(stream, &mut self.wire, ending));
+        loop {
+            tokio::select! {
+                () = &mut said => return,
+                Ok(message) = self.session.next() => {
+                    if self.session.take(&self.shared, message, &self.rights, true).is_err() {
+                        return said.await;
+                    }
+                }
+            }
+        }
+    }
+
     /// Publishes the will, then keeps the session or ends it, and makes room for a successor.
     async fn leave(mut self, ending: &Ending, login: Login) {
-        if let (true, Some(mut will)) = (ending.publishes_will(), self.will.take()) {
+        let will = self.will.take().filter(|will| ending.publishes_will() && self.rights.may_publish(&will.topic));
+        if let Some(mut will) = will {
             will.received = self.shared.now();
             if let Err(error) = self.shared.publish(will, &self.owner, &self.allowance.topics)
                 && self.shared.log.allows()
@@ -413,15 +441,23 @@ impl Client {
                 warn!(client = self.session.client_id, ?error, "its will could not be published");
             }
         }
-        let Self { shared, mut wire, mut session, identity, expiry, .. } = self;
+        let Self { shared, mut wire, mut session, identity, expiry, unfinished, .. } = self;
         if ending.keeps_session() && !expiry.is_zero() {
             session.received = wire.take_received();
+            for (packet_id, step) in unfinished {
+                session.unacknowledged.keep(packet_id, step);
+            }
             drop(wire);
             return keep(shared, session, login, identity, expiry).await;
         }
         drop(login);
         session.end(&shared).await;
     }
+}
+
+/// What a SUBSCRIBE to this filter is worth in messages: one with wildcards has all retained messages looked through.
+fn worth(filter: &str) -> usize {
+    if topic::has_wildcard(filter) { 100 } else { 1 }
 }
 
 async fn until(time: Option<Instant>) {

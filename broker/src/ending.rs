@@ -101,6 +101,8 @@ impl Ending {
             Self::Goodbye { with_will } => *with_will,
             // Everybody else leaves as well, so nobody would hear it.
             Self::ShuttingDown | Self::RouterGone => false,
+            // It may not say anything any more.
+            Self::NotAllowedAnyMore => false,
             _ => true,
         }
     }

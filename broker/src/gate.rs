@@ -5,7 +5,7 @@
 //! small where filters are many. So publishers are held back instead.
 //!
 //! Every *reader* (the task of a client with subscriptions) also subscribes to an internal topic. After a **window**
-//! of bytes the broker publishes a *mark* there. Publishing goes on for one more window; when that is full and some
+//! of bytes, or of 500 messages, the broker publishes a *mark* there. Publishing goes on for one more window; when that is full and some
 //! reader has not seen the mark yet, the gate closes: publishers are not read until the mark is back from all.
 //! Readers take messages off the router at once into their own bounded queues and never wait for a socket, so this is
 //! a matter of microseconds; but under a flood it is what makes a publisher go no faster than the broker can fan out.
@@ -21,6 +21,9 @@
 //! This module is the bookkeeping, without I/O.
 
 use std::collections::HashMap;
+
+/// Messages in a window at most, however small they are: the router hands over at most 1000 at a look.
+const WINDOW_MESSAGES: usize = 500;
 
 /// Number of a mark; the first is 1.
 pub type Mark = u64;
@@ -40,6 +43,8 @@ pub struct Gate {
     exact_window: usize,
     /// Bytes published since the newest mark.
     bytes: usize,
+    /// Messages published since the newest mark.
+    messages: usize,
     exact: HashMap<String, ExactTopic>,
     newest: Mark,
     readers: HashMap<usize, Mark>,
@@ -56,6 +61,7 @@ impl Gate {
             window,
             exact_window,
             bytes: 0,
+            messages: 0,
             exact: HashMap::new(),
             newest: 0,
             readers: HashMap::new(),
@@ -77,7 +83,8 @@ impl Gate {
     /// Counts a published message of `size` bytes. The mark returned must be published next.
     pub fn published(&mut self, topic: &str, size: usize) -> Option<Mark> {
         self.bytes += size;
-        self.due |= self.bytes >= self.window;
+        self.messages += 1;
+        self.due |= self.bytes >= self.window || self.messages >= WINDOW_MESSAGES;
         if let Some(exact) = self.exact.get_mut(topic) {
             if exact.since != self.newest {
                 exact.since = self.newest;
@@ -136,6 +143,7 @@ impl Gate {
         }
         self.due = false;
         self.bytes = 0;
+        self.messages = 0;
         self.newest += 1;
         self.behind = self.readers.len();
         Some(self.newest)
@@ -162,6 +170,15 @@ mod tests {
         assert!(gate.is_closed());
         assert_eq!(gate.seen(2, 1), Some(2), "the mark that was due");
         assert!(!gate.is_closed());
+    }
+
+    #[test]
+    fn a_window_has_a_limited_number_of_messages_however_small_they_are() {
+        let mut gate = Gate::new(usize::MAX, usize::MAX);
+        for _ in 1..WINDOW_MESSAGES {
+            assert_eq!(gate.published("t", 1), None);
+        }
+        assert_eq!(gate.published("t", 1), Some(1));
     }
 
     #[test]

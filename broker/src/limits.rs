@@ -75,6 +75,10 @@ pub struct Limits {
     /// together are the Maximum Packet Size announced to MQTT 5 clients and enforced for all.
     pub max_packet_overhead: usize,
 
+    /// Longest topic, topic filter and client id, in bytes of UTF-8: the broker never forgets one, and logs them. A longer
+    /// topic or filter is refused like an invalid one.
+    pub max_topic: usize,
+
     /// QoS 1 and 2 messages sent to a client and not acknowledged yet. MQTT 5 clients may ask for fewer (Receive Maximum).
     /// Further ones wait in the client's queue.
     pub max_inflight: u16,
@@ -86,7 +90,7 @@ pub struct Limits {
     /// away, QoS 0 messages are not kept for it.)
     pub max_queued: usize,
 
-    /// Bytes (topic, payload and properties) that may wait for one client.
+    /// Bytes (topic, payload, properties, and 256 for each message) that may wait for one client.
     pub max_queued_bytes: usize,
 
     /// Bytes that may wait for all clients together. Beyond this the same rule holds for every client that has more
@@ -100,12 +104,18 @@ pub struct Limits {
     /// Subscriptions of one client. A further one is refused in its SUBACK (5: 0x97 quota exceeded, 3.1.1: 0x80).
     pub max_subscriptions: usize,
 
+    /// Those of them that may have wildcards. Each costs a comparison for each message that another one matches.
+    pub max_wildcards: usize,
+
     /// Retained messages kept, over all topics. A message for a further topic is delivered but not kept, which is
     /// logged, and told to an MQTT 5 publisher at QoS 1 and 2 (0x97 quota exceeded).
     pub max_retained: usize,
 
     /// Bytes of retained messages kept; the same rule as for [`max_retained`](Self::max_retained).
     pub max_retained_bytes: usize,
+
+    /// Retained messages of one user or certificate; the same rule.
+    pub max_retained_of_one: usize,
 
     /// Bytes of retained messages that one user or certificate published; the same rule.
     pub max_retained_bytes_of_one: usize,
@@ -117,6 +127,12 @@ pub struct Limits {
     /// Those of them that one user or certificate may be the first to subscribe to, so that it cannot use them up for
     /// all others. (On an open broker: one connection.)
     pub max_filters_of_one: usize,
+
+    /// Those of them that may have wildcards; each keeps up to five windows of `window` bytes for ever.
+    pub max_wildcard_filters: usize,
+
+    /// Those of them that one user or certificate may be the first to subscribe to. (On an open broker: one connection.)
+    pub max_wildcard_filters_of_one: usize,
 
     /// Distinct topics published to since the broker started; the router never forgets one that somebody
     /// subscribed to. A message to a new one beyond this is refused (5 at QoS 1 and 2: 0x97; otherwise the connection
@@ -167,17 +183,22 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(5),
             max_payload: 8 * 1024,
             max_packet_overhead: 8 * 1024,
+            max_topic: 256,
             max_inflight: 500,
             max_queued: 65_536,
             max_queued_bytes: 32 * 1024 * 1024,
             max_queued_bytes_together: 128 * 1024 * 1024,
             stall_timeout: Duration::from_secs(30),
             max_subscriptions: 1000,
+            max_wildcards: 30,
             max_retained: 10_000,
             max_retained_bytes: 16 * 1024 * 1024,
+            max_retained_of_one: 2000,
             max_retained_bytes_of_one: 4 * 1024 * 1024,
             max_filters: 10_000,
             max_filters_of_one: 1000,
+            max_wildcard_filters: 200,
+            max_wildcard_filters_of_one: 60,
             max_topics: 50_000,
             max_topics_of_one: 10_000,
             window: 512 * 1024,
@@ -214,6 +235,7 @@ impl Limits {
         retained::Room {
             messages: self.max_retained,
             bytes: self.max_retained_bytes,
+            messages_of_one: self.max_retained_of_one,
             bytes_of_one: self.max_retained_bytes_of_one,
         }
     }

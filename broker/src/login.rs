@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::Instant;
 
-use crate::access::{Credentials, Identity, Rights};
+use crate::access::{Credentials, Identity, Rights, shortened};
 use crate::clients::{Key, Login};
 use crate::doors::Arrival;
 use crate::ending::{Ending, Refusal};
@@ -112,13 +112,18 @@ async fn admit(shared: &Arc<Shared>, connect: Connect, arrival: &Arrival) -> Res
     }
     let nameless = connect.client_id.is_empty();
     // [MQTT-3.1.3-8]: 3.1.1 has no way to tell an assigned id, so it goes with a clean session only.
-    if (nameless && !connect.v5 && !connect.clean) || connect.client_id.contains('\0') {
+    if (nameless && !connect.v5 && !connect.clean)
+        || connect.client_id.contains('\0')
+        || connect.client_id.len() > shared.limits.max_topic
+    {
         return Err(Refusal::ClientId);
     }
     let access = Arc::clone(&shared.access.borrow());
     let credentials =
         Credentials { certificate: arrival.certificate.clone(), user: connect.user, password: connect.password };
-    let identity = access.identify(&credentials).await.map_err(Refusal::Denied)?;
+    // Passwords are checked one after the other.
+    let identified = tokio::time::timeout_at(arrival.deadline, access.identify(&credentials)).await;
+    let identity = identified.map_err(|_| Refusal::Busy)?.map_err(Refusal::Denied)?;
     let rights = access.rights(&identity).ok_or_else(|| Refusal::Denied(identity.gone()))?;
     let publisher = identity.publisher().and_then(Publisher::new);
     let mut will = match connect.will {
@@ -149,7 +154,9 @@ async fn admit(shared: &Arc<Shared>, connect: Connect, arrival: &Arrival) -> Res
         older => older,
     };
     let session_present = continued.is_some();
-    let session = continued.unwrap_or_else(|| Session::new(shared, number, key.client_id));
+    let mut session = continued.unwrap_or_else(|| Session::new(shared, number, key.client_id));
+    // Its rights may be others than those of the connection before.
+    session.subscriptions.reconsider(&rights);
     if let Some(will) = &mut will {
         will.publisher = session.number;
     }
@@ -187,8 +194,8 @@ fn checked_will(
     rights: &Rights,
     publisher: Option<&Publisher>,
 ) -> Result<Message, Refusal> {
-    if !topic::is_valid_topic(&will.topic) {
-        return Err(Refusal::WillTopic(will.topic));
+    if !topic::is_valid_topic(&will.topic) || will.topic.len() > shared.limits.max_topic {
+        return Err(Refusal::WillTopic(shortened(&will.topic)));
     }
     if !rights.may_publish(&will.topic) {
         return Err(Refusal::WillNotAuthorized(will.topic));

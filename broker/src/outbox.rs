@@ -18,6 +18,9 @@ const KEPT_CAPACITY: usize = 64;
 /// Who has no more than this waiting is not touched by the limit of all together.
 const UNTOUCHED_BYTES: usize = 64 * 1024;
 
+/// What a message costs beside its content.
+const PER_MESSAGE: usize = 256;
+
 /// A message on its way to one client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
@@ -40,7 +43,7 @@ pub struct Full;
 pub struct Room {
     /// Messages in one outbox.
     pub messages: usize,
-    /// Bytes in one outbox.
+    /// Bytes in one outbox, with 256 for each message.
     pub bytes: usize,
     /// Bytes in all outboxes of the broker.
     pub bytes_together: usize,
@@ -77,7 +80,7 @@ impl Outbox {
 
     /// Adds a delivery, by the rule in this module's description.
     pub fn push(&mut self, delivery: Delivery) -> Result<(), Full> {
-        self.count(delivery.message.size());
+        self.count(&delivery);
         let queue = if delivery.qos.is_assured() { &mut self.assured } else { &mut self.plain };
         queue.push_back((self.next, delivery));
         self.next += 1;
@@ -85,7 +88,7 @@ impl Outbox {
             let Some((_, oldest)) = self.plain.pop_front() else {
                 return Err(Full);
             };
-            self.uncount(oldest.message.size());
+            self.uncount(&oldest);
             self.dropped += 1;
         }
         Ok(())
@@ -106,7 +109,7 @@ impl Outbox {
         if queue.is_empty() && queue.capacity() > KEPT_CAPACITY {
             *queue = VecDeque::new();
         }
-        self.uncount(delivery.message.size());
+        self.uncount(&delivery);
         Some(delivery)
     }
 
@@ -114,7 +117,7 @@ impl Outbox {
     pub fn drop_plain(&mut self) -> u64 {
         let plain = std::mem::take(&mut self.plain);
         for (_, delivery) in &plain {
-            self.uncount(delivery.message.size());
+            self.uncount(delivery);
         }
         u64::try_from(plain.len()).unwrap_or(u64::MAX)
     }
@@ -125,12 +128,14 @@ impl Outbox {
             || (self.bytes > UNTOUCHED_BYTES && self.together.load(Ordering::Relaxed) > self.room.bytes_together)
     }
 
-    fn count(&mut self, size: usize) {
+    fn count(&mut self, delivery: &Delivery) {
+        let size = delivery.message.size() + PER_MESSAGE;
         self.bytes += size;
         self.together.fetch_add(size, Ordering::Relaxed);
     }
 
-    fn uncount(&mut self, size: usize) {
+    fn uncount(&mut self, delivery: &Delivery) {
+        let size = delivery.message.size() + PER_MESSAGE;
         self.bytes -= size;
         self.together.fetch_sub(size, Ordering::Relaxed);
     }
@@ -163,7 +168,7 @@ mod tests {
 
     #[test]
     fn deliveries_leave_in_the_order_in_which_they_came() {
-        let mut outbox = outbox(10, 1000);
+        let mut outbox = outbox(10, 10_000);
         for (qos, payload) in [(Qos::AtMostOnce, "1"), (Qos::AtLeastOnce, "2"), (Qos::AtMostOnce, "3")] {
             outbox.push(delivery(qos, payload)).unwrap();
         }
@@ -173,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_full_window_holds_back_only_what_is_acknowledged() {
-        let mut outbox = outbox(10, 1000);
+        let mut outbox = outbox(10, 10_000);
         for (qos, payload) in [(Qos::AtLeastOnce, "1"), (Qos::AtMostOnce, "2"), (Qos::AtLeastOnce, "3")] {
             outbox.push(delivery(qos, payload)).unwrap();
         }
@@ -183,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_oldest_qos_0_messages_go_first_and_are_counted() {
-        let mut outbox = outbox(3, 1000);
+        let mut outbox = outbox(3, 10_000);
         outbox.push(delivery(Qos::AtLeastOnce, "kept")).unwrap();
         for payload in ["1", "2", "3", "4"] {
             outbox.push(delivery(Qos::AtMostOnce, payload)).unwrap();
@@ -194,7 +199,7 @@ mod tests {
 
     #[test]
     fn too_many_qos_1_messages_are_an_error_and_not_a_loss() {
-        let mut outbox = outbox(2, 1000);
+        let mut outbox = outbox(2, 10_000);
         outbox.push(delivery(Qos::AtLeastOnce, "1")).unwrap();
         outbox.push(delivery(Qos::AtLeastOnce, "2")).unwrap();
         assert_eq!(outbox.push(delivery(Qos::AtLeastOnce, "3")), Err(Full));
@@ -202,7 +207,7 @@ mod tests {
 
     #[test]
     fn bytes_are_limited_as_well_as_messages() {
-        let mut outbox = outbox(100, 30);
+        let mut outbox = outbox(100, 30 + 2 * PER_MESSAGE);
         for _ in 0..5 {
             outbox.push(delivery(Qos::AtMostOnce, "0123456789")).unwrap();
         }

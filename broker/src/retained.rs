@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::access::Owner;
+use crate::access::{Owner, Rights};
 use crate::message::{Message, Millis};
 use crate::topic;
 use crate::wire::properties;
@@ -18,8 +18,17 @@ pub struct Room {
     pub messages: usize,
     /// Bytes.
     pub bytes: usize,
+    /// Messages of one owner, with the same exception.
+    pub messages_of_one: usize,
     /// Bytes of what one owner published. Whoever is nobody in particular has no such limit.
     pub bytes_of_one: usize,
+}
+
+/// What is one owner's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Share {
+    messages: usize,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -33,7 +42,7 @@ struct Kept {
 pub struct Retained {
     kept: BTreeMap<String, Kept>,
     bytes: usize,
-    by_owner: HashMap<Owner, usize>,
+    by_owner: HashMap<Owner, Share>,
     room: Room,
 }
 
@@ -72,21 +81,32 @@ impl Retained {
             return Outcome::Done;
         }
         let size = message.size();
-        let of_owner = self.by_owner.get(owner).copied().unwrap_or_default() + size;
-        if self.kept.len() >= self.room.messages
-            || self.bytes + size > self.room.bytes
-            || (*owner != Owner::Anyone && of_owner > self.room.bytes_of_one)
-        {
+        let mut share = self.by_owner.get(owner).copied().unwrap_or_default();
+        share.messages += 1;
+        share.bytes += size;
+        let too_much = share.messages > self.room.messages_of_one || share.bytes > self.room.bytes_of_one;
+        let is_full = self.kept.len() >= self.room.messages || self.bytes + size > self.room.bytes;
+        let refused = match owner {
+            Owner::Broker => false,
+            Owner::Anyone => is_full,
+            Owner::Certified(_) | Owner::User(_) => is_full || too_much,
+        };
+        if refused {
             return Outcome::Full;
         }
         self.bytes += size;
-        self.by_owner.insert(owner.clone(), of_owner);
+        self.by_owner.insert(owner.clone(), share);
         self.kept.insert(message.topic.clone(), Kept { message: message.clone(), owner: owner.clone() });
         Outcome::Done
     }
 
-    /// All messages that match `filter`, in the order of their topics. Expired ones are forgotten on the way.
-    pub fn matching(&mut self, filter: &str, now: Millis) -> Vec<Message> {
+    /// All messages that match `filter` and that a client with these rights may read, in the order of their topics.
+    /// Expired ones are forgotten on the way.
+    pub fn matching(&mut self, filter: &str, rights: &Rights, now: Millis) -> Vec<Message> {
+        if !topic::has_wildcard(filter) {
+            let kept = self.kept.get(filter).filter(|kept| !properties::is_expired(&kept.message, now));
+            return kept.filter(|_| rights.may_read(filter)).map(|kept| kept.message.clone()).into_iter().collect();
+        }
         let mut expired = Vec::new();
         self.kept.retain(|_, kept| {
             let alive = !properties::is_expired(&kept.message, now);
@@ -98,18 +118,17 @@ impl Retained {
         for (owner, size) in expired {
             self.uncount(&owner, size);
         }
-        if !topic::has_wildcard(filter) {
-            return self.kept.get(filter).map(|kept| kept.message.clone()).into_iter().collect();
-        }
         let messages = self.kept.values().map(|kept| &kept.message);
-        messages.filter(|message| topic::matches(filter, &message.topic)).cloned().collect()
+        let wanted = |topic: &str| topic::matches(filter, topic) && rights.may_read(topic);
+        messages.filter(|message| wanted(&message.topic)).cloned().collect()
     }
 
     fn uncount(&mut self, owner: &Owner, size: usize) {
         self.bytes -= size;
-        if let Some(bytes) = self.by_owner.get_mut(owner) {
-            *bytes -= size;
-            if *bytes == 0 {
+        if let Some(share) = self.by_owner.get_mut(owner) {
+            share.messages -= 1;
+            share.bytes -= size;
+            if *share == Share::default() {
                 self.by_owner.remove(owner);
             }
         }
@@ -123,7 +142,7 @@ mod tests {
     use bytes::Bytes;
 
     fn store(messages: usize, bytes: usize) -> Retained {
-        Retained::new(Room { messages, bytes, bytes_of_one: 100 })
+        Retained::new(Room { messages, bytes, messages_of_one: 5, bytes_of_one: 100 })
     }
 
     fn apply(store: &mut Retained, message: &Message) -> Outcome {
@@ -139,9 +158,9 @@ mod tests {
         let mut store = store(10, 1000);
         apply(&mut store, &message("a", Qos::AtMostOnce, "1"));
         apply(&mut store, &message("a", Qos::AtMostOnce, "2"));
-        assert_eq!(store.matching("#", Millis(0))[0].payload, "2");
+        assert_eq!(store.matching("#", &Rights::all(), Millis(0))[0].payload, "2");
         apply(&mut store, &message("a", Qos::AtMostOnce, ""));
-        assert!(store.matching("#", Millis(0)).is_empty());
+        assert!(store.matching("#", &Rights::all(), Millis(0)).is_empty());
         assert_eq!(store.bytes, 0);
     }
 
@@ -152,9 +171,9 @@ mod tests {
             apply(&mut store, &message(&format!("a/{number:03}"), Qos::AtMostOnce, "x"));
         }
         apply(&mut store, &message("$SYS/x", Qos::AtMostOnce, "x"));
-        assert_eq!(store.matching("a/+", Millis(0)).len(), 500);
-        assert_eq!(store.matching("#", Millis(0)).len(), 500);
-        assert_eq!(topics(&store.matching("a/007", Millis(0))), ["a/007"]);
+        assert_eq!(store.matching("a/+", &Rights::all(), Millis(0)).len(), 500);
+        assert_eq!(store.matching("#", &Rights::all(), Millis(0)).len(), 500);
+        assert_eq!(topics(&store.matching("a/007", &Rights::all(), Millis(0))), ["a/007"]);
     }
 
     #[test]
@@ -164,7 +183,7 @@ mod tests {
         assert_eq!(apply(&mut store, &message("b", Qos::AtMostOnce, "1")), Outcome::Done);
         assert_eq!(apply(&mut store, &message("c", Qos::AtMostOnce, "1")), Outcome::Full);
         assert_eq!(apply(&mut store, &message("a", Qos::AtMostOnce, "2")), Outcome::Done);
-        assert_eq!(topics(&store.matching("#", Millis(0))), ["a", "b"]);
+        assert_eq!(topics(&store.matching("#", &Rights::all(), Millis(0))), ["a", "b"]);
     }
 
     #[test]
@@ -173,8 +192,9 @@ mod tests {
         // Property length 5, Message Expiry Interval (0x02), 1 second.
         let properties = Bytes::from_static(&[5, 2, 0, 0, 0, 1]);
         apply(&mut store, &Message { properties, received: Millis(0), ..message("a", Qos::AtMostOnce, "x") });
-        assert_eq!(store.matching("a", Millis(999)).len(), 1);
-        assert_eq!(store.matching("a", Millis(1000)).len(), 0);
+        assert_eq!(store.matching("a", &Rights::all(), Millis(999)).len(), 1);
+        assert_eq!(store.matching("a", &Rights::all(), Millis(1000)).len(), 0);
+        assert_eq!(store.matching("#", &Rights::all(), Millis(1000)).len(), 0);
         assert_eq!(store.bytes, 0);
     }
 
@@ -189,5 +209,10 @@ mod tests {
         assert_eq!(store.apply(&large("a"), &anna), Outcome::Done, "in place of its own");
         store.apply(&message("a", Qos::AtMostOnce, ""), &bert);
         assert_eq!(store.apply(&large("c"), &anna), Outcome::Done);
+        store.apply(&message("c", Qos::AtMostOnce, ""), &anna);
+        for topic in ["1", "2", "3", "4", "5"] {
+            assert_eq!(store.apply(&message(topic, Qos::AtMostOnce, "x"), &anna), Outcome::Done);
+        }
+        assert_eq!(store.apply(&message("6", Qos::AtMostOnce, "x"), &anna), Outcome::Full);
     }
 }

@@ -4,6 +4,7 @@
 //! the same list in [`crate::access`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tracing::{error, info};
@@ -12,13 +13,17 @@ use crate::access::{Access, Owner};
 use crate::message::{Message, Qos};
 use crate::shared::Shared;
 
+/// When it is tried again after it could not be published.
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// Publishes the list, retained, at the start and whenever another one is loaded, until the broker stops.
 pub async fn publish(shared: Arc<Shared>) {
     let mut access = shared.access.clone();
     let mut published = Bytes::new();
     loop {
-        publish_if_new(&shared, &Arc::clone(&access.borrow_and_update()), &mut published);
+        let done = publish_if_new(&shared, &Arc::clone(&access.borrow_and_update()), &mut published);
         tokio::select! {
+            () = tokio::time::sleep(AGAIN), if !done => {}
             changed = access.changed() => {
                 if changed.is_err() {
                     // Nobody can load anything any more.
@@ -30,9 +35,10 @@ pub async fn publish(shared: Arc<Shared>) {
     }
 }
 
-fn publish_if_new(shared: &Shared, access: &Access, published: &mut Bytes) {
+/// Whether the list of this moment is published.
+fn publish_if_new(shared: &Shared, access: &Access, published: &mut Bytes) -> bool {
     let Some((topic, payload)) = access.revocations().filter(|(_, payload)| *payload != published) else {
-        return;
+        return true;
     };
     let message = Message {
         sequence: 0,
@@ -44,9 +50,15 @@ fn publish_if_new(shared: &Shared, access: &Access, published: &mut Bytes) {
         properties: Bytes::new(),
         payload: payload.clone(),
     };
-    match shared.publish(message, &Owner::Anyone, &shared.own_topics) {
-        Ok(_) => info!(topic, "the list of revoked certificates is published"),
-        Err(why) => error!(topic, ?why, "the list of revoked certificates could not be published"),
+    match shared.publish(message, &Owner::Broker, &shared.own_topics) {
+        Ok(_) => {
+            info!(topic, "the list of revoked certificates is published");
+            published.clone_from(payload);
+            true
+        }
+        Err(why) => {
+            error!(topic, ?why, "the list of revoked certificates could not be published; trying again in {AGAIN:?}");
+            false
+        }
     }
-    published.clone_from(payload);
 }

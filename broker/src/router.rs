@@ -98,17 +98,40 @@ struct Publisher {
     marked: Instant,
     /// All topics published to, with the router's spelling, of which its logs hold no copies so.
     topics: HashMap<String, Bytes>,
+    /// All filters subscribed to.
     filters: HashSet<String>,
+    /// How many of them have wildcards.
+    wildcards: usize,
     max_topics: usize,
     max_filters: usize,
+    max_wildcards: usize,
+}
+
+impl Publisher {
+    /// The router's spelling of a topic.
+    fn spell(&mut self, topic: &str, left: &Left) -> Result<Bytes, Unpublished> {
+        if let Some(spelt) = self.topics.get(topic) {
+            return Ok(spelt.clone());
+        }
+        if self.topics.len() >= self.max_topics || !left.take() {
+            return Err(Unpublished::TooManyTopics(topic.to_owned()));
+        }
+        let spelt = Bytes::from(topic::to_router_topic(topic));
+        self.topics.insert(topic.to_owned(), spelt.clone());
+        Ok(spelt)
+    }
 }
 
 fn config(limits: &Limits) -> RouterConfig {
     // The router panics on segments below 1 KiB.
     let exact = SegmentConfig { max_segment_size: limits.exact_window.max(1024), max_segment_count: SEGMENTS };
     RouterConfig {
-        // Clients' links, those of clients just leaving, the publisher's and the heartbeat's.
-        max_connections: limits.max_clients * 2 + 16,
+        // Links of clients, of those away, of those just leaving, the publisher's and the heartbeat's.
+        max_connections: limits
+            .max_clients
+            .saturating_mul(2)
+            .saturating_add(limits.max_sessions_away)
+            .saturating_add(16),
         max_outgoing_packet_count: 1000,
         max_segment_size: limits.window.max(1024),
         max_segment_count: SEGMENTS,
@@ -134,8 +157,10 @@ impl Router {
                 marked: Instant::now(),
                 topics: HashMap::new(),
                 filters: HashSet::new(),
+                wildcards: 0,
                 max_topics: limits.max_topics,
                 max_filters: limits.max_filters,
+                max_wildcards: limits.max_wildcard_filters,
             }),
             idle: Mutex::new(Vec::new()),
             links: AtomicU64::new(0),
@@ -156,21 +181,17 @@ impl Router {
         message.sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         let envelope = message.to_envelope();
         let mut publisher = self.publisher();
-        let known = publisher.topics.get(&message.topic).cloned();
-        let spelt = match known {
-            Some(spelt) => spelt,
-            None if publisher.topics.len() < publisher.max_topics && left.take() => {
-                let spelt = Bytes::from(topic::to_router_topic(&message.topic));
-                publisher.topics.insert(message.topic.clone(), spelt.clone());
-                spelt
-            }
-            None => return Err(Unpublished::TooManyTopics(message.topic.clone())),
-        };
+        let spelt = publisher.spell(&message.topic, left)?;
         // What the router counts for a message in its logs.
         let size = 4 + spelt.len() + envelope.len();
         publisher.tx.publish(spelt, envelope).map_err(|_| Unpublished::Gone)?;
         let mark = publisher.gate.published(&message.topic, size);
         self.after_gate(&mut publisher, mark).map_err(|Gone| Unpublished::Gone)
+    }
+
+    /// Makes sure that `topic` can be published to. One that is new uses one of `left` up.
+    pub fn admit(&self, topic: &str, left: &Left) -> Result<(), Unpublished> {
+        self.publisher().spell(topic, left).map(|_| ())
     }
 
     /// Whether publishers must wait for [`opened`](Self::opened).
@@ -298,9 +319,13 @@ impl Reader {
         {
             let mut publisher = lock(&self.router.publisher);
             if !publisher.filters.contains(filter) {
-                if publisher.filters.len() >= publisher.max_filters || !left.take() {
+                let wildcard = topic::has_wildcard(filter);
+                let full = publisher.filters.len() >= publisher.max_filters
+                    || (wildcard && publisher.wildcards >= publisher.max_wildcards);
+                if full || !left.take() {
                     return Err(Unsubscribed::TooManyFilters);
                 }
+                publisher.wildcards += usize::from(wildcard);
                 publisher.filters.insert(filter.to_owned());
             }
             if !topic::has_wildcard(filter) && self.exact.insert(filter.to_owned()) {

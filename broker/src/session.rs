@@ -121,6 +121,7 @@ impl Session {
 
     /// Ends it: what waits is lost, which is counted, and the link to the router is returned.
     pub async fn end(mut self, shared: &Shared) {
+        self.count_dropped(shared);
         let lost = self.outbox.assured() + self.unacknowledged.undelivered();
         if lost > 0 {
             shared.metrics.drop(DropReason::SessionEnded, u64::try_from(lost).unwrap_or(u64::MAX));

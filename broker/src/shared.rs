@@ -95,6 +95,7 @@ impl Shared {
         if !message.retain {
             return self.router.publish(&mut message, topics).map(|()| Outcome::Done);
         }
+        self.router.admit(&message.topic, topics)?;
         let mut retained = self.retained.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = retained.apply(&message, owner);
         if outcome == Outcome::Full {

@@ -75,6 +75,11 @@ impl Subscriptions {
         self.filters.exact.len() + self.filters.wildcard.len()
     }
 
+    /// How many of them have wildcards.
+    pub fn wildcards(&self) -> usize {
+        self.filters.wildcard.len()
+    }
+
     /// Whether `filter` is among them.
     pub fn contains(&self, filter: &str) -> bool {
         self.filters.exact.contains_key(filter) || self.filters.wildcard.contains_key(filter)
@@ -107,9 +112,7 @@ impl Subscriptions {
     pub fn deliver(&mut self, message: Message, rights: &Rights) -> Option<Delivery> {
         let matching = self.filters.matching(&message.topic);
         let copies = matching.len();
-        if copies > 1
-            && let Some(left) = self.expected.get_mut(&message.sequence)
-        {
+        if let Some(left) = self.expected.get_mut(&message.sequence) {
             *left -= 1;
             if *left == 0 {
                 self.expected.remove(&message.sequence);

@@ -61,7 +61,7 @@ fn publish_one(shared: &Shared, topic: String, value: String) {
         payload: value.into(),
     };
     let topic = message.topic.clone();
-    if let Err(error) = shared.publish(message, &Owner::Anyone, &shared.own_topics) {
+    if let Err(error) = shared.publish(message, &Owner::Broker, &shared.own_topics) {
         warn!(topic, ?error, "a figure could not be published");
     }
 }

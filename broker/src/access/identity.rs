@@ -64,6 +64,8 @@ pub enum Identity {
 /// It does not change with a new certificate or a new password.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Owner {
+    /// The broker itself.
+    Broker,
     /// Whoever comes, where the broker is open.
     Anyone,
     /// Who has a certificate of this name.

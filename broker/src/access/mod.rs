@@ -35,12 +35,11 @@ use grid_service::settings::{Problems, SettingsError};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-pub use identity::{Credentials, Denied, Identity, Owner};
+pub use identity::{Credentials, Denied, Identity, Owner, shortened};
 pub use rights::{BRIDGES, Reads, Rights, is_brokers_own};
 pub use users::{BadHash, PasswordHash};
 
 use crate::access::files::Revocations;
-use crate::access::identity::shortened;
 use crate::access::rights::Rules;
 use crate::settings::Settings;
 
