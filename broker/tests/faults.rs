@@ -332,3 +332,71 @@ async fn one_client_cannot_use_up_the_filters_and_topics_of_all_others() {
     assert_eq!(other.packet().await, publish_v3("mine", b"x", 0, false, 0));
     broker.stop().await;
 }
+
+#[tokio::test]
+async fn a_topic_or_filter_of_great_length_is_refused_since_the_broker_never_forgets_one() {
+    let broker = Broker::start().await;
+    let (long, longest) = ("x".repeat(257), "x".repeat(256));
+    let mut client = broker.v5("c").await;
+    client.send(&subscribe_v5(&long, 0)).await;
+    client.expect("9004 0001 00 8f").await;
+    client.subscribe_v5(&longest, 0).await;
+    client.send(&publish_v5(&longest, &[], b"x", 0, false, 0)).await;
+    assert_eq!(client.packet().await, publish_v5(&longest, &[], b"x", 0, false, 0));
+    client.send(&publish_v5(&long, &[], b"x", 0, false, 0)).await;
+    client.expect_disconnect(0x90).await;
+    let mut client = broker.raw().await;
+    client.send(&connect_v5(&long, &[])).await;
+    assert_eq!(client.packet().await[3], 0x85);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn wildcard_filters_of_one_client_are_few_and_one_packet_with_many_brings_what_is_retained_once() {
+    let broker = Broker::start_with(Limits { max_wildcards: 3, ..Limits::default() }).await;
+    let mut client = broker.v5("c").await;
+    for number in 0..3 {
+        client.subscribe_v5(&format!("{number}/#"), 0).await;
+    }
+    client.send(&subscribe_v5("3/#", 0)).await;
+    client.expect("9004 0001 00 97").await;
+    client.subscribe_v5("exact", 0).await;
+    client.send(&publish_v5("0/kept", &[], b"x", 1, true, 1)).await;
+    client.expect("40020001").await;
+    assert_eq!(client.packet().await, publish_v5("0/kept", &[], b"x", 0, false, 0));
+    let entries: Vec<u8> = std::iter::repeat_n([&bytes("0003302f23")[..], &[0]].concat(), 50).flatten().collect();
+    client.send(&packet(0x82, &[&[0, 2, 0][..], &entries].concat())).await;
+    let suback = client.packet().await;
+    assert_eq!((suback[0], suback.len()), (0x90, 2 + 3 + 50));
+    assert_eq!(client.packet().await, publish_v5("0/kept", &[], b"x", 0, true, 0));
+    client.expect_silence().await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn two_hundred_thousand_tiny_messages_reach_slow_and_many_readers_complete() {
+    const COUNT: u32 = 200_000;
+    let limits = Limits { messages_burst: u64::from(COUNT) * 2, max_queued: COUNT as usize, ..Limits::default() };
+    let broker = Broker::start_with(limits).await;
+    let mut readers = Vec::new();
+    for number in 0..4 {
+        let mut reader = broker.v3(&format!("r{number}")).await;
+        reader.subscribe("#", 0).await;
+        readers.push(tokio::spawn(async move {
+            for expected in 0..COUNT {
+                let message = reader.packet().await;
+                assert_eq!(message[message.len() - 4..], expected.to_be_bytes());
+            }
+        }));
+    }
+    let mut publisher = broker.v3("p").await;
+    for start in (0..COUNT).step_by(1000) {
+        let burst: Vec<u8> =
+            (start..start + 1000).flat_map(|number| publish_v3("t", &number.to_be_bytes(), 0, false, 0)).collect();
+        publisher.send(&burst).await;
+    }
+    for reader in readers {
+        tokio::time::timeout(LONG * 6, reader).await.unwrap().unwrap();
+    }
+    broker.stop().await;
+}

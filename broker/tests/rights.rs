@@ -219,3 +219,20 @@ async fn a_reload_cuts_off_who_was_removed_and_leaves_the_others_with_their_new_
     gast.expect_silence().await;
     site.broker.stop().await;
 }
+
+#[tokio::test]
+async fn a_last_will_is_not_published_for_who_was_removed() {
+    let mut site = Site::start().await;
+    let mut bert = site.v3("bert", "b", "bert").await;
+    bert.subscribe("homeassistant/x", 0).await;
+    let mut anna = site.broker.raw().await;
+    anna.send(&connect_with_password(4, "anna", "a", "x", Some("homeassistant/x"))).await;
+    anna.expect("20020000").await;
+    let kept = fs::read_to_string(&site.file).unwrap();
+    let without = kept.split("[[user]]").filter(|part| !part.contains("name = \"anna\"\nrole"));
+    fs::write(&site.file, without.collect::<Vec<_>>().join("[[user]]")).unwrap();
+    assert!(site.reload.reload());
+    anna.expect_close().await;
+    bert.expect_silence().await;
+    site.broker.stop().await;
+}

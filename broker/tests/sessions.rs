@@ -293,3 +293,27 @@ async fn who_sends_faster_than_its_budget_is_slowed_down_and_loses_nothing() {
     assert!(passed >= Duration::from_millis(350), "{passed:?}");
     broker.stop().await;
 }
+
+#[tokio::test]
+async fn who_comes_back_and_takes_fewer_messages_at_a_time_gets_all_the_same() {
+    let broker = Broker::start().await;
+    let (mut client, _) = v5(&broker, "c", true, HUNDRED_SECONDS).await;
+    client.subscribe_v5("t", 1).await;
+    let mut publisher = broker.v3("p").await;
+    for number in 1..=9 {
+        publish(&mut publisher, "t", &[b'0' + number], 1, number.into()).await;
+        assert_eq!(client.packet().await.last(), Some(&(b'0' + number)));
+    }
+    drop(client);
+    // Leaves once more in the middle of it.
+    for (first, last) in [(1, 4), (5, 9)] {
+        let (mut client, present) = v5(&broker, "c", false, &[HUNDRED_SECONDS, "210002"].concat()).await;
+        assert!(present);
+        for number in first..=last {
+            let message = client.packet().await;
+            assert_eq!(message.last(), Some(&(b'0' + number)));
+            client.send(&[0x40, 2, message[5], message[6]]).await;
+        }
+    }
+    broker.stop().await;
+}
