@@ -58,7 +58,7 @@ pub struct Limits {
     /// connections cannot use up the file descriptors.
     pub max_waiting: usize,
 
-    /// Those of them that may come from one address (IPv6: from one /64 network), so that a single host cannot keep
+    /// Those of them that may come from one address (IPv6: from one /64 network), so that one address alone cannot keep
     /// others out. One more is closed at once.
     pub max_waiting_per_address: usize,
 

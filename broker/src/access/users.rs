@@ -1,7 +1,7 @@
 //! Passwords of people and of programs such as Home Assistant: kept as Argon2id hashes (RFC 9106) in PHC form.
 //!
 //! Checking one is slow by intent. So one is checked at a time, whatever comes: a flood of logins costs one core and the
-//! memory of one check, and makes logins with passwords wait; clients with certificates do not notice.
+//! memory of one check, and makes logins with passwords wait, until their time is up. Who has a certificate does not wait.
 
 use std::fmt;
 
