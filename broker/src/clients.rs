@@ -89,22 +89,23 @@ impl Clients {
 
     /// Takes the place of `key`, after whoever has it has left, and the session that it leaves. `machine` says whether
     /// room is kept for this client.
+    ///
     /// After a refusal the caller must look for an [`orphan`](Self::orphan).
     pub async fn login(self: &Arc<Self>, key: &Key, machine: bool) -> Result<(Login, Option<Session>), Refusal> {
         loop {
             let older = {
                 let mut state = self.lock();
-                let taken = state.places.get(key).map(|older| (older.connected, older.closed.clone()));
-                if !matches!(taken, Some((true, _))) && state.connected >= self.places_for(machine) {
-                    return Err(Refusal::Busy);
+                let is_full = state.connected >= self.places_for(machine);
+                // Who comes in place of a connected client takes no place beyond that one's.
+                let older = state.places.get(key).filter(|older| older.connected || !is_full);
+                match older {
+                    Some(older) => {
+                        older.kicked.cancel();
+                        older.closed.clone()
+                    }
+                    None if is_full => return Err(Refusal::Busy),
+                    None => return state.enter(self, key),
                 }
-                let Some((_, closed)) = taken else {
-                    return state.enter(self, key);
-                };
-                if let Some(older) = state.places.get(key) {
-                    older.kicked.cancel();
-                }
-                closed
             };
             older.cancelled().await;
         }

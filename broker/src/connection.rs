@@ -21,7 +21,7 @@ use crate::budget::Allowance;
 use crate::clients::Login;
 use crate::doors::{Arrival, Waiting};
 use crate::ending::Ending;
-use crate::login::{Admitted, Told, first_request, log_in};
+use crate::login::{Admitted, first_request, log_in};
 use crate::message::Message;
 use crate::metrics::DropReason;
 use crate::outbox::Delivery;
@@ -62,7 +62,7 @@ pub struct Client {
     will: Option<Message>,
     /// What an earlier connection of this session sent, is not acknowledged, and was not sent again yet.
     unfinished: VecDeque<(u16, Step)>,
-    told: Told,
+    welcome: Welcome,
     expiry: Duration,
     /// Packets sent that are in the figures.
     counted: u64,
@@ -147,8 +147,9 @@ impl From<Stuck> for Ending {
 
 impl Client {
     fn new(shared: Arc<Shared>, wire: Wire, admitted: Admitted) -> (Self, Login) {
-        let Admitted { login, identity, rights, publisher, mut session, expiry, will, receive_maximum, told, .. } =
-            admitted;
+        let Admitted {
+            login, identity, rights, publisher, mut session, expiry, will, receive_maximum, welcome, ..
+        } = admitted;
         let client = Self {
             wire,
             rights,
@@ -161,7 +162,7 @@ impl Client {
             window: usize::from(shared.limits.max_inflight.min(receive_maximum)),
             will,
             unfinished: session.unacknowledged.take(),
-            told,
+            welcome,
             expiry,
             counted: 0,
             session,
@@ -280,13 +281,7 @@ impl Client {
 
     /// Tells the client that it is let in.
     fn greet(&mut self) -> Result<(), Ending> {
-        let told = self.told;
-        let welcome = Welcome {
-            session_present: told.session_present,
-            assigned: told.assigned.then_some(self.session.client_id.as_str()),
-            session_expiry: told.session_expiry,
-        };
-        self.wire.accept(welcome).map_err(|error| {
+        self.wire.accept(self.welcome, &self.session.client_id).map_err(|error| {
             // It was not let in, so it has no will.
             self.will = None;
             Ending::Codec(error)
@@ -311,7 +306,7 @@ impl Client {
                 }
             };
             if sent {
-                self.session.unacknowledged.keep(packet_id, step);
+                self.session.unacknowledged.push(packet_id, step);
             }
         }
         Ok(())
@@ -357,7 +352,7 @@ impl Client {
             if self.was_sent(sent, &delivery)
                 && let Sent::Yes(Some(packet_id)) = sent
             {
-                self.session.unacknowledged.published(packet_id, delivery);
+                self.session.unacknowledged.push(packet_id, Step::Published(delivery));
             }
         }
         self.shared.metrics.messages_sent.inc_by(self.wire.packets_out - self.counted);
@@ -406,8 +401,7 @@ impl Client {
                     if self.expiry.is_zero() && seconds > 0 {
                         return Err(Ending::Violation("a session expiry in DISCONNECT that CONNECT had not"));
                     }
-                    let longest = self.shared.limits.max_session_expiry;
-                    self.expiry = Duration::from_secs(seconds.into()).min(longest);
+                    self.expiry = self.shared.limits.session_expiry(seconds);
                 }
                 Err(Ending::Goodbye { with_will })
             }
@@ -442,11 +436,12 @@ impl Client {
             }
         }
         let Self { shared, mut wire, mut session, identity, expiry, unfinished, .. } = self;
+        // Also where the session ends: what is lost with it is counted.
+        for (packet_id, step) in unfinished {
+            session.unacknowledged.push(packet_id, step);
+        }
         if ending.keeps_session() && !expiry.is_zero() {
             session.received = wire.take_received();
-            for (packet_id, step) in unfinished {
-                session.unacknowledged.keep(packet_id, step);
-            }
             drop(wire);
             return keep(shared, session, login, identity, expiry).await;
         }

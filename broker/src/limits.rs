@@ -221,6 +221,11 @@ impl Limits {
         }
     }
 
+    /// How long a session is kept for a client that asks for so many seconds.
+    pub(crate) fn session_expiry(&self, asked: u32) -> Duration {
+        Duration::from_secs(asked.into()).min(self.max_session_expiry)
+    }
+
     /// How much may wait for clients.
     pub(crate) fn queue_room(&self) -> outbox::Room {
         outbox::Room {

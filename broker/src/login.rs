@@ -17,22 +17,8 @@ use crate::request::{Connect, Request, Will};
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::topic;
-use crate::wire::Wire;
 use crate::wire::properties::Publisher;
-
-/// Seconds of a session that never expires (section 3.1.2.11.2).
-const FOR_EVER: u32 = u32::MAX;
-
-/// What a CONNACK says, but for the client id itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
-    /// Whether the session goes on.
-    pub session_present: bool,
-    /// Whether the client id was assigned.
-    pub assigned: bool,
-    /// Seconds that the session will be kept, if that is not what an MQTT 5 client asked for.
-    pub session_expiry: Option<u32>,
-}
+use crate::wire::{Welcome, Wire};
 
 /// A client that was let in.
 pub struct Admitted {
@@ -55,7 +41,7 @@ pub struct Admitted {
     /// Unacknowledged messages that it takes.
     pub receive_maximum: u16,
     /// What its CONNACK says.
-    pub told: Told,
+    pub welcome: Welcome,
 }
 
 /// Reads up to and including the first packet, which must be CONNECT (\[MQTT-3.1.0-1\]), until `deadline`.
@@ -160,13 +146,12 @@ async fn admit(shared: &Arc<Shared>, connect: Connect, arrival: &Arrival) -> Res
     if let Some(will) = &mut will {
         will.publisher = session.number;
     }
-    let longest = shared.limits.max_session_expiry;
-    let asked = connect.session_expiry;
-    let expiry = if asked == FOR_EVER { longest } else { Duration::from_secs(asked.into()).min(longest) };
-    let told = Told {
+    let expiry = shared.limits.session_expiry(connect.session_expiry);
+    let granted = u32::try_from(expiry.as_secs()).ok();
+    let welcome = Welcome {
         session_present,
         assigned: nameless,
-        session_expiry: u32::try_from(expiry.as_secs()).ok().filter(|granted| connect.v5 && *granted != asked),
+        session_expiry: granted.filter(|granted| *granted != connect.session_expiry),
     };
     Ok(Admitted {
         login,
@@ -178,7 +163,7 @@ async fn admit(shared: &Arc<Shared>, connect: Connect, arrival: &Arrival) -> Res
         will,
         keep_alive: connect.keep_alive,
         receive_maximum: connect.receive_maximum,
-        told,
+        welcome,
     })
 }
 

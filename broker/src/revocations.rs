@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tracing::{error, info};
 
-use crate::access::{Access, Owner};
-use crate::message::{Message, Qos};
+use crate::access::Access;
+use crate::message::Qos;
 use crate::shared::Shared;
 
 /// When it is tried again after it could not be published.
@@ -40,17 +40,7 @@ fn publish_if_new(shared: &Shared, access: &Access, published: &mut Bytes) -> bo
     let Some((topic, payload)) = access.revocations().filter(|(_, payload)| *payload != published) else {
         return true;
     };
-    let message = Message {
-        sequence: 0,
-        publisher: 0,
-        received: shared.now(),
-        topic: topic.to_owned(),
-        qos: Qos::AtLeastOnce,
-        retain: true,
-        properties: Bytes::new(),
-        payload: payload.clone(),
-    };
-    match shared.publish(message, &Owner::Broker, &shared.own_topics) {
+    match shared.publish_own(topic.to_owned(), payload.clone(), Qos::AtLeastOnce) {
         Ok(_) => {
             info!(topic, "the list of revoked certificates is published");
             published.clone_from(payload);

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,17 +15,17 @@ use crate::budget::Left;
 use crate::clients::Clients;
 use crate::limits::Limits;
 use crate::log_limit::LogLimit;
-use crate::message::{Message, Millis};
+use crate::message::{Message, Millis, Qos};
 use crate::metrics::{DropReason, Metrics};
 use crate::retained::{Outcome, Retained};
 use crate::router::{Router, Unpublished};
 
 /// Lines about clients that may come at once: a street that reconnects after a power cut is still seen whole.
 const LINES_AT_ONCE: u32 = 500;
+/// One further such line in this time.
+const PER_LINE: Duration = Duration::from_millis(500);
 /// More than there are figures below `$SYS`, with the list of revocations.
 const OWN_TOPICS: usize = 1000;
-/// One further such line in this time: at most 17 MB of log a day.
-const PER_LINE: Duration = Duration::from_millis(500);
 
 /// One broker's state.
 pub struct Shared {
@@ -45,7 +46,7 @@ pub struct Shared {
     /// Bytes that wait for all clients together.
     pub queued: Arc<AtomicUsize>,
     /// Topics that the broker itself may publish to.
-    pub own_topics: Left,
+    own_topics: Left,
     /// When the broker started.
     pub started: Instant,
     sessions: AtomicU64,
@@ -105,6 +106,22 @@ impl Shared {
             }
         }
         self.router.publish(&mut message, topics).map(|()| outcome)
+    }
+
+    /// Publishes a message of the broker itself, retained.
+    pub fn publish_own(&self, topic: String, payload: Bytes, qos: Qos) -> Result<Outcome, Unpublished> {
+        let message = Message {
+            sequence: 0,
+            // No session has this number.
+            publisher: 0,
+            received: self.now(),
+            topic,
+            qos,
+            retain: true,
+            properties: Bytes::new(),
+            payload,
+        };
+        self.publish(message, &Owner::Broker, &self.own_topics)
     }
 
     /// Looks up the figures that nobody counts.

@@ -10,12 +10,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::warn;
 
-use crate::access::Owner;
-use crate::message::{Message, Qos};
+use crate::message::Qos;
 use crate::metrics::{DropReason, Metrics};
 use crate::shared::Shared;
 
@@ -49,19 +47,7 @@ pub async fn publish(shared: Arc<Shared>) {
 }
 
 fn publish_one(shared: &Shared, topic: String, value: String) {
-    let message = Message {
-        sequence: 0,
-        // No connection has this number.
-        publisher: 0,
-        received: shared.now(),
-        topic,
-        qos: Qos::AtMostOnce,
-        retain: true,
-        properties: Bytes::new(),
-        payload: value.into(),
-    };
-    let topic = message.topic.clone();
-    if let Err(error) = shared.publish(message, &Owner::Broker, &shared.own_topics) {
+    if let Err(error) = shared.publish_own(topic.clone(), value.into(), Qos::AtMostOnce) {
         warn!(topic, ?error, "a figure could not be published");
     }
 }

@@ -30,9 +30,9 @@ impl Unacknowledged {
         self.steps.len()
     }
 
-    /// Notes a message that was sent.
-    pub fn published(&mut self, packet_id: u16, delivery: Delivery) {
-        self.steps.push_back((packet_id, Step::Published(delivery)));
+    /// Notes how far the message has come that was sent last.
+    pub fn push(&mut self, packet_id: u16, step: Step) {
+        self.steps.push_back((packet_id, step));
     }
 
     /// Notes that the client has a QoS 2 message.
@@ -57,11 +57,6 @@ impl Unacknowledged {
     /// Empties it.
     pub fn take(&mut self) -> VecDeque<(u16, Step)> {
         std::mem::take(&mut self.steps)
-    }
-
-    /// Puts back a step that goes on.
-    pub fn keep(&mut self, packet_id: u16, step: Step) {
-        self.steps.push_back((packet_id, step));
     }
 
     fn position(&self, packet_id: u16) -> Option<usize> {

@@ -32,12 +32,12 @@ const UNACCEPTABLE_VERSION: [u8; 4] = [0x20, 2, 0, 1];
 
 /// What the CONNACK tells a client that is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Welcome<'a> {
+pub struct Welcome {
     /// Whether its session goes on.
     pub session_present: bool,
-    /// The client id given to a client that sent none.
-    pub assigned: Option<&'a str>,
-    /// Seconds that its session will be kept, if that is not what it asked for.
+    /// Whether its client id was given to it.
+    pub assigned: bool,
+    /// Seconds that its session will be kept, if that is not what it asked for. MQTT 3.1.1 has no word for it.
     pub session_expiry: Option<u32>,
 }
 
@@ -161,8 +161,8 @@ impl Wire {
         self.core.get_protocol_version() == Version::V5_0
     }
 
-    /// Accepts the CONNECT.
-    pub fn accept(&mut self, welcome: Welcome) -> Result<(), MqttError> {
+    /// Accepts the CONNECT of the client with this id.
+    pub fn accept(&mut self, welcome: Welcome, client_id: &str) -> Result<(), MqttError> {
         if !self.is_v5() {
             let packet = v3_1_1::Connack::builder()
                 .session_present(welcome.session_present)
@@ -175,8 +175,8 @@ impl Wire {
         if let Some(seconds) = welcome.session_expiry {
             properties.push(packet::SessionExpiryInterval::new(seconds)?.into());
         }
-        if let Some(id) = welcome.assigned {
-            properties.push(packet::AssignedClientIdentifier::new(id)?.into());
+        if welcome.assigned {
+            properties.push(packet::AssignedClientIdentifier::new(client_id)?.into());
         }
         let packet = v5_0::Connack::builder()
             .session_present(welcome.session_present)
