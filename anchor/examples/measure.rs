@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ed25519_dalek::{Signer, SigningKey};
-use grid_anchor::durable::Stop;
 use grid_anchor::intake::{Arrival, Now};
 use grid_anchor::policy::Policy;
 use grid_anchor::recorder::{AnchorIdentity, Recorder, RecorderSettings};
 use grid_anchor::verify::verify_log;
+use grid_durable::Stop;
 use grid_protocol::author::{Author, Signed};
 use grid_protocol::identity::{Identity, Issuer};
 use grid_protocol::message::{Role, Session};

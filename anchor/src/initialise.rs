@@ -6,10 +6,10 @@ use grid_ledger::{Endpoints, InitReport, InitSettings, LedgerError, Watch};
 use grid_protocol::identity::Authority;
 use grid_protocol::topic::Name;
 
-use crate::durable::{Durable, DurableError, Stop};
 use crate::policy::{BadPolicy, Policy, TrailAddress};
 use crate::recorder::{POLICY, RecorderError, keep_policy};
 use crate::store::{StoreError, read_or_make_key};
+use grid_durable::{Durable, DurableError, Stop};
 
 /// Why a log could not be tied to a trail.
 #[derive(Debug, thiserror::Error)]

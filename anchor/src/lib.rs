@@ -6,8 +6,9 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`tile`], [`tree`], [`bundle`], [`entry`], [`checkpoint`] | the log's formats, each one specification |
+//! | [`notice`] | what the anchor itself says in the log |
 //! | [`policy`] | what a verifier starts from |
-//! | [`durable`], [`journal`], [`store`] | what is written to disk, in which order |
+//! | [`journal`], [`store`] | what is written to disk, in which order |
 //! | [`speech`] | who said what: the rule that intake and verifier share |
 //! | [`sequence`], [`intake`] | what goes into the log, what is there already, what to acknowledge |
 //! | [`initialise`] | a log and its trail on the ledger, tied together once |
@@ -19,12 +20,12 @@
 pub mod bundle;
 pub mod checkpoint;
 pub mod cli;
-pub mod durable;
 pub mod entry;
 pub mod initialise;
 pub mod intake;
 pub mod journal;
 pub mod notary;
+pub mod notice;
 pub mod policy;
 pub mod recorder;
 pub mod sequence;

@@ -20,13 +20,13 @@ use grid_service::link::{Delivery, Will};
 use serde::Serialize;
 
 use crate::checkpoint::{BadCheckpoint, Head};
-use crate::durable::{Durable, DurableError, Stop};
 use crate::intake::{Admitted, Arrival, BadSnapshot, Counts, Intake, Now};
 use crate::notary::Trail;
 use crate::policy::{BadPolicy, Policy};
 use crate::show::date;
 use crate::speech::{Speakers, Unverified};
 use crate::store::{Store, StoreError, read_or_make_key};
+use grid_durable::{Durable, DurableError, Stop};
 
 /// A checkpoint is written early when the journal has grown by this many entries, so that none takes much longer than
 /// half a second.

@@ -16,11 +16,11 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 
-use crate::durable::Stop;
 use crate::intake::{Arrival, Now};
 use crate::notary::{News, Notary, NotarySettings, Trail};
 use crate::recorder::{AnchorIdentity, Outgoing, Progress, Recorder, RecorderError};
 use crate::settings::Settings;
+use grid_durable::Stop;
 
 /// How many commands may wait for the recorder; then the broker waits.
 const QUEUE: usize = 1024;

@@ -214,10 +214,10 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::durable::Stop;
     use crate::intake::Arrival;
     use crate::recorder::Recorder;
     use crate::testing::{Street, at, folder, name, recorder_settings};
+    use grid_durable::Stop;
     use grid_protocol::message::{Role, Session};
     use grid_protocol::units::MilliWattHours;
 

@@ -30,11 +30,11 @@ use tlog_tiles::{Hash, record_hash};
 
 use crate::bundle::{self, BadBundle};
 use crate::checkpoint::{BadCheckpoint, BadKey, Head, LogKey};
-use crate::durable::{Appendable, Durable, DurableError};
 use crate::entry::{self, BadEntry};
 use crate::journal::{self, BadJournal, Record, Records, Standing};
 use crate::tile::{FULL, Level, Tile};
 use crate::tree::{Edge, subtree_hash, tile_bytes, tile_hashes};
+use grid_durable::{Appendable, Durable, DurableError};
 
 const CHECKPOINT: &str = "log/checkpoint";
 const JOURNAL: &str = "journal";

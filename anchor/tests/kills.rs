@@ -120,7 +120,7 @@ async fn dropping_the_anchors_future_is_like_a_kill() {
 
     let second = run(settings, identity, site.broker(), None, watch::Sender::default(), std::future::pending()).await;
     assert!(matches!(second, Err(AnchorError::Recorder(RecorderError::Durable(_)))), "{second:?}");
-    assert!(second.unwrap_err().to_string().contains("another anchor uses"));
+    assert!(second.unwrap_err().to_string().contains("another process uses"));
 
     stop.send(()).unwrap();
     let summary = anchor.await.unwrap().unwrap();

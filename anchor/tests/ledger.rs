@@ -10,13 +10,13 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
-use grid_anchor::durable::Stop;
 use grid_anchor::initialise::initialise;
 use grid_anchor::intake::{Arrival, Now};
 use grid_anchor::notary::{News, Notary, NotarySettings, Trail};
 use grid_anchor::policy::Policy;
 use grid_anchor::recorder::{AnchorIdentity, Recorder, RecorderError, RecorderSettings};
 use grid_anchor::verify::{LedgerFailure, LedgerReport, Report, verify_ledger};
+use grid_durable::Stop;
 use grid_ledger::{Endpoints, IotaLedger, Ledger, LedgerError, TrailReader, mock};
 use grid_protocol::identity::{Identity, Issuer};
 use grid_protocol::message::{LedgerReceipt, Role, Session};

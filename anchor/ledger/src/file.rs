@@ -4,14 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-
-/// How long to wait for a lock that another has.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
-const LOCK_RETRY: Duration = Duration::from_millis(5);
+use grid_durable::lock_alone;
 
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -94,21 +88,6 @@ impl Folder {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
             Ok(()) | Err(_) => Ok(()),
-        }
-    }
-}
-
-/// Takes the lock of an open file, which is free again when all handles of this opening are closed; `false` if another
-/// keeps it for as long as [`LOCK_PATIENCE`]. Who had it may be about to end, and a program that was being started at that
-/// moment has, until it runs, a copy of every handle.
-pub fn lock_alone(file: &File) -> io::Result<bool> {
-    let began = Instant::now();
-    loop {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(true),
-            Err(rustix::io::Errno::WOULDBLOCK) if began.elapsed() < LOCK_PATIENCE => sleep(LOCK_RETRY),
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
-            Err(errno) => return Err(errno.into()),
         }
     }
 }

@@ -36,7 +36,7 @@ mod wallet;
 
 pub use audit_trail::{DeletionWindow, Permission, TimeLock};
 pub use error::LedgerError;
-pub use file::{FileError, lock_alone};
+pub use file::FileError;
 pub use init::{InitLinks, InitReport, InitSettings, init};
 pub use iota::IotaLedger;
 pub use iota_sdk::types::{Address, ObjectId, TransactionDigest};

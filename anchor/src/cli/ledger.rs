@@ -16,11 +16,11 @@ use grid_service::identity::read_authority;
 use tokio::net::TcpListener;
 
 use super::Failure;
-use crate::durable::{Durable, Stop};
 use crate::initialise::initialise;
 use crate::policy::Policy;
 use crate::settings::endpoints;
 use crate::verify::{LedgerFailure, LedgerReport, Report, verify_ledger, verify_log};
+use grid_durable::{Durable, Stop};
 
 const MESSAGE_KEY: &str = "message.key";
 const NANOS: u64 = 1_000_000_000;

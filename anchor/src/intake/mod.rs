@@ -31,6 +31,7 @@ use sha2::{Digest, Sha256};
 
 use crate::entry::{self, LONGEST_TOPIC, Payload};
 use crate::journal::{Record, Standing};
+use crate::notice::Notice;
 use crate::speech::{Certificates, Content, Heard, Signed, Speakers, Unverified, Vouched, hear};
 use limit::Limit;
 use sessions::{SessionLog, Sessions};
@@ -374,11 +375,10 @@ impl Intake {
         }
     }
 
-    /// The entry that counts what was not logged. Its topic has a wildcard, so nobody can publish on it (MQTT 5 section
-    /// 3.3.2.1) and the entry cannot be forged from outside.
+    /// The entry that counts what was not logged.
     fn report(&self, count: u64, now: Now) -> Admitted {
-        let topic = format!("grid/{}/#", self.speakers.site());
-        let entry = entry::write(now.unix, &topic, format!("{{\"not_logged\":{count}}}").as_bytes());
+        let topic = Notice::topic(self.speakers.site());
+        let entry = entry::write(now.unix, &topic, &Notice::NotLogged(count).write());
         Admitted { standing: Standing::Unverified, entry, urgent: false }
     }
 

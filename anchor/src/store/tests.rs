@@ -1,10 +1,10 @@
 //! Kill it anywhere: nothing durable is lost, nothing is there twice, and the log always holds.
 
 use super::*;
-use crate::durable::Stop;
 use crate::testing::folder;
 use crate::verify::verify_log;
 use ed25519_dalek::SigningKey;
+use grid_durable::Stop;
 use grid_protocol::units::UnixMillis;
 use std::fs;
 use std::path::Path;

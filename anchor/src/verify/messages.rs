@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::DeviceSession;
 use super::tree::in_parallel;
 use crate::entry::{Entry, Payload};
+use crate::notice::Notice;
 use crate::sequence::Sequence;
 use crate::speech::{Content, Heard, Signed, Speakers, Unverified, Vouched, hear};
 
@@ -89,9 +90,9 @@ impl Judge {
 
     /// Hears a batch of entries.
     pub fn hear_all(&mut self, bundles: &[Vec<Entry>]) {
-        let counted = format!("grid/{}/#", self.speakers.site());
+        let notices = Notice::topic(self.speakers.site());
         let found =
-            in_parallel(bundles, |entries| entries.iter().map(|entry| find(entry, &counted)).collect::<Vec<_>>());
+            in_parallel(bundles, |entries| entries.iter().map(|entry| find(entry, &notices)).collect::<Vec<_>>());
         let mut claims = Vec::new();
         for found in found.into_iter().flatten() {
             match found {
@@ -181,12 +182,13 @@ enum Claim {
     Unchecked(Arc<Vouched>),
 }
 
-fn find<'a>(entry: &'a Entry, counted: &str) -> Found<'a> {
+fn find<'a>(entry: &'a Entry, notices: &str) -> Found<'a> {
     let Payload::Bytes(payload) = &entry.payload else { return Found::Unverified };
-    if entry.topic == counted {
-        let count =
-            serde_json::from_slice(payload).ok().and_then(|report: serde_json::Value| report["not_logged"].as_u64());
-        return count.map_or(Found::Unverified, Found::NotLogged);
+    if entry.topic == notices {
+        return match Notice::read(payload) {
+            Some(Notice::NotLogged(count)) => Found::NotLogged(count),
+            Some(Notice::Certificate { .. } | Notice::Revoked(_)) | None => Found::Unverified,
+        };
     }
     match hear(&entry.topic, payload) {
         Ok(Heard::Command(_)) => Found::Command,

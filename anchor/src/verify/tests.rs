@@ -7,11 +7,11 @@ use grid_protocol::message::{Event, PreviousSession, Role};
 
 use super::*;
 use crate::checkpoint::LogKey;
-use crate::durable::Stop;
 use crate::intake::Arrival;
 use crate::recorder::Recorder;
 use crate::testing::{START, Street, at, folder, name, recorder_settings};
 use crate::tile::{Level, Tile};
+use grid_durable::Stop;
 
 struct Log {
     folder: tempfile::TempDir,

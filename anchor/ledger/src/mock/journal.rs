@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::NOT_IOTA;
-use crate::file::lock_alone;
+use grid_durable::lock_alone;
 
 const HEADER: usize = 4 + CHECKSUM;
 const CHECKSUM: usize = 8;

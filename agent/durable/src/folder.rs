@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use grid_ledger::lock_alone;
+use crate::lock::lock_alone;
 
 /// Why something could not be written durably. After any of these the folder must be opened anew.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum DurableError {
         source: io::Error,
     },
     /// Somebody else works on the folder.
-    #[error("another anchor uses {0}: stop it, or give this one a data_dir of its own")]
+    #[error("another process uses {0}: stop it, or give this one a folder of its own")]
     Locked(PathBuf),
     /// The owner is gone.
     #[error("stopped before it could {action} {path}")]
