@@ -17,10 +17,16 @@
 //! 4. removal of partial files that the new ones supersede
 //! 5. a new, empty journal
 //!
-//! A kill between any two leaves a journal that repeats some of what the tiles hold already; the next checkpoint then
-//! writes the same bytes to the same places. [`Store::open`] proves that the right edge of the tiles gives the root of
-//! the checkpoint, and that the journal continues it, and otherwise refuses.
+//! A kill between any two leaves a journal that repeats some of what the tiles hold already. [`Store::open`] proves that
+//! the right edge of the tiles gives the root of the checkpoint, and that the journal continues it, and otherwise refuses.
+//! Then it does what is left of 4 and 5. Files of a checkpoint that was never signed are removed: the journal has their
+//! entries.
+//!
+//! The journal that a start finds is written anew, since what the system shows of it need not be on the disk: after a
+//! failed sync Linux takes what it could not write for written, so that a later sync of the same file succeeds without it.
 
+use std::io::{self, Read};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use grid_protocol::topic::Name;
@@ -123,7 +129,6 @@ pub struct Store {
     /// The entries of its partial bundle.
     edge_entries: Vec<Vec<u8>>,
     journal: Appendable,
-    journal_first: u64,
     next: u64,
     synced: u64,
     buffer: Vec<u8>,
@@ -170,22 +175,12 @@ impl Store {
             durable.settle()?;
         }
         let scan = scan_journal(&durable, &edge, &edge_entries)?;
-        let snapshot = read_snapshot(&durable, &scan)?;
-        let journal = durable.open_appendable(JOURNAL, scan.length)?;
-        let mut store = Self {
-            durable,
-            key,
-            edge,
-            edge_entries,
-            journal,
-            journal_first: scan.first,
-            next: scan.next,
-            // What was read may still be only in the system's memory, if it was a kill and not a power cut.
-            synced: scan.first,
-            buffer: Vec::new(),
-        };
-        store.durable.sync(&mut store.journal)?;
-        Ok((Self { synced: store.next, ..store }, snapshot))
+        let snapshot = read_snapshot(&durable, head.size..=scan.next)?;
+        remove_superseded(&mut durable, scan.first, head.size, scan.next)?;
+        let journal = carry_over(&mut durable, &edge, &scan)?;
+        let next = scan.next;
+        let store = Self { durable, key, edge, edge_entries, journal, next, synced: next, buffer: Vec::new() };
+        Ok((store, snapshot))
     }
 
     /// The log's key.
@@ -284,15 +279,14 @@ impl Store {
         let note = self.key.sign(head.size, head.root).map_err(|why| refuse(&self.durable, CHECKPOINT, why))?;
         self.durable.place(CHECKPOINT, &note)?;
         self.durable.settle()?;
-        self.edge = edge;
+        let before = std::mem::replace(&mut self.edge, edge).size();
         self.edge_entries = entries;
 
-        self.remove_superseded()?;
+        remove_superseded(&mut self.durable, before, head.size, head.size)?;
 
         self.durable.place(JOURNAL, &journal::header(head.size, head.root))?;
         self.durable.settle()?;
         self.journal = self.durable.open_appendable(JOURNAL, journal::HEADER as u64)?;
-        self.journal_first = head.size;
         Ok((head, note))
     }
 
@@ -337,28 +331,46 @@ impl Store {
     fn place(&mut self, tile: Tile, bytes: &[u8]) -> Result<(), StoreError> {
         Ok(self.durable.place(&in_log(tile), bytes)?)
     }
+}
 
-    /// Removes the partial files of all heads since the one that the journal continues, but for the newest head's own.
-    fn remove_superseded(&mut self) -> Result<(), StoreError> {
-        let size = self.edge.size();
-        for level in Level::of(size) {
-            let current = level.partial_tile(size);
-            for index in level.full_tiles(self.journal_first)..=level.full_tiles(size) {
-                let folder = format!("log/{}", Tile::full(level, index).partials());
-                let names = self.durable.names_in(&folder)?;
-                let widths = names.iter().filter_map(|name| name.parse().ok());
-                let old = widths.map(|width| Tile { level, index, width }).filter(|tile| Some(*tile) != current);
-                let old: Vec<Tile> = old.collect();
-                for tile in &old {
-                    self.durable.remove(&in_log(*tile))?;
-                }
-                if !names.is_empty() && old.len() == names.len() {
-                    self.durable.remove_if_empty(&folder)?;
-                }
+/// Removes what a head of `size` entries has no use for: partial files of heads since the one of `first` entries, and
+/// what was written for heads of up to `next` entries that were never signed.
+fn remove_superseded(durable: &mut Durable, first: u64, size: u64, next: u64) -> Result<(), StoreError> {
+    for level in Level::of(next) {
+        let current = level.partial_tile(size);
+        for index in level.full_tiles(first)..=level.full_tiles(next) {
+            let folder = format!("log/{}", Tile::full(level, index).partials());
+            let names = durable.names_in(&folder)?;
+            let widths = names.iter().filter_map(|name| name.parse().ok());
+            let old = widths.map(|width| Tile { level, index, width }).filter(|tile| Some(*tile) != current);
+            let old: Vec<Tile> = old.collect();
+            for tile in &old {
+                durable.remove(&in_log(*tile))?;
+            }
+            if !names.is_empty() && old.len() == names.len() {
+                durable.remove_if_empty(&folder)?;
             }
         }
-        Ok(())
+        for index in level.full_tiles(size)..level.full_tiles(next) {
+            let path = in_log(Tile::full(level, index));
+            if durable.exists(&path)? {
+                durable.remove(&path)?;
+            }
+        }
     }
+    Ok(())
+}
+
+/// Starts the journal that goes on from the checkpoint with the entries that the old one has beyond it.
+fn carry_over(durable: &mut Durable, edge: &Edge, scan: &Scan) -> Result<Appendable, StoreError> {
+    let header = journal::header(edge.size(), edge.root());
+    let entries = scan.length - scan.beyond;
+    let mut old = durable.reader(JOURNAL)?;
+    let read = io::copy(&mut old.by_ref().take(scan.beyond), &mut io::sink());
+    read.map_err(|error| refuse(durable, JOURNAL, BadJournal::from(error)))?;
+    durable.place_from(JOURNAL, &mut header.chain(old.take(entries)))?;
+    durable.settle()?;
+    Ok(durable.open_appendable(JOURNAL, header.len() as u64 + entries)?)
 }
 
 fn in_log(tile: Tile) -> String {
@@ -422,6 +434,8 @@ struct Scan {
     first: u64,
     next: u64,
     length: u64,
+    /// How long it is without the entries that are not under the checkpoint yet.
+    beyond: u64,
 }
 
 /// Reads the whole journal and proves that it continues the tree.
@@ -437,16 +451,20 @@ fn scan_journal(durable: &Durable, edge: &Edge, edge_entries: &[Vec<u8>]) -> Res
         return Err(foreign());
     }
     let bundle_start = edge.size() - edge_entries.len() as u64;
+    let mut beyond = records.offset();
     while let Some(record) = records.read().map_err(bad)? {
         let known = record.index.checked_sub(bundle_start).and_then(|at| edge_entries.get(at as usize));
         if known.is_some_and(|known| *known != record.entry) {
             return Err(foreign());
         }
+        if record.index < edge.size() {
+            beyond = records.offset();
+        }
     }
     if records.next_index() < edge.size() {
         return Err(foreign());
     }
-    Ok(Scan { first, next: records.next_index(), length: records.offset() })
+    Ok(Scan { first, next: records.next_index(), length: records.offset(), beyond })
 }
 
 fn snapshot_file(size: u64, bytes: &[u8]) -> Vec<u8> {
@@ -460,22 +478,22 @@ fn digest(size: u64, bytes: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn read_snapshot(durable: &Durable, scan: &Scan) -> Result<Option<Snapshot>, StoreError> {
+/// Reads the snapshot, which is written before its checkpoint: after a kill it may be newer, but the journal reaches it.
+fn read_snapshot(durable: &Durable, sizes: RangeInclusive<u64>) -> Result<Option<Snapshot>, StoreError> {
     let Some(file) = durable.read(SESSIONS)? else {
-        if scan.first > 0 {
+        if *sizes.start() > 0 {
             return Err(refuse(durable, SESSIONS, Inconsistency::Missing));
         }
         return Ok(None);
     };
-    let damaged = || refuse(durable, SESSIONS, Inconsistency::Snapshot(scan.next));
+    let damaged = || refuse(durable, SESSIONS, Inconsistency::Snapshot(*sizes.end()));
     let end = file.iter().position(|byte| *byte == b'\n').ok_or_else(damaged)?;
     let line = String::from_utf8_lossy(&file[..end]);
     let (size, sum) =
         line.strip_prefix("grid-anchor sessions 1 ").and_then(|rest| rest.split_once(' ')).ok_or_else(damaged)?;
     let size = size.parse().map_err(|_| damaged())?;
     let bytes = file[end + 1..].to_vec();
-    // It is written before its checkpoint, so after a kill it may be newer, but then the journal reaches it.
-    if digest(size, &bytes) != sum || !(scan.first..=scan.next).contains(&size) {
+    if digest(size, &bytes) != sum || !sizes.contains(&size) {
         return Err(damaged());
     }
     Ok(Some(Snapshot { size, bytes }))

@@ -150,16 +150,21 @@ impl Durable {
     }
 
     /// Puts a file where it belongs, whole, replacing what is there. Durable after [`Self::settle`].
-    pub fn place(&mut self, path: &str, bytes: &[u8]) -> Result<(), DurableError> {
-        self.place_with_mode(path, bytes, PUBLIC)
+    pub fn place(&mut self, path: &str, mut bytes: &[u8]) -> Result<(), DurableError> {
+        self.place_with_mode(path, &mut bytes, PUBLIC)
+    }
+
+    /// [`Self::place`] for what is too much for memory: all that `content` gives.
+    pub fn place_from(&mut self, path: &str, content: &mut dyn Read) -> Result<(), DurableError> {
+        self.place_with_mode(path, content, PUBLIC)
     }
 
     /// [`Self::place`] for what nobody else may read.
-    pub fn place_secret(&mut self, path: &str, bytes: &[u8]) -> Result<(), DurableError> {
-        self.place_with_mode(path, bytes, SECRET)
+    pub fn place_secret(&mut self, path: &str, mut bytes: &[u8]) -> Result<(), DurableError> {
+        self.place_with_mode(path, &mut bytes, SECRET)
     }
 
-    fn place_with_mode(&mut self, path: &str, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
+    fn place_with_mode(&mut self, path: &str, content: &mut dyn Read, mode: u32) -> Result<(), DurableError> {
         let target = self.path(path);
         let folder = target.parent().unwrap_or(&self.root).to_owned();
         self.make_folder(&folder)?;
@@ -167,7 +172,7 @@ impl Durable {
         self.make_folder(&unfinished)?;
         let written = unfinished.join("file");
         let step = |action| self.stop.step(action, &target).map_err(PlaceError::Stopped);
-        put(&*self.disk, (&written, &target), (bytes, mode), step).map_err(|error| match error {
+        put(&*self.disk, (&written, &target), (content, mode), step).map_err(|error| match error {
             PlaceError::Stopped(error) => error,
             PlaceError::Failed(Failed { action, source }) => DurableError::Io { action, path: target.clone(), source },
         })?;
