@@ -14,6 +14,7 @@
 //! | [`initialise`] | a log and its trail on the ledger, tied together once |
 //! | [`notary`] | checkpoints on the ledger, one at a time |
 //! | [`recorder`] | intake and store together, with the anchor's own messages |
+//! | [`fsck`] | what a crash left in the folder |
 //! | [`verify`], [`show`] | reading a log: does it hold, and what does it say |
 //! | [`settings`], [`service`], [`cli`] | the program around all this |
 
@@ -21,6 +22,7 @@ pub mod bundle;
 pub mod checkpoint;
 pub mod cli;
 pub mod entry;
+pub mod fsck;
 pub mod initialise;
 pub mod intake;
 pub mod journal;

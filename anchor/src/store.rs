@@ -25,7 +25,9 @@
 //! The journal that a start finds is written anew, since what the system shows of it need not be on the disk: after a
 //! failed sync Linux takes what it could not write for written, so that a later sync of the same file succeeds without it.
 
-use std::io::{self, Read};
+mod finish;
+
+use std::io;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -40,12 +42,14 @@ use crate::entry::{self, BadEntry};
 use crate::journal::{self, BadJournal, Record, Records, Standing};
 use crate::tile::{FULL, Level, Tile};
 use crate::tree::{Edge, subtree_hash, tile_bytes, tile_hashes};
+use finish::{carry_over, remove_superseded};
 use grid_durable::{Appendable, Durable, DurableError};
 
 const CHECKPOINT: &str = "log/checkpoint";
 const JOURNAL: &str = "journal";
 const SESSIONS: &str = "sessions";
-const KEY: &str = "log.key";
+/// The file with the log's key.
+pub const KEY: &str = "log.key";
 /// What is appended is handed to the system at the latest when it is this long.
 const BUFFER: usize = 256 * 1024;
 
@@ -143,6 +147,49 @@ pub struct Snapshot {
     pub bytes: Vec<u8>,
 }
 
+/// What a folder holds.
+pub struct Inspection {
+    /// What the checkpoint vouches for.
+    pub head: Head,
+    /// The first entry in the journal.
+    pub journal_first: u64,
+    /// The entry that would be the next.
+    pub next: u64,
+    /// How many bytes at the journal's end are torn, and stand for nothing that was ever acknowledged.
+    pub torn: u64,
+    /// What the intake knew.
+    pub snapshot: Option<Snapshot>,
+}
+
+/// Proves that what is in a folder fits together, as [`Store::open`] does, and changes nothing. `None`: no log was begun.
+pub fn inspect(durable: &Durable, key: &LogKey) -> Result<Option<Inspection>, StoreError> {
+    let Some(note) = durable.read(CHECKPOINT)? else {
+        return nothing_remains(durable).map(|()| None);
+    };
+    let head = key.public().open(&note).map_err(|why| refuse(durable, CHECKPOINT, why))?;
+    let (edge, edge_entries) = read_edge(durable, &head)?;
+    if head.size == 0 && !durable.exists(JOURNAL)? {
+        return Ok(None);
+    }
+    let Scan { first: journal_first, next, length, .. } = scan_journal(durable, &edge, &edge_entries)?;
+    let whole = io::copy(&mut durable.reader(JOURNAL)?, &mut io::sink());
+    let whole = whole.map_err(|error| refuse(durable, JOURNAL, BadJournal::from(error)))?;
+    let snapshot = read_snapshot(durable, head.size..=next)?;
+    Ok(Some(Inspection { head, journal_first, next, torn: whole - length, snapshot }))
+}
+
+/// Reads the journal's entries from index `from` on.
+pub fn replay(durable: &Durable, from: u64, mut each: impl FnMut(Record)) -> Result<(), StoreError> {
+    let bad = |why: BadJournal| refuse(durable, JOURNAL, why);
+    let mut records = Records::open(durable.reader(JOURNAL)?).map_err(bad)?;
+    while let Some(record) = records.read().map_err(bad)? {
+        if record.index >= from {
+            each(record);
+        }
+    }
+    Ok(())
+}
+
 /// Reads the log's key, or draws one at the first start.
 pub fn read_or_make_key(durable: &mut Durable, site: &Name, origin: Option<&str>) -> Result<LogKey, StoreError> {
     let path = durable.path(KEY);
@@ -208,6 +255,11 @@ impl Store {
         (self.edge.size(), self.edge.root())
     }
 
+    /// How many bytes may still be written on the disk.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        Ok(self.durable.free_bytes()?)
+    }
+
     /// When an entry under the last checkpoint was received.
     pub fn received_at(&self, index: u64) -> Result<UnixMillis, StoreError> {
         let size = self.edge.size();
@@ -226,15 +278,8 @@ impl Store {
     }
 
     /// Reads the journal's entries from index `from` on: what the intake learned after its snapshot.
-    pub fn replay(&self, from: u64, mut each: impl FnMut(Record)) -> Result<(), StoreError> {
-        let bad = |why: BadJournal| refuse(&self.durable, JOURNAL, why);
-        let mut records = Records::open(self.durable.reader(JOURNAL)?).map_err(bad)?;
-        while let Some(record) = records.read().map_err(bad)? {
-            if record.index >= from {
-                each(record);
-            }
-        }
-        Ok(())
+    pub fn replay(&self, from: u64, each: impl FnMut(Record)) -> Result<(), StoreError> {
+        replay(&self.durable, from, each)
     }
 
     /// Appends an entry. It is durable after the next [`Self::sync`].
@@ -333,46 +378,6 @@ impl Store {
     }
 }
 
-/// Removes what a head of `size` entries has no use for: partial files of heads since the one of `first` entries, and
-/// what was written for heads of up to `next` entries that were never signed.
-fn remove_superseded(durable: &mut Durable, first: u64, size: u64, next: u64) -> Result<(), StoreError> {
-    for level in Level::of(next) {
-        let current = level.partial_tile(size);
-        for index in level.full_tiles(first)..=level.full_tiles(next) {
-            let folder = format!("log/{}", Tile::full(level, index).partials());
-            let names = durable.names_in(&folder)?;
-            let widths = names.iter().filter_map(|name| name.parse().ok());
-            let old = widths.map(|width| Tile { level, index, width }).filter(|tile| Some(*tile) != current);
-            let old: Vec<Tile> = old.collect();
-            for tile in &old {
-                durable.remove(&in_log(*tile))?;
-            }
-            if !names.is_empty() && old.len() == names.len() {
-                durable.remove_if_empty(&folder)?;
-            }
-        }
-        for index in level.full_tiles(size)..level.full_tiles(next) {
-            let path = in_log(Tile::full(level, index));
-            if durable.exists(&path)? {
-                durable.remove(&path)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Starts the journal that goes on from the checkpoint with the entries that the old one has beyond it.
-fn carry_over(durable: &mut Durable, edge: &Edge, scan: &Scan) -> Result<Appendable, StoreError> {
-    let header = journal::header(edge.size(), edge.root());
-    let entries = scan.length - scan.beyond;
-    let mut old = durable.reader(JOURNAL)?;
-    let read = io::copy(&mut old.by_ref().take(scan.beyond), &mut io::sink());
-    read.map_err(|error| refuse(durable, JOURNAL, BadJournal::from(error)))?;
-    durable.place_from(JOURNAL, &mut header.chain(old.take(entries)))?;
-    durable.settle()?;
-    Ok(durable.open_appendable(JOURNAL, header.len() as u64 + entries)?)
-}
-
 fn in_log(tile: Tile) -> String {
     format!("log/{}", tile.path())
 }
@@ -383,15 +388,20 @@ fn refuse(durable: &Durable, path: &str, why: impl Into<Inconsistency>) -> Store
 
 /// A folder without a checkpoint is the start of a log, unless something else of a log is there.
 fn start_empty(durable: &mut Durable, key: &LogKey) -> Result<Head, StoreError> {
-    let remains = !durable.names_in("log")?.is_empty();
-    if remains || durable.exists(JOURNAL)? || durable.exists(SESSIONS)? {
-        return Err(refuse(durable, CHECKPOINT, Inconsistency::Missing));
-    }
+    nothing_remains(durable)?;
     let root = Edge::default().root();
     let note = key.sign(0, root).map_err(|why| refuse(durable, CHECKPOINT, why))?;
     durable.place(CHECKPOINT, &note)?;
     durable.settle()?;
     Ok(Head { origin: key.origin().to_owned(), size: 0, root })
+}
+
+fn nothing_remains(durable: &Durable) -> Result<(), StoreError> {
+    let remains = !durable.names_in("log")?.is_empty();
+    if remains || durable.exists(JOURNAL)? || durable.exists(SESSIONS)? {
+        return Err(refuse(durable, CHECKPOINT, Inconsistency::Missing));
+    }
+    Ok(())
 }
 
 /// Reads the last tile of every level and the last bundle, and proves that they give the head's root.

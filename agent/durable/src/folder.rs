@@ -93,14 +93,17 @@ impl Durable {
         let mut unsettled = BTreeSet::new();
         make_folder(&*disk, &stop, &mut unsettled, root)?;
         let lock = lock(&*disk, root)?;
-        let mut durable = Self { disk, root: root.to_owned(), stop, unsettled, _lock: lock };
-        for name in durable.unfinished()? {
-            durable.remove(&format!("{UNFINISHED}/{name}"))?;
+        Self { disk, root: root.to_owned(), stop, unsettled, _lock: lock }.clear()
+    }
+
+    fn clear(mut self) -> Result<Self, DurableError> {
+        for name in self.unfinished()? {
+            self.remove(&format!("{UNFINISHED}/{name}"))?;
         }
         // What a killed predecessor renamed is only in the system's memory until this.
-        durable.unsettled.insert(root.to_owned());
-        durable.settle()?;
-        Ok(durable)
+        self.unsettled.insert(self.root.clone());
+        self.settle()?;
+        Ok(self)
     }
 
     /// Takes the folder to look at it: nothing in it can be changed.
@@ -116,6 +119,11 @@ impl Durable {
         }
         let lock = lock(&*disk, root)?;
         Ok(Self { disk, root: root.to_owned(), stop: Stop::after(0), unsettled: BTreeSet::new(), _lock: lock })
+    }
+
+    /// Begins to work on a folder that was only looked at, without letting go of it.
+    pub fn work(self, stop: Stop) -> Result<Self, DurableError> {
+        Self { stop, ..self }.clear()
     }
 
     /// The full path of something in the folder.
@@ -325,6 +333,8 @@ mod tests {
         assert!(matches!(durable.place("file", b""), Err(DurableError::Stopped { .. })));
         assert!(matches!(durable.remove("unfinished/file"), Err(DurableError::Stopped { .. })));
         assert!(folder.path().join("unfinished/file").exists());
+        durable.work(Stop::never()).unwrap().place("file", b"").unwrap();
+        assert!(folder.path().join("file").exists() && !folder.path().join("unfinished/file").exists());
     }
 
     #[test]
