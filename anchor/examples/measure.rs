@@ -53,6 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         commit: Millis(1000),
         checkpoint: Millis(60_000),
         origin: None,
+        retention: Default::default(),
     };
     let mut recorder = Recorder::open(&folder, settings, identity, Session(1), Stop::never(), now())?;
     let start = Instant::now();

@@ -15,7 +15,7 @@
 //! | [`notary`] | checkpoints on the ledger, one at a time |
 //! | [`recorder`] | intake and store together, with the anchor's own messages |
 //! | [`http`] | the log as others read it over the network |
-//! | [`pruning`] | where a log begins whose old entries were dropped |
+//! | [`retention`], [`pruning`] | when old entries are dropped; where a log begins without them |
 //! | [`verify`], [`show`] | reading a log: does it hold, and what does it say |
 //! | [`settings`], [`service`], [`cli`] | the program around all this |
 
@@ -32,6 +32,7 @@ pub mod notice;
 pub mod policy;
 pub mod pruning;
 pub mod recorder;
+pub mod retention;
 pub mod sequence;
 pub mod service;
 pub mod settings;

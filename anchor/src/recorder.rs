@@ -4,6 +4,8 @@
 //! The recorder has no clock and no network. It is told what comes and what time it is, and returns what is to be
 //! published. What the anchor itself says is logged and durable before it is published.
 
+mod retain;
+
 use std::path::Path;
 
 use base64::Engine;
@@ -23,6 +25,7 @@ use crate::checkpoint::{BadCheckpoint, Head};
 use crate::intake::{Admitted, Arrival, BadSnapshot, Counts, Intake, Now};
 use crate::notary::Trail;
 use crate::policy::{BadPolicy, Policy};
+use crate::retention::{Retention, RetentionSettings};
 use crate::show::date;
 use crate::speech::{Speakers, Unverified};
 use crate::store::{Store, StoreError, read_or_make_key};
@@ -58,6 +61,8 @@ pub struct RecorderSettings {
     pub checkpoint: Millis,
     /// The log's origin; by default made from site and log key.
     pub origin: Option<String>,
+    /// How long entries are kept.
+    pub retention: RetentionSettings,
 }
 
 /// Why the recorder cannot start or go on.
@@ -155,6 +160,7 @@ pub struct Recorder {
     policy: Policy,
     store: Store,
     intake: Intake,
+    retention: Retention,
     author: Author,
     certificate: String,
     admitted: Vec<Admitted>,
@@ -205,7 +211,8 @@ impl Recorder {
         intake.durable(store.durable_size());
         let fresh = store.size() > store.checkpoint_size();
         let author = Author::new(settings.site.clone(), settings.name.clone(), session, identity.message_key);
-        Ok(Self {
+        let mut recorder = Self {
+            retention: Retention::new(settings.retention, now),
             settings,
             policy,
             store,
@@ -223,7 +230,9 @@ impl Recorder {
             fresh_for_ledger: true,
             notarized: 0,
             receipt: None,
-        })
+        };
+        recorder.resume_dropping(from)?;
+        Ok(recorder)
     }
 
     /// Takes note of the trail that records go to, and refuses one that is another log's, or that knows this log
@@ -313,6 +322,7 @@ impl Recorder {
     }
 
     fn append(&mut self, fresh: bool, now: Now) -> Result<(), RecorderError> {
+        let first = self.store.size();
         for admitted in self.admitted.drain(..) {
             self.fresh |= fresh;
             self.fresh_for_ledger |= fresh;
@@ -320,6 +330,7 @@ impl Recorder {
             self.unsynced_since.get_or_insert(now.boot);
             self.store.append(admitted.standing, admitted.entry)?;
         }
+        self.intake.placed(first);
         Ok(())
     }
 
@@ -338,6 +349,7 @@ impl Recorder {
             self.write_checkpoint(now)?;
             outgoing.extend(self.announce(now)?);
         }
+        outgoing.extend(self.retain(now)?);
         if !self.connected {
             return Ok(outgoing);
         }

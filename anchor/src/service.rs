@@ -101,7 +101,7 @@ pub async fn run(
         None => None,
     };
     let seen = progress.subscribe();
-    let mut worker = Worker::start(&settings, identity, progress).await?;
+    let mut worker = Worker::start(&settings, notary.is_some(), identity, progress).await?;
     // The log is served until the end of this function.
     let _serving = http.map(|http| http.serve(seen));
     let mut records = Records { notary: notary.map(Notary::start), text: String::new(), wanted: None };
@@ -281,6 +281,7 @@ struct Worker {
 impl Worker {
     async fn start(
         settings: &Settings,
+        has_ledger: bool,
         identity: AnchorIdentity,
         progress: watch::Sender<Progress>,
     ) -> Result<Self, AnchorError> {
@@ -289,7 +290,9 @@ impl Worker {
         let (publisher, outgoing) = mpsc::unbounded_channel();
         let (failure, failed) = std::sync::mpsc::channel();
         let (opened, is_open) = oneshot::channel();
-        let (data_dir, recorder_settings, its_stop) = (settings.data_dir.clone(), settings.recorder(), stop.clone());
+        let (data_dir, its_stop) = (settings.data_dir.clone(), stop.clone());
+        let mut recorder_settings = settings.recorder();
+        recorder_settings.retention.ledger |= has_ledger;
         let work = move || {
             let session = Session(rand::random());
             let recorder = Recorder::open(&data_dir, recorder_settings, identity, session, its_stop, now());

@@ -31,6 +31,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::HttpSettings;
 use crate::recorder::{AnchorIdentity, RecorderSettings};
+use crate::retention::RetentionSettings;
+
+/// In milliseconds.
+const DAY: u64 = 86_400_000;
 
 /// The anchor's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +74,9 @@ pub struct LogSettings {
     /// How long an entry may wait until it is under a signed checkpoint, in milliseconds, 100 to 86400000.
     /// Default: 60000.
     pub checkpoint_ms: Millis,
+    /// How many days entries are kept, 0 to 36500; 0: for ever. Older ones are dropped from the disk once a day, but only
+    /// after the ledger vouches for them, if there is one. Proofs given out for them stay valid. Default: 30.
+    pub retention_days: u64,
     /// The log's name: a URL without scheme, spaces or `+`. It cannot change. Default:
     /// `<site>-<8 hex digits of the log key's SHA-256>.invalid`.
     pub origin: Option<String>,
@@ -121,7 +128,7 @@ pub fn endpoints(network: Network, grpc: Option<&str>) -> Endpoints {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { commit_ms: Millis(5000), checkpoint_ms: Millis(60_000), origin: None }
+        Self { commit_ms: Millis(5000), checkpoint_ms: Millis(60_000), retention_days: 30, origin: None }
     }
 }
 
@@ -173,6 +180,8 @@ impl Settings {
         problems.unless((100..=86_400_000).contains(&checkpoint), || {
             format!("log.checkpoint_ms = {checkpoint}: use 100 to 86400000")
         });
+        let days = settings.log.retention_days;
+        problems.unless(days <= 36_500, || format!("log.retention_days = {days}: use 0 to 36500"));
         if let Some(origin) = &settings.log.origin {
             let fits = signed_note::is_key_name_valid(origin) && !origin.chars().any(char::is_control);
             problems.unless(fits, || format!("log.origin = {origin:?}: it must not have spaces or +"));
@@ -196,6 +205,10 @@ impl Settings {
             commit: self.log.commit_ms,
             checkpoint: self.log.checkpoint_ms,
             origin: self.log.origin.clone(),
+            retention: RetentionSettings {
+                keep: Some(Millis(self.log.retention_days * DAY)).filter(|keep| keep.0 > 0),
+                ledger: self.ledger.is_some(),
+            },
         }
     }
 

@@ -18,8 +18,10 @@
 //! 5. a new, empty journal
 //!
 //! A kill between any two leaves a journal that repeats some of what the tiles hold already; the next checkpoint then
-//! writes the same bytes to the same places. [`Store::open`] proves that the right edge of the tiles gives the root of
+//! writes the same bytes to the same places. Old entries can be dropped (`dropping`). [`Store::open`] proves that the right edge of the tiles gives the root of
 //! the checkpoint, and that the journal continues it, and otherwise refuses.
+
+mod dropping;
 
 use std::path::PathBuf;
 
@@ -32,9 +34,10 @@ use crate::bundle::{self, BadBundle};
 use crate::checkpoint::{BadCheckpoint, BadKey, Head, LogKey};
 use crate::entry::{self, BadEntry};
 use crate::journal::{self, BadJournal, Record, Records, Standing};
+use crate::pruning::minimum_index;
 use crate::tile::{FULL, Level, Tile};
 use crate::tree::{Edge, subtree_hash, tile_bytes, tile_hashes};
-use grid_durable::{Appendable, Durable, DurableError};
+use grid_durable::{Appendable, Durable, DurableError, io_error};
 
 const CHECKPOINT: &str = "log/checkpoint";
 const JOURNAL: &str = "journal";
@@ -127,6 +130,8 @@ pub struct Store {
     next: u64,
     synced: u64,
     buffer: Vec<u8>,
+    /// The index of the first entry that is not dropped.
+    minimum: u64,
 }
 
 /// What the intake knew when a snapshot was taken.
@@ -172,6 +177,8 @@ impl Store {
         let scan = scan_journal(&durable, &edge, &edge_entries)?;
         let snapshot = read_snapshot(&durable, &scan)?;
         let journal = durable.open_appendable(JOURNAL, scan.length)?;
+        let log = durable.path("log");
+        let minimum = minimum_index(&log).map_err(io_error("list", &log))?;
         let store = Self {
             durable,
             key,
@@ -183,6 +190,7 @@ impl Store {
             // What was read may still be only in the system's memory, if it was a kill and not a power cut.
             synced: scan.first,
             buffer: Vec::new(),
+            minimum,
         };
         store.durable.sync(&store.journal)?;
         Ok((Self { synced: store.next, ..store }, snapshot))

@@ -79,6 +79,7 @@ pub fn recorder_settings() -> RecorderSettings {
         commit: Millis(1000),
         checkpoint: Millis(60_000),
         origin: None,
+        retention: Default::default(),
     }
 }
 

@@ -27,6 +27,12 @@ pub struct SessionLog {
     /// The newest birth whose last will is in the log.
     #[serde(default)]
     ended: u64,
+    /// In the log stands at this index, or later, whose certificate counts in it.
+    #[serde(default)]
+    named: u64,
+    /// All its entries stand before this index.
+    #[serde(default)]
+    until: u64,
     /// What is durable: the newest acknowledgement.
     #[serde(skip)]
     durable: Option<Ack>,
@@ -58,15 +64,15 @@ pub struct Sessions {
 
 impl Sessions {
     /// Starts from what a snapshot holds. All of it is durable.
-    pub fn restore(devices: BTreeMap<Name, BTreeMap<Session, SessionLog>>, tree_size: u64) -> Self {
-        let changed = devices
-            .iter()
-            .flat_map(|(name, sessions)| sessions.keys().map(move |session| (name.clone(), *session)))
-            .collect();
-        let mut sessions = Self { devices, changed, ..Self::default() };
-        sessions.durable(tree_size);
-        sessions.due.clear();
-        sessions
+    pub fn restore(mut devices: BTreeMap<Name, BTreeMap<Session, SessionLog>>, tree_size: u64) -> Self {
+        for (session, known) in devices.values_mut().flatten() {
+            known.durable = Some(known.ack(*session, tree_size));
+            if known.until == 0 {
+                // Written by a version that did not say.
+                known.until = tree_size;
+            }
+        }
+        Self { devices, ..Self::default() }
     }
 
     /// All devices' sessions, for a snapshot.
@@ -117,6 +123,26 @@ impl Sessions {
         known.announced = known.announced.max(seq);
     }
 
+    /// It stands in the log at this index, or later, whose certificate counts in a session.
+    pub fn name(&mut self, name: &Name, session: Session, index: u64) {
+        let known = self.devices.entry(name.clone()).or_default().entry(session).or_default();
+        known.named = known.named.max(index);
+    }
+
+    /// Where in the log it stands at the earliest whose certificate counts in a session.
+    pub fn named(&self, name: &Name, session: Session) -> u64 {
+        self.get(name, session).map_or(0, |known| known.named)
+    }
+
+    /// The sessions that have entries from `first` on, but whose certificate may stand before `minimum`.
+    pub fn unnamed(&self, first: u64, minimum: u64) -> Vec<(Name, Session)> {
+        let sessions = self.devices.iter().flat_map(|(name, sessions)| sessions.iter().map(move |of| (name, of)));
+        sessions
+            .filter(|(_, (_, known))| known.until > first && known.named < minimum)
+            .map(|(name, (session, _))| (name.clone(), *session))
+            .collect()
+    }
+
     /// The device repeats something that is in the log: it has not heard the acknowledgement.
     pub fn repeat(&mut self, name: &Name, session: Session) {
         self.again.insert((name.clone(), session));
@@ -127,6 +153,7 @@ impl Sessions {
         for (name, session) in std::mem::take(&mut self.changed) {
             if let Some(known) = self.devices.get_mut(&name).and_then(|sessions| sessions.get_mut(&session)) {
                 known.durable = Some(known.ack(session, tree_size));
+                known.until = tree_size;
                 self.due.insert((name, session));
             }
         }
