@@ -15,6 +15,7 @@
 mod carried;
 mod limit;
 mod sessions;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ use crate::speech::{Certificates, Content, Heard, Signed, Speakers, Unverified, 
 use carried::Carried;
 use limit::Limit;
 use sessions::{SessionLog, Sessions};
+pub use snapshot::BadSnapshot;
 
 /// How long a message waits for its sender's status.
 const PATIENCE: Millis = Millis(2000);
@@ -106,11 +108,6 @@ struct Waiting {
     retained: bool,
 }
 
-/// A snapshot that is not the JSON that we write.
-#[derive(Debug, thiserror::Error)]
-#[error("it does not read as a snapshot of this version: {0}")]
-pub struct BadSnapshot(#[from] serde_json::Error);
-
 #[derive(Serialize, Deserialize)]
 struct Snapshot {
     devices: BTreeMap<Name, BTreeMap<Session, SessionLog>>,
@@ -136,7 +133,7 @@ impl Intake {
 
     /// Starts with what a snapshot of a log of `tree_size` entries knows.
     pub fn restore(mut speakers: Speakers, bytes: &[u8], tree_size: u64, now: UnixMillis) -> Result<Self, BadSnapshot> {
-        let snapshot: Snapshot = serde_json::from_slice(bytes)?;
+        let snapshot: Snapshot = snapshot::read(bytes)?;
         speakers.restore(snapshot.certificates, now);
         let remembered = |(topic, text): (String, String)| Some((topic, STANDARD.decode(text).ok()?.try_into().ok()?));
         Ok(Self {
@@ -156,7 +153,7 @@ impl Intake {
             remembered: remembered.collect(),
             carried: self.carried.clone(),
         };
-        serde_json::to_vec(&snapshot).unwrap_or_else(|error| unreachable!("names and numbers are always JSON: {error}"))
+        snapshot::write(&snapshot)
     }
 
     /// Learns again what an entry taught that is in the journal but not in the snapshot. The journal is our own: what it

@@ -16,26 +16,59 @@ const ACK_EVERY: Millis = Millis(1000);
 
 /// One device session.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct SessionLog {
     /// What is in the log.
     logged: Sequence,
     /// What is in the log or declared lost.
     settled: Sequence,
     /// Its successor says that it went this far.
-    #[serde(default)]
     announced: u64,
     /// The newest birth whose last will is in the log.
-    #[serde(default)]
     ended: u64,
     /// In the log stands at this index, or later, whose certificate counts in it.
-    #[serde(default)]
     named: u64,
     /// All its entries stand before this index.
-    #[serde(default)]
     until: u64,
     /// What is durable: the newest acknowledgement.
-    #[serde(skip)]
     durable: Option<Ack>,
+}
+
+/// A session in a snapshot. There may be many, and most are over and have nothing special: what is usual is left out.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    logged: Sequence,
+    /// If it differs from `logged`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settled: Option<Sequence>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    announced: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    ended: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    named: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    until: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl From<Written> for SessionLog {
+    fn from(written: Written) -> Self {
+        let Written { logged, settled, announced, ended, named, until } = written;
+        let settled = settled.unwrap_or_else(|| logged.clone());
+        Self { logged, settled, announced, ended, named, until, durable: None }
+    }
+}
+
+impl From<SessionLog> for Written {
+    fn from(known: SessionLog) -> Self {
+        let SessionLog { logged, settled, announced, ended, named, until, durable: _ } = known;
+        let settled = Some(settled).filter(|settled| *settled != logged);
+        Self { logged, settled, announced, ended, named, until }
+    }
 }
 
 impl SessionLog {
