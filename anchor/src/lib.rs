@@ -16,6 +16,7 @@
 //! | [`recorder`] | intake and store together, with the anchor's own messages |
 //! | [`http`] | the log as others read it over the network |
 //! | [`retention`], [`pruning`] | when old entries are dropped; where a log begins without them |
+//! | [`status`] | how an anchor's folder is, and how long the disk lasts |
 //! | [`verify`], [`show`] | reading a log: does it hold, and what does it say |
 //! | [`settings`], [`service`], [`cli`] | the program around all this |
 
@@ -38,6 +39,7 @@ pub mod service;
 pub mod settings;
 pub mod show;
 pub mod speech;
+pub mod status;
 pub mod store;
 #[cfg(test)]
 mod testing;

@@ -2,6 +2,7 @@
 
 mod ledger;
 mod show;
+mod status;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 
 use ledger::{InitArguments, MockArguments, init, mock_ledger};
 use show::ShowArguments;
+use status::StatusArguments;
 use verify::VerifyArguments;
 
 use crate::notary::NotarySettings;
@@ -53,6 +55,12 @@ enum Command {
     /// Read a log: who said what. Signatures are not checked.
     #[command(after_help = "Example:\n  grid-anchor show --log /var/lib/grid-anchor/log --device cp-3 --kind event")]
     Show(ShowArguments),
+    /// Say how far the log is, and how long the disk lasts.
+    ///
+    /// Everything is read from the files, so an anchor may run meanwhile, or not. Exit code 0: all is well. 1: something
+    /// needs a person, and is named. 2: it could not be told.
+    #[command(after_help = "Example:\n  grid-anchor status --config /etc/grid/anchor.toml")]
+    Status(StatusArguments),
 }
 
 /// An error for a person.
@@ -73,6 +81,7 @@ pub fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::MockLedger(arguments) => mock_ledger(&arguments),
         Command::Verify(arguments) => verify::verify(&arguments),
         Command::Show(arguments) => show::show_log(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
     }
 }
 
