@@ -54,6 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         checkpoint: Millis(60_000),
         min_free_mb: 200,
         origin: None,
+        retention: Default::default(),
     };
     let mut recorder = Recorder::open(&folder, settings, identity, Session(1), Stop::never(), now())?;
     let start = Instant::now();

@@ -15,8 +15,8 @@
 //! | [`notary`] | checkpoints on the ledger, one at a time |
 //! | [`recorder`] | intake and store together, with the anchor's own messages |
 //! | [`http`] | the log as others read it over the network |
-//! | [`pruning`] | where a log begins whose old entries were dropped |
-//! | [`fsck`] | what a crash left in the folder |
+//! | [`retention`], [`pruning`] | when old entries are dropped; where a log begins without them |
+//! | [`fsck`], [`status`] | what a crash left in the folder; how it is, and how long the disk lasts |
 //! | [`verify`], [`show`] | reading a log: does it hold, and what does it say |
 //! | [`settings`], [`service`], [`cli`] | the program around all this |
 
@@ -34,11 +34,13 @@ pub mod notice;
 pub mod policy;
 pub mod pruning;
 pub mod recorder;
+pub mod retention;
 pub mod sequence;
 pub mod service;
 pub mod settings;
 pub mod show;
 pub mod speech;
+pub mod status;
 pub mod store;
 #[cfg(test)]
 mod testing;

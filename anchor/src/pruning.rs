@@ -15,14 +15,18 @@ const MOST_GROUPS: u32 = 7;
 /// The minimum index of the log in a folder: that of the first entry of its first bundle. A log without any bundle
 /// begins at 0.
 pub fn minimum_index(log: &Path) -> io::Result<u64> {
-    Ok(first_bundle(log)?.unwrap_or(0) * u64::from(FULL))
+    Ok(first_of(log, Level::Entries)?.unwrap_or(0) * u64::from(FULL))
 }
 
-/// The number of the first bundle that is there, full or partial.
-pub fn first_bundle(log: &Path) -> io::Result<Option<u64>> {
+/// The number of the first tile or bundle that is there, full or partial.
+pub fn first_of(log: &Path, level: Level) -> io::Result<Option<u64>> {
+    let folder = match level {
+        Level::Entries => log.join("tile/entries"),
+        Level::Hashes(level) => log.join(format!("tile/{level}")),
+    };
     // Numbers with fewer groups of digits are smaller.
     for groups in 1..=MOST_GROUPS {
-        if let Some(first) = first_in(&log.join("tile/entries"), 0, groups)? {
+        if let Some(first) = first_in(&folder, 0, groups)? {
             return Ok(Some(first));
         }
     }
@@ -55,7 +59,7 @@ fn first_in(folder: &Path, before: u64, groups: u32) -> io::Result<Option<u64>> 
     Ok(None)
 }
 
-/// Whether a bundle is there: its file, or a partial version of it. The folder of those may be about to be removed.
+/// Whether a tile is there: its file, or a partial version of it. The folder of those may be about to be removed.
 fn is_there(folder: &Path, number: u16) -> io::Result<bool> {
     if folder.join(format!("{number:03}")).is_file() {
         return Ok(true);
@@ -111,10 +115,10 @@ mod tests {
         for empty in ["tile/entries/002.p", "tile/entries/x001", "tile/entries/x002/x003"] {
             fs::create_dir_all(folder.path().join(empty)).unwrap();
         }
-        assert_eq!(first_bundle(folder.path()).unwrap(), None);
+        assert_eq!(first_of(folder.path(), Level::Entries).unwrap(), None);
         let path = folder.path().join(Tile::full(Level::Entries, 2_003_004).path());
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, "").unwrap();
-        assert_eq!(first_bundle(folder.path()).unwrap(), Some(2_003_004));
+        assert_eq!(first_of(folder.path(), Level::Entries).unwrap(), Some(2_003_004));
     }
 }

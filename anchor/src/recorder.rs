@@ -4,6 +4,7 @@
 //! The recorder has no clock and no network. It is told what comes and what time it is, and returns what is to be
 //! published. What the anchor itself says is logged and durable before it is published.
 
+mod retain;
 mod room;
 
 use std::path::Path;
@@ -25,6 +26,7 @@ use crate::checkpoint::{BadCheckpoint, Head};
 use crate::intake::{Admitted, Arrival, BadSnapshot, Counts, Intake, Now};
 use crate::notary::Trail;
 use crate::policy::{BadPolicy, Policy};
+use crate::retention::{Retention, RetentionSettings};
 use crate::show::date;
 use crate::speech::{Speakers, Unverified};
 use crate::store::{Store, StoreError, read_or_make_key};
@@ -64,6 +66,8 @@ pub struct RecorderSettings {
     pub min_free_mb: u64,
     /// The log's origin; by default made from site and log key.
     pub origin: Option<String>,
+    /// How long entries are kept.
+    pub retention: RetentionSettings,
 }
 
 /// Why the recorder cannot start or go on.
@@ -169,6 +173,7 @@ pub struct Recorder {
     policy: Policy,
     store: Store,
     intake: Intake,
+    retention: Retention,
     author: Author,
     certificate: String,
     admitted: Vec<Admitted>,
@@ -232,7 +237,8 @@ impl Recorder {
         let fresh = store.size() > store.checkpoint_size();
         let room = Room::new(settings.min_free_mb);
         let author = Author::new(settings.site.clone(), settings.name.clone(), session, identity.message_key);
-        Ok(Self {
+        let mut recorder = Self {
+            retention: Retention::new(settings.retention, now),
             settings,
             policy,
             store,
@@ -251,7 +257,9 @@ impl Recorder {
             fresh_for_ledger: true,
             notarized: 0,
             receipt: None,
-        })
+        };
+        recorder.resume_dropping(from)?;
+        Ok(recorder)
     }
 
     /// Takes note of the trail that records go to, and refuses one that is another log's, or that knows this log
@@ -349,6 +357,7 @@ impl Recorder {
     }
 
     fn append(&mut self, fresh: bool, now: Now) -> Result<(), RecorderError> {
+        let first = self.store.size();
         for admitted in self.admitted.drain(..) {
             self.fresh |= fresh;
             self.fresh_for_ledger |= fresh;
@@ -356,6 +365,7 @@ impl Recorder {
             self.unsynced_since.get_or_insert(now.boot);
             self.store.append(admitted.standing, admitted.entry)?;
         }
+        self.intake.placed(first);
         Ok(())
     }
 
@@ -376,6 +386,7 @@ impl Recorder {
             self.write_checkpoint(now)?;
             outgoing.extend(self.announce(now)?);
         }
+        outgoing.extend(self.retain(now)?);
         if !self.connected {
             return Ok(outgoing);
         }

@@ -125,7 +125,8 @@ pub async fn run(
         let ending = AtomicBool::new(false);
         let began = boot_now();
         let ended = async {
-            let worker = Worker::start(&settings, identity.clone(), progress.clone(), full_since).await?;
+            let worker =
+                Worker::start(&settings, notary.is_some(), identity.clone(), progress.clone(), full_since).await?;
             let shutdown = async {
                 shutdown.as_mut().await;
                 ending.store(true, Ordering::Relaxed);
@@ -345,6 +346,7 @@ struct Worker {
 impl Worker {
     async fn start(
         settings: &Settings,
+        has_ledger: bool,
         identity: AnchorIdentity,
         progress: watch::Sender<Progress>,
         full_since: Option<BootTime>,
@@ -354,7 +356,9 @@ impl Worker {
         let (publisher, outgoing) = mpsc::unbounded_channel();
         let (failure, failed) = std::sync::mpsc::channel();
         let (opened, is_open) = oneshot::channel();
-        let (data_dir, recorder_settings, its_stop) = (settings.data_dir.clone(), settings.recorder(), stop.clone());
+        let (data_dir, its_stop) = (settings.data_dir.clone(), stop.clone());
+        let mut recorder_settings = settings.recorder();
+        recorder_settings.retention.ledger |= has_ledger;
         let work = move || {
             let session = Session(rand::random());
             let recorder = Recorder::open(&data_dir, recorder_settings, identity, session, its_stop, now());

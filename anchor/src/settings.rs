@@ -31,6 +31,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::HttpSettings;
 use crate::recorder::{AnchorIdentity, RecorderSettings};
+use crate::retention::RetentionSettings;
+
+/// In milliseconds.
+const DAY: u64 = 86_400_000;
 
 /// The anchor's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +78,9 @@ pub struct LogSettings {
     /// neither logged nor acknowledged until there is a quarter more than this again; agents keep them in their outboxes,
     /// and control goes on. Both are signed events in the log, for which this leaves room. Default: 200.
     pub min_free_mb: u64,
+    /// How many days entries are kept, 0 to 36500; 0: for ever. Older ones are dropped from the disk once a day, but only
+    /// after the ledger vouches for them, if there is one. Proofs given out for them stay valid. Default: 30.
+    pub retention_days: u64,
     /// The log's name: a URL without scheme, spaces or `+`. It cannot change. Default:
     /// `<site>-<8 hex digits of the log key's SHA-256>.invalid`.
     pub origin: Option<String>,
@@ -125,7 +132,13 @@ pub fn endpoints(network: Network, grpc: Option<&str>) -> Endpoints {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { commit_ms: Millis(5000), checkpoint_ms: Millis(60_000), min_free_mb: 200, origin: None }
+        Self {
+            commit_ms: Millis(5000),
+            checkpoint_ms: Millis(60_000),
+            min_free_mb: 200,
+            retention_days: 30,
+            origin: None,
+        }
     }
 }
 
@@ -179,6 +192,8 @@ impl Settings {
         });
         let room = settings.log.min_free_mb;
         problems.unless(room <= 1_000_000, || format!("log.min_free_mb = {room}: use 0 to 1000000"));
+        let days = settings.log.retention_days;
+        problems.unless(days <= 36_500, || format!("log.retention_days = {days}: use 0 to 36500"));
         if let Some(origin) = &settings.log.origin {
             let fits = signed_note::is_key_name_valid(origin) && !origin.chars().any(char::is_control);
             problems.unless(fits, || format!("log.origin = {origin:?}: it must not have spaces or +"));
@@ -203,6 +218,10 @@ impl Settings {
             checkpoint: self.log.checkpoint_ms,
             min_free_mb: self.log.min_free_mb,
             origin: self.log.origin.clone(),
+            retention: RetentionSettings {
+                keep: Some(Millis(self.log.retention_days * DAY)).filter(|keep| keep.0 > 0),
+                ledger: self.ledger.is_some(),
+            },
         }
     }
 

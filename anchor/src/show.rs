@@ -17,6 +17,7 @@ use time::macros::format_description;
 use crate::bundle::{self, BadBundle};
 use crate::checkpoint::{BadCheckpoint, read_unsigned};
 use crate::entry::{self, BadEntry, Entry, Payload};
+use crate::pruning;
 use crate::tile::{FULL, Level, Tile};
 
 /// Which entries to show.
@@ -98,13 +99,16 @@ pub fn parse_date(text: &str) -> Result<UnixMillis, String> {
     u64::try_from(moment.unix_timestamp_nanos() / 1_000_000).map(UnixMillis).map_err(|_| wrong())
 }
 
-/// Goes through the log in a folder and hands over what is selected, in order, until `each` says no more.
+/// Goes through the log in a folder, from the first entry that was not dropped ([`pruning`]), and hands over what is
+/// selected, in order, until `each` says no more.
 pub fn show(folder: &Path, selection: &Selection, mut each: impl FnMut(Line) -> bool) -> Result<(), ShowError> {
     let read = |path: &str| {
         std::fs::read(folder.join(path)).map_err(|source| ShowError::Unreadable { path: path.to_owned(), source })
     };
     let size = read_unsigned(&read("checkpoint")?)?.head.size;
-    for index in 0..size.div_ceil(u64::from(FULL)) {
+    let beginning = pruning::minimum_index(folder)
+        .map_err(|source| ShowError::Unreadable { path: "tile/entries".to_owned(), source })?;
+    for index in beginning / u64::from(FULL)..size.div_ceil(u64::from(FULL)) {
         let first = index * u64::from(FULL);
         let width = (size - first).min(u64::from(FULL)) as u16;
         let path = Tile { level: Level::Entries, index, width }.path();

@@ -22,9 +22,12 @@
 //! Then it does what is left of 4 and 5. Files of a checkpoint that was never signed are removed: the journal has their
 //! entries.
 //!
+//! Old entries can be dropped (`dropping`).
+//!
 //! The journal that a start finds is written anew, since what the system shows of it need not be on the disk: after a
 //! failed sync Linux takes what it could not write for written, so that a later sync of the same file succeeds without it.
 
+mod dropping;
 mod finish;
 
 use std::io;
@@ -40,10 +43,11 @@ use crate::bundle::{self, BadBundle};
 use crate::checkpoint::{BadCheckpoint, BadKey, Head, LogKey};
 use crate::entry::{self, BadEntry};
 use crate::journal::{self, BadJournal, Record, Records, Standing};
+use crate::pruning::minimum_index;
 use crate::tile::{FULL, Level, Tile};
 use crate::tree::{Edge, subtree_hash, tile_bytes, tile_hashes};
 use finish::{carry_over, remove_superseded};
-use grid_durable::{Appendable, Durable, DurableError};
+use grid_durable::{Appendable, Durable, DurableError, io_error};
 
 const CHECKPOINT: &str = "log/checkpoint";
 const JOURNAL: &str = "journal";
@@ -136,6 +140,8 @@ pub struct Store {
     next: u64,
     synced: u64,
     buffer: Vec<u8>,
+    /// The index of the first entry that is not dropped.
+    minimum: u64,
 }
 
 /// What the intake knew when a snapshot was taken.
@@ -226,7 +232,9 @@ impl Store {
         remove_superseded(&mut durable, scan.first, head.size, scan.next)?;
         let journal = carry_over(&mut durable, &edge, &scan)?;
         let next = scan.next;
-        let store = Self { durable, key, edge, edge_entries, journal, next, synced: next, buffer: Vec::new() };
+        let log = durable.path("log");
+        let minimum = minimum_index(&log).map_err(io_error("list", &log))?;
+        let store = Self { durable, key, edge, edge_entries, journal, next, synced: next, buffer: Vec::new(), minimum };
         Ok((store, snapshot))
     }
 

@@ -80,6 +80,7 @@ pub fn recorder_settings() -> RecorderSettings {
         checkpoint: Millis(60_000),
         min_free_mb: 0,
         origin: None,
+        retention: Default::default(),
     }
 }
 

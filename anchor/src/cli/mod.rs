@@ -3,6 +3,7 @@
 mod fsck;
 mod ledger;
 mod show;
+mod status;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use fsck::FsckArguments;
 use ledger::{InitArguments, MockArguments, init, mock_ledger};
 use show::ShowArguments;
+use status::StatusArguments;
 use verify::VerifyArguments;
 
 use crate::notary::NotarySettings;
@@ -61,6 +63,12 @@ enum Command {
     /// Read a log: who said what. Signatures are not checked.
     #[command(after_help = "Example:\n  grid-anchor show --log /var/lib/grid-anchor/log --device cp-3 --kind event")]
     Show(ShowArguments),
+    /// Say how far the log is, and how long the disk lasts.
+    ///
+    /// Everything is read from the files, so an anchor may run meanwhile, or not. Exit code 0: all is well. 1: something
+    /// needs a person, and is named. 2: it could not be told.
+    #[command(after_help = "Example:\n  grid-anchor status --config /etc/grid/anchor.toml")]
+    Status(StatusArguments),
 }
 
 /// An error for a person.
@@ -82,6 +90,7 @@ pub fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Verify(arguments) => verify::verify(&arguments),
         Command::Fsck(arguments) => fsck::check_folder(&arguments),
         Command::Show(arguments) => show::show_log(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
     }
 }
 

@@ -8,6 +8,7 @@ use grid_protocol::topic::Name;
 use grid_protocol::units::UnixMillis;
 
 use super::Failure;
+use crate::pruning::minimum_index;
 use crate::show::{Line, Selection, parse_date, show};
 
 #[derive(Args)]
@@ -42,6 +43,10 @@ pub(super) fn show_log(arguments: &ShowArguments) -> Result<u8, Failure> {
         from: arguments.from,
         to: arguments.to,
     };
+    let first = minimum_index(&arguments.log).unwrap_or(0);
+    if first > 0 {
+        eprintln!("the log begins with entry {first}: older ones were dropped when their retention time was over");
+    }
     let mut written = Ok(());
     let mut print = printer(arguments)?;
     show(&arguments.log, &selection, |line| {

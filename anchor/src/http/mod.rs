@@ -163,25 +163,27 @@ enum Access {
 }
 
 impl Access {
-    fn check(&self, headers: &HeaderMap) -> Result<(), Response> {
+    /// Why not, to somebody who may not.
+    fn refusal(&self, headers: &HeaderMap) -> Option<Response> {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         match self {
-            Self::Token(token) if text(AUTHORIZATION).is_some_and(|presented| token.is_in(presented)) => Ok(()),
+            Self::Token(token) if text(AUTHORIZATION).is_some_and(|presented| token.is_in(presented)) => None,
             Self::Token(_) => {
                 let why = "entries are private: send the token, Authorization: Bearer <token>";
                 let asks = (WWW_AUTHENTICATE, "Bearer realm=\"entries of the log\"");
-                Err((StatusCode::UNAUTHORIZED, [asks], sentence(why)).into_response())
+                Some((StatusCode::UNAUTHORIZED, [asks], sentence(why)).into_response())
             }
             // A page from elsewhere that a browser on this machine shows can have its own name lead to here (DNS
             // rebinding); then it asks under that name.
-            Self::ThisMachine if text(HOST).is_none_or(is_this_machine) => Ok(()),
+            Self::ThisMachine if text(HOST).is_none_or(is_this_machine) => None,
             Self::ThisMachine => {
-                Err(refusal(StatusCode::FORBIDDEN, "entries are private: ask as localhost, or set http.token_file"))
+                let why = "entries are private: ask as localhost, or set http.token_file";
+                Some(refusal(StatusCode::FORBIDDEN, why))
             }
-            Self::Nobody => Err(refusal(
-                StatusCode::FORBIDDEN,
-                "entries are private: set http.token_file, or listen on a loopback address",
-            )),
+            Self::Nobody => {
+                let why = "entries are private: set http.token_file, or listen on a loopback address";
+                Some(refusal(StatusCode::FORBIDDEN, why))
+            }
         }
     }
 }
@@ -224,7 +226,7 @@ impl Site {
                 tracing::warn!(error = %why, "cannot serve a file of the log");
                 Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, &why))
             }
-            Err(error) => Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, &error)),
+            Err(error) => Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, error)),
         }
     }
 }
@@ -281,8 +283,10 @@ async fn tile(State(site): State<Site>, uri: Uri, headers: HeaderMap) -> Result<
     let Some(tile) = uri.path().strip_prefix('/').and_then(Tile::from_path) else {
         return Err(refusal(StatusCode::NOT_FOUND, "there is checkpoint, tile/<L>/<N>, tile/entries/<N>, site.policy"));
     };
-    if tile.level == Level::Entries {
-        site.access.check(&headers)?;
+    if tile.level == Level::Entries
+        && let Some(refusal) = site.access.refusal(&headers)
+    {
+        return Err(refusal);
     }
     let bytes = site.read(move |files| files.tile(tile)).await?;
     Ok(match tile.level {
@@ -315,7 +319,7 @@ async fn figures(State(site): State<Site>) -> Result<Response, Response> {
         site.read(|files| Ok((files.journal_length(), files.minimum_index().unwrap_or(0)))).await?;
     match metrics::page(&progress, journal_bytes, minimum_index) {
         Ok(page) => Ok(([(CONTENT_TYPE, OPEN_METRICS), (CACHE_CONTROL, "no-store")], page).into_response()),
-        Err(error) => Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, &error)),
+        Err(error) => Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, error)),
     }
 }
 

@@ -12,8 +12,10 @@
 //! A signed message whose sender's status is not known yet waits a moment for it, since a broker may deliver a device's
 //! first measurement before its retained status.
 
+mod carried;
 mod limit;
 mod sessions;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -35,8 +37,10 @@ use crate::entry::{self, LONGEST_TOPIC, Payload};
 use crate::journal::{Record, Standing};
 use crate::notice::Notice;
 use crate::speech::{Certificates, Content, Heard, Signed, Speakers, Unverified, Vouched, hear};
+use carried::Carried;
 use limit::Limit;
 use sessions::{SessionLog, Sessions};
+pub use snapshot::BadSnapshot;
 
 /// How long a message waits for its sender's status.
 const PATIENCE: Millis = Millis(2000);
@@ -91,6 +95,7 @@ pub struct Counts {
 pub struct Intake {
     speakers: Speakers,
     sessions: Sessions,
+    carried: Carried,
     limit: Limit,
     /// SHA-256 of the newest unverified message or command per topic.
     remembered: HashMap<String, [u8; 32]>,
@@ -105,11 +110,6 @@ struct Waiting {
     retained: bool,
 }
 
-/// A snapshot that is not the JSON that we write.
-#[derive(Debug, thiserror::Error)]
-#[error("it does not read as a snapshot of this version: {0}")]
-pub struct BadSnapshot(#[from] serde_json::Error);
-
 #[derive(Serialize, Deserialize)]
 struct Snapshot {
     devices: BTreeMap<Name, BTreeMap<Session, SessionLog>>,
@@ -118,6 +118,8 @@ struct Snapshot {
     /// Older snapshots say nothing of it.
     #[serde(default)]
     revoked: BTreeSet<Serial>,
+    #[serde(default)]
+    carried: Carried,
 }
 
 impl Intake {
@@ -126,6 +128,7 @@ impl Intake {
         Self {
             speakers,
             sessions: Sessions::default(),
+            carried: Carried::default(),
             limit: Limit::default(),
             remembered: HashMap::new(),
             waiting: Vec::new(),
@@ -135,12 +138,13 @@ impl Intake {
 
     /// Starts with what a snapshot of a log of `tree_size` entries knows.
     pub fn restore(mut speakers: Speakers, bytes: &[u8], tree_size: u64, now: UnixMillis) -> Result<Self, BadSnapshot> {
-        let snapshot: Snapshot = serde_json::from_slice(bytes)?;
+        let snapshot: Snapshot = snapshot::read(bytes)?;
         speakers.restore(snapshot.certificates, now);
         speakers.restore_revoked(snapshot.revoked);
         let remembered = |(topic, text): (String, String)| Some((topic, STANDARD.decode(text).ok()?.try_into().ok()?));
         Ok(Self {
             sessions: Sessions::restore(snapshot.devices, tree_size),
+            carried: snapshot.carried,
             remembered: snapshot.remembered.into_iter().filter_map(remembered).collect(),
             ..Self::new(speakers)
         })
@@ -154,15 +158,24 @@ impl Intake {
             certificates: self.speakers.certificates(),
             remembered: remembered.collect(),
             revoked: self.speakers.revoked().clone(),
+            carried: self.carried.clone(),
         };
-        serde_json::to_vec(&snapshot).unwrap_or_else(|error| unreachable!("names and numbers are always JSON: {error}"))
+        snapshot::write(&snapshot)
     }
 
     /// Learns again what an entry taught that is in the journal but not in the snapshot. The journal is our own: what it
     /// says was verified is not checked again.
     pub fn relearn(&mut self, record: &Record) {
+        self.relearn_entry(record);
+        self.placed(record.index);
+    }
+
+    fn relearn_entry(&mut self, record: &Record) {
         let Ok(entry) = entry::read(&record.entry) else { return };
         let Payload::Bytes(payload) = &entry.payload else { return };
+        if entry.topic == Notice::topic(self.speakers.site()) {
+            return Notice::read(payload).map_or((), |notice| self.carried.heard(notice));
+        }
         match (record.standing, hear(&entry.topic, payload)) {
             (Standing::Verified, Ok(Heard::Signed(signed))) => {
                 let who = match &signed.content {
@@ -171,13 +184,15 @@ impl Intake {
                 };
                 self.take(&signed, who.map(Arc::new));
             }
-            (Standing::Unverified, Ok(Heard::Revocations(topic))) => {
-                if let Ok(list) = self.speakers.check_revocations(&topic, payload) {
+            (Standing::Verified | Standing::Unverified, heard) => {
+                if let Ok(Heard::Revocations(topic)) = heard
+                    && let Ok(list) = self.speakers.check_revocations(&topic, payload)
+                {
                     self.speakers.revoke(&list);
+                    self.carried.list(payload);
                 }
                 self.remember(&entry.topic, payload);
             }
-            (Standing::Verified | Standing::Unverified, _) => self.remember(&entry.topic, payload),
         }
     }
 
@@ -235,6 +250,7 @@ impl Intake {
             Ok(Checked::Command) => self.admit_unnumbered(arrival, arrival.retained, now, admitted),
             // The broker says the same list again at each start, and need not be believed about what is retained.
             Ok(Checked::Revocations(list)) => {
+                self.carried.list(arrival.payload);
                 self.admit_unnumbered(arrival, true, now, admitted);
                 self.speakers.revoke(&list);
             }
@@ -279,6 +295,7 @@ impl Intake {
             }
             return;
         }
+        self.name_if_dropped(signed, &who, now, admitted);
         admitted.push(Admitted {
             standing: Standing::Verified,
             entry: entry::write(now.unix, arrival.topic, arrival.payload),
@@ -301,6 +318,7 @@ impl Intake {
             Content::Status { previous, .. } => {
                 if let Some(who) = status {
                     self.speakers.learn(from, *session, who);
+                    self.named(from, *session);
                 }
                 if let Some(previous) = previous.filter(|previous| previous.session != *session) {
                     self.sessions.announce(from, previous.session, previous.seq);
@@ -380,22 +398,15 @@ impl Intake {
             self.admit_unverified(Arrival { topic: &topic, payload: &payload, retained }, received, admitted);
         }
         if let Some(count) = self.limit.report(now.boot) {
-            admitted.push(self.report(count, now));
+            admitted.push(self.notice(&Notice::NotLogged(count), now));
         }
     }
 
     /// The log ends here for now: reports what was not logged.
     pub fn finish(&mut self, now: Now, admitted: &mut Vec<Admitted>) {
         if let Some(count) = self.limit.report_now() {
-            admitted.push(self.report(count, now));
+            admitted.push(self.notice(&Notice::NotLogged(count), now));
         }
-    }
-
-    /// The entry that counts what was not logged.
-    fn report(&self, count: u64, now: Now) -> Admitted {
-        let topic = Notice::topic(self.speakers.site());
-        let entry = entry::write(now.unix, &topic, &Notice::NotLogged(count).write());
-        Admitted { standing: Standing::Unverified, entry, urgent: false }
     }
 
     /// Everything admitted so far is durable, in a log of `tree_size` entries.

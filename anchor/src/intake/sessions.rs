@@ -16,20 +16,59 @@ const ACK_EVERY: Millis = Millis(1000);
 
 /// One device session.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct SessionLog {
     /// What is in the log.
     logged: Sequence,
     /// What is in the log or declared lost.
     settled: Sequence,
     /// Its successor says that it went this far.
-    #[serde(default)]
     announced: u64,
     /// The newest birth whose last will is in the log.
-    #[serde(default)]
     ended: u64,
+    /// In the log stands at this index, or later, whose certificate counts in it.
+    named: u64,
+    /// All its entries stand before this index.
+    until: u64,
     /// What is durable: the newest acknowledgement.
-    #[serde(skip)]
     durable: Option<Ack>,
+}
+
+/// A session in a snapshot. There may be many, and most are over and have nothing special: what is usual is left out.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    logged: Sequence,
+    /// If it differs from `logged`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settled: Option<Sequence>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    announced: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    ended: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    named: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    until: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl From<Written> for SessionLog {
+    fn from(written: Written) -> Self {
+        let Written { logged, settled, announced, ended, named, until } = written;
+        let settled = settled.unwrap_or_else(|| logged.clone());
+        Self { logged, settled, announced, ended, named, until, durable: None }
+    }
+}
+
+impl From<SessionLog> for Written {
+    fn from(known: SessionLog) -> Self {
+        let SessionLog { logged, settled, announced, ended, named, until, durable: _ } = known;
+        let settled = Some(settled).filter(|settled| *settled != logged);
+        Self { logged, settled, announced, ended, named, until }
+    }
 }
 
 impl SessionLog {
@@ -58,15 +97,15 @@ pub struct Sessions {
 
 impl Sessions {
     /// Starts from what a snapshot holds. All of it is durable.
-    pub fn restore(devices: BTreeMap<Name, BTreeMap<Session, SessionLog>>, tree_size: u64) -> Self {
-        let changed = devices
-            .iter()
-            .flat_map(|(name, sessions)| sessions.keys().map(move |session| (name.clone(), *session)))
-            .collect();
-        let mut sessions = Self { devices, changed, ..Self::default() };
-        sessions.durable(tree_size);
-        sessions.due.clear();
-        sessions
+    pub fn restore(mut devices: BTreeMap<Name, BTreeMap<Session, SessionLog>>, tree_size: u64) -> Self {
+        for (session, known) in devices.values_mut().flatten() {
+            known.durable = Some(known.ack(*session, tree_size));
+            if known.until == 0 {
+                // Written by a version that did not say.
+                known.until = tree_size;
+            }
+        }
+        Self { devices, ..Self::default() }
     }
 
     /// All devices' sessions, for a snapshot.
@@ -117,6 +156,26 @@ impl Sessions {
         known.announced = known.announced.max(seq);
     }
 
+    /// It stands in the log at this index, or later, whose certificate counts in a session.
+    pub fn name(&mut self, name: &Name, session: Session, index: u64) {
+        let known = self.devices.entry(name.clone()).or_default().entry(session).or_default();
+        known.named = known.named.max(index);
+    }
+
+    /// Where in the log it stands at the earliest whose certificate counts in a session.
+    pub fn named(&self, name: &Name, session: Session) -> u64 {
+        self.get(name, session).map_or(0, |known| known.named)
+    }
+
+    /// The sessions that have entries from `first` on, but whose certificate may stand before `minimum`.
+    pub fn unnamed(&self, first: u64, minimum: u64) -> Vec<(Name, Session)> {
+        let sessions = self.devices.iter().flat_map(|(name, sessions)| sessions.iter().map(move |of| (name, of)));
+        sessions
+            .filter(|(_, (_, known))| known.until > first && known.named < minimum)
+            .map(|(name, (session, _))| (name.clone(), *session))
+            .collect()
+    }
+
     /// The device repeats something that is in the log: it has not heard the acknowledgement.
     pub fn repeat(&mut self, name: &Name, session: Session) {
         self.again.insert((name.clone(), session));
@@ -127,6 +186,7 @@ impl Sessions {
         for (name, session) in std::mem::take(&mut self.changed) {
             if let Some(known) = self.devices.get_mut(&name).and_then(|sessions| sessions.get_mut(&session)) {
                 known.durable = Some(known.ack(session, tree_size));
+                known.until = tree_size;
                 self.due.insert((name, session));
             }
         }

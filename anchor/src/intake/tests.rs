@@ -332,8 +332,8 @@ fn what_comes_after_its_certificate_was_revoked_proves_nothing_also_after_a_rest
     // From the journal, onto a snapshot of an older version, which does not say what is revoked.
     let empty = br#"{"devices":{},"certificates":{},"remembered":{}}"#;
     desk.intake = Intake::restore(desk.street.speakers(), empty, 0, START).unwrap();
-    for Admitted { standing, entry, .. } in admitted {
-        desk.intake.relearn(&Record { standing, entry });
+    for (index, Admitted { standing, entry, .. }) in admitted.into_iter().enumerate() {
+        desk.intake.relearn(&Record { index: index as u64, synced: 0, standing, entry });
     }
     assert_eq!(desk.hear(&desk.street.speaker("cp-1", Role::Device, 1).birth()), EVIDENCE);
 }

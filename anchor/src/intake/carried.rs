@@ -1,0 +1,172 @@
+//! What retention must not take with it: whose certificate counts in a session, and which certificates are revoked.
+//!
+//! Both stand in the log before what they decide about. When the entry that says it is dropped, a [`Notice`] says it
+//! again (see there). So in what is left of the log every session has its certificate, and the list that was in force
+//! where it begins is there.
+
+use std::collections::BTreeSet;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use grid_protocol::identity::Serial;
+use grid_protocol::message::Session;
+use grid_protocol::revocation::RevocationList;
+use grid_protocol::seal::Sealed;
+use grid_protocol::topic::Name;
+use serde::{Deserialize, Serialize};
+
+use super::{Admitted, Intake, Now};
+use crate::entry;
+use crate::journal::Standing;
+use crate::notice::Notice;
+use crate::speech::{Content, Signed, Vouched};
+
+/// Where in the log it stands who may speak.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Carried {
+    /// Entries before this one are dropped, or about to be.
+    minimum: u64,
+    /// The lists of revoked certificates that still matter.
+    lists: Vec<List>,
+    /// What was said in entries that have no index yet.
+    #[serde(skip)]
+    unplaced: Vec<Unplaced>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct List {
+    /// It stands in the log at this index or later.
+    index: u64,
+    payload: String,
+}
+
+#[derive(Clone, Debug)]
+enum Unplaced {
+    Certificate(Name, Session),
+    List(String),
+    /// A list that was said again: it was in force before all that is left.
+    ListAgain(String),
+}
+
+impl List {
+    fn serials(&self) -> BTreeSet<Serial> {
+        let list = Sealed::parse(self.payload.as_bytes()).ok().and_then(|sealed| sealed.read::<RevocationList>().ok());
+        list.map(|list| list.body.serials().cloned().collect()).unwrap_or_default()
+    }
+}
+
+impl Carried {
+    /// A list that the authority signed is about to be logged, unless it is there.
+    pub(super) fn list(&mut self, payload: &[u8]) {
+        let payload = String::from_utf8_lossy(payload).into_owned();
+        let is_known = |said: &Unplaced| matches!(said, Unplaced::List(known) if *known == payload);
+        if self.lists.iter().all(|known| known.payload != payload) && !self.unplaced.iter().any(is_known) {
+            self.unplaced.push(Unplaced::List(payload));
+        }
+    }
+
+    /// An own notice is in the log.
+    pub(super) fn heard(&mut self, notice: Notice) {
+        match notice {
+            Notice::Certificate { name, session, .. } => self.unplaced.push(Unplaced::Certificate(name, session)),
+            Notice::Revoked(payload) => self.unplaced.push(Unplaced::ListAgain(payload)),
+            Notice::NotLogged(_) => {}
+        }
+    }
+
+    /// The lists before `minimum` of which no other says as much. All others before it are forgotten.
+    fn lists_before(&mut self, minimum: u64) -> Vec<String> {
+        let (before, after): (Vec<List>, Vec<List>) =
+            std::mem::take(&mut self.lists).into_iter().partition(|list| list.index < minimum);
+        self.lists = after;
+        let serials: Vec<BTreeSet<Serial>> = before.iter().map(List::serials).collect();
+        let is_contained = |at: usize| {
+            (0..before.len()).any(|other| {
+                let (this, that) = (&serials[at], &serials[other]);
+                this.is_subset(that) && (this != that || at < other)
+            })
+        };
+        let kept: Vec<bool> = (0..before.len()).map(|at| !is_contained(at)).collect();
+        before.into_iter().zip(kept).filter(|(_, kept)| *kept).map(|(list, _)| list.payload).collect()
+    }
+}
+
+impl Intake {
+    /// Entries before this one are dropped, or are about to be: it was written down that they may be.
+    pub fn minimum_index(&self) -> u64 {
+        self.carried.minimum
+    }
+
+    /// Entries before `minimum` turn out not to be there.
+    pub fn begins_at(&mut self, minimum: u64) {
+        self.carried.minimum = self.carried.minimum.max(minimum);
+    }
+
+    /// Says again what stands before `minimum` and is needed by entries that are still there. Everything before it is
+    /// dropped once that is under a checkpoint. All that was admitted so far must be durable.
+    ///
+    /// While files are being removed, entries are left for a moment that are to be dropped too. So their sessions are
+    /// named as well, each once.
+    pub fn carry(&mut self, minimum: u64, now: Now, admitted: &mut Vec<Admitted>) {
+        let before = self.carried.minimum;
+        self.begins_at(minimum);
+        for (name, session) in self.sessions.unnamed(before, minimum) {
+            if let Some(who) = self.speakers.certificate_of(&name, session) {
+                self.name(&name, session, &who, now, admitted);
+            }
+        }
+        for payload in self.carried.lists_before(minimum) {
+            let notice = Notice::Revoked(payload.clone());
+            self.carried.unplaced.push(Unplaced::ListAgain(payload));
+            admitted.push(self.notice(&notice, now));
+        }
+    }
+
+    /// A status says it, so in its session nothing needs to be carried for now.
+    pub(super) fn named(&mut self, name: &Name, session: Session) {
+        // It will stand behind all that is dropped. Where exactly, is known when it is placed.
+        self.sessions.name(name, session, self.carried.minimum);
+        self.carried.unplaced.push(Unplaced::Certificate(name.clone(), session));
+    }
+
+    /// Before a message goes into the log whose certificate was dropped, the certificate does.
+    pub(super) fn name_if_dropped(&mut self, signed: &Signed, who: &Vouched, now: Now, admitted: &mut Vec<Admitted>) {
+        let (from, session) = (&signed.header.from, signed.header.session);
+        match signed.content {
+            // They bring it along.
+            Content::Status { .. } | Content::LastWill { .. } => {}
+            Content::Overflow { .. } | Content::Other => {
+                if self.sessions.named(from, session) < self.carried.minimum {
+                    self.name(from, session, who, now, admitted);
+                }
+            }
+        }
+    }
+
+    fn name(&mut self, name: &Name, session: Session, who: &Vouched, now: Now, admitted: &mut Vec<Admitted>) {
+        let notice = Notice::Certificate { name: name.clone(), session, der: STANDARD.encode(&who.certificate) };
+        self.named(name, session);
+        admitted.push(self.notice(&notice, now));
+    }
+
+    pub(super) fn notice(&self, notice: &Notice, now: Now) -> Admitted {
+        let entry = entry::write(now.unix, &Notice::topic(self.speakers.site()), &notice.write());
+        Admitted { standing: Standing::Unverified, entry, urgent: false }
+    }
+
+    /// What was admitted since the last time stands in the log from index `first` on.
+    pub fn placed(&mut self, first: u64) {
+        for said in std::mem::take(&mut self.carried.unplaced) {
+            match said {
+                Unplaced::Certificate(name, session) => self.sessions.name(&name, session, first),
+                Unplaced::List(payload) => self.carried.lists.push(List { index: first, payload }),
+                Unplaced::ListAgain(payload) => {
+                    let again = List { index: first, payload };
+                    let serials = again.serials();
+                    self.carried.lists.retain(|list| !list.serials().is_subset(&serials));
+                    self.carried.lists.push(again);
+                }
+            }
+        }
+    }
+}
