@@ -14,7 +14,9 @@
 //! | [`initialise`] | a log and its trail on the ledger, tied together once |
 //! | [`notary`] | checkpoints on the ledger, one at a time |
 //! | [`recorder`] | intake and store together, with the anchor's own messages |
+//! | [`source`] | reading a log from its folder or from a server |
 //! | [`verify`], [`show`] | reading a log: does it hold, and what does it say |
+//! | [`proof`] | one message of a log, with all that a stranger needs to check it |
 //! | [`settings`], [`service`], [`cli`] | the program around all this |
 
 pub mod bundle;
@@ -26,12 +28,15 @@ pub mod intake;
 pub mod journal;
 pub mod notary;
 pub mod notice;
+mod parallel;
 pub mod policy;
+pub mod proof;
 pub mod recorder;
 pub mod sequence;
 pub mod service;
 pub mod settings;
 pub mod show;
+pub mod source;
 pub mod speech;
 pub mod store;
 #[cfg(test)]

@@ -333,7 +333,7 @@ fn what_comes_after_its_certificate_was_revoked_proves_nothing_also_after_a_rest
     let empty = br#"{"devices":{},"certificates":{},"remembered":{}}"#;
     desk.intake = Intake::restore(desk.street.speakers(), empty, 0, START).unwrap();
     for Admitted { standing, entry, .. } in admitted {
-        desk.intake.relearn(&Record { standing, entry });
+        desk.intake.relearn(&Record { index: 0, synced: 0, standing, entry });
     }
     assert_eq!(desk.hear(&desk.street.speaker("cp-1", Role::Device, 1).birth()), EVIDENCE);
 }
