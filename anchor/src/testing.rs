@@ -1,4 +1,6 @@
-//! A small street for tests: an authority and speakers with certificates.
+//! A small street for tests: an authority and speakers with certificates, and a log of what they say.
+
+pub mod log;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
