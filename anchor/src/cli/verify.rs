@@ -39,17 +39,17 @@ pub struct VerifyArguments {
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// The token for entries on a server: a file with one line.
-    #[arg(long, value_name = "FILE", requires = "log")]
+    #[arg(long, value_name = "FILE", conflicts_with = "proof")]
     token_file: Option<PathBuf>,
     /// A checkpoint of this log that somebody kept: the log must continue it.
-    #[arg(long, value_name = "FILE", requires = "log")]
+    #[arg(long, value_name = "FILE", conflicts_with = "proof")]
     since: Option<PathBuf>,
     /// Count messages, and list gaps of sessions, received from then on (2026-05-01 or 2026-05-01T08:00:00Z). All is
     /// checked all the same.
-    #[arg(long, value_name = "TIME", value_parser = parse_date, requires = "log")]
+    #[arg(long, value_name = "TIME", value_parser = parse_date, conflicts_with = "proof")]
     from: Option<UnixMillis>,
     /// … and before then.
-    #[arg(long, value_name = "TIME", value_parser = parse_date, requires = "log")]
+    #[arg(long, value_name = "TIME", value_parser = parse_date, conflicts_with = "proof")]
     to: Option<UnixMillis>,
     #[command(flatten)]
     ledger: LedgerArguments,

@@ -318,7 +318,7 @@ fn what_comes_after_its_certificate_was_revoked_proves_nothing_also_after_a_rest
     let admitted = desk.raw("grid/demo/ca/revoked", &list, true, at(0));
     assert_eq!(desk.hear(&kept_back), EVIDENCE);
     assert_eq!(desk.hear(&device.replay(&kept_back)), [], "its replays are not believed either");
-    assert_eq!(desk.hear(&desk.street.speaker("cp-1", Role::Device, 1).birth()), EVIDENCE);
+    assert_eq!(desk.hear(&device.birth()), EVIDENCE);
 
     let mut renewed = desk.street.speaker("cp-1", Role::Device, 2);
     assert_eq!(desk.hear(&renewed.birth()), ONCE);
@@ -335,5 +335,5 @@ fn what_comes_after_its_certificate_was_revoked_proves_nothing_also_after_a_rest
     for (index, Admitted { standing, entry, .. }) in admitted.into_iter().enumerate() {
         desk.intake.relearn(&Record { index: index as u64, synced: 0, standing, entry });
     }
-    assert_eq!(desk.hear(&desk.street.speaker("cp-1", Role::Device, 1).birth()), EVIDENCE);
+    assert_eq!(desk.hear(&device.birth()), EVIDENCE);
 }

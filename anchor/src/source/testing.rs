@@ -33,6 +33,7 @@ pub struct Server {
 }
 
 impl Server {
+    /// Starts serving.
     pub fn start(folder: &Path, manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -45,6 +46,7 @@ impl Server {
         Self { address, ended, requests, thread: Some(thread) }
     }
 
+    /// Where.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }

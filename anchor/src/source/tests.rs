@@ -110,7 +110,7 @@ fn a_server_that_fails_for_a_moment_is_asked_again_and_one_that_is_gone_is_named
 
 #[test]
 fn more_bytes_than_a_file_can_have_are_not_taken() {
-    let log = log(5, 0);
+    let log = log(300, 0);
     let instead = Some(vec![b'x'; 70_000]);
     let server = Server::start(log.path(), Manner { instead, ..Manner::default() });
     let web = Web::new(&server.url(), None).unwrap();
