@@ -18,15 +18,17 @@
 //! None of this touches the recorder: files are read on threads of their own, few at a time, and [`door`] bounds
 //! what a slow or hostile client can hold.
 
+mod access;
 mod door;
 mod files;
 mod metrics;
 mod page;
+mod refusal;
 mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -34,10 +36,10 @@ use std::time::{Duration, SystemTime};
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HOST,
-    IF_NONE_MATCH, LAST_MODIFIED, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH,
+    LAST_MODIFIED, X_CONTENT_TYPE_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -46,12 +48,14 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::recorder::Progress;
 use crate::tile::{Level, Tile};
+use access::Access;
 use door::{Door, Since, stopped};
 use files::{Files, NotServed};
+use refusal::Refusal;
 pub use settings::{BadToken, HttpSettings, Token};
 
 /// How many files are read at a time.
@@ -119,14 +123,9 @@ impl Http {
     /// Serves the log of an anchor that tells its progress.
     pub fn serve(self, progress: watch::Receiver<Progress>) -> Serving {
         let Self { listener, address, token, data_dir } = self;
-        let access = match token {
-            Some(token) => Access::Token(token),
-            None if address.ip().is_loopback() => Access::ThisMachine,
-            None => Access::Nobody,
-        };
         let site = Site {
             files: Files::new(data_dir),
-            access: Arc::new(access),
+            access: Arc::new(Access::new(token, address)),
             readers: Arc::new(Semaphore::new(READERS)),
             progress,
         };
@@ -152,52 +151,6 @@ impl Http {
     }
 }
 
-/// Who may read entries.
-enum Access {
-    /// Who has the token.
-    Token(Token),
-    /// Who asks this machine by one of its own names.
-    ThisMachine,
-    /// Nobody: there is no token, and the address is not this machine's alone.
-    Nobody,
-}
-
-impl Access {
-    /// Why not, to somebody who may not.
-    fn refusal(&self, headers: &HeaderMap) -> Option<Response> {
-        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        match self {
-            Self::Token(token) if text(AUTHORIZATION).is_some_and(|presented| token.is_in(presented)) => None,
-            Self::Token(_) => {
-                let why = "entries are private: send the token, Authorization: Bearer <token>";
-                let asks = (WWW_AUTHENTICATE, "Bearer realm=\"entries of the log\"");
-                Some((StatusCode::UNAUTHORIZED, [asks], sentence(why)).into_response())
-            }
-            // A page from elsewhere that a browser on this machine shows can have its own name lead to here (DNS
-            // rebinding); then it asks under that name.
-            Self::ThisMachine if text(HOST).is_none_or(is_this_machine) => None,
-            Self::ThisMachine => {
-                let why = "entries are private: ask as localhost, or set http.token_file";
-                Some(refusal(StatusCode::FORBIDDEN, why))
-            }
-            Self::Nobody => {
-                let why = "entries are private: set http.token_file, or listen on a loopback address";
-                Some(refusal(StatusCode::FORBIDDEN, why))
-            }
-        }
-    }
-}
-
-/// Whether a header `Host` names the machine itself.
-fn is_this_machine(host: &str) -> bool {
-    if let Ok(address) = host.parse::<SocketAddr>() {
-        return address.ip().is_loopback();
-    }
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.parse::<u16>().is_ok() { name } else { host });
-    let name = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 #[derive(Clone)]
 struct Site {
     files: Files,
@@ -211,7 +164,7 @@ impl Site {
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Files) -> Result<T, NotServed> + Send + 'static,
-    ) -> Result<T, Response> {
+    ) -> Result<T, Refusal> {
         let files = self.files.clone();
         let reader = Arc::clone(&self.readers).acquire_owned().await;
         let read = tokio::task::spawn_blocking(move || {
@@ -219,24 +172,12 @@ impl Site {
             drop(reader);
             read
         });
-        match read.await {
-            Ok(Ok(read)) => Ok(read),
-            Ok(Err(why @ (NotServed::Beyond(_) | NotServed::Gone))) => Err(refusal(StatusCode::NOT_FOUND, &why)),
-            Ok(Err(why @ (NotServed::Damaged { .. } | NotServed::Unreadable { .. }))) => {
-                tracing::warn!(error = %why, "cannot serve a file of the log");
-                Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, &why))
-            }
-            Err(error) => Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, error)),
+        let read = read.await.map_err(|error| Refusal::Failed(error.to_string()))?;
+        if let Err(error @ (NotServed::Damaged { .. } | NotServed::Unreadable { .. })) = &read {
+            tracing::warn!(%error, "cannot serve a file of the log");
         }
+        Ok(read?)
     }
-}
-
-fn sentence(why: impl std::fmt::Display) -> String {
-    format!("{why}\n")
-}
-
-fn refusal(status: StatusCode, why: impl std::fmt::Display) -> Response {
-    (status, [(CACHE_CONTROL, "no-store")], sentence(why)).into_response()
 }
 
 /// Closes a connection that has lasted long enough, after this answer.
@@ -250,7 +191,7 @@ async fn part_in_time(ConnectInfo(Since(since)): ConnectInfo<Since>, request: Re
     response
 }
 
-async fn checkpoint(State(site): State<Site>, headers: HeaderMap) -> Result<Response, Response> {
+async fn checkpoint(State(site): State<Site>, headers: HeaderMap) -> Result<Response, Refusal> {
     let files::CheckpointFile { note, written } = site.read(Files::checkpoint).await?;
     let tag: String = Sha256::digest(&note)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     let tag = format!("\"{tag}\"");
@@ -273,20 +214,18 @@ fn http_date(at: SystemTime) -> String {
     OffsetDateTime::from(at).format(format).unwrap_or_default()
 }
 
-async fn policy(State(site): State<Site>) -> Result<Response, Response> {
+async fn policy(State(site): State<Site>) -> Result<Response, Refusal> {
     let policy = site.read(Files::policy).await?;
     let about = [(CONTENT_TYPE, TEXT), (CACHE_CONTROL, SECONDS), (ACCESS_CONTROL_ALLOW_ORIGIN, "*")];
     Ok((about, policy).into_response())
 }
 
-async fn tile(State(site): State<Site>, uri: Uri, headers: HeaderMap) -> Result<Response, Response> {
+async fn tile(State(site): State<Site>, uri: Uri, headers: HeaderMap) -> Result<Response, Refusal> {
     let Some(tile) = uri.path().strip_prefix('/').and_then(Tile::from_path) else {
-        return Err(refusal(StatusCode::NOT_FOUND, "there is checkpoint, tile/<L>/<N>, tile/entries/<N>, site.policy"));
+        return Err(Refusal::NoSuchPath);
     };
-    if tile.level == Level::Entries
-        && let Some(refusal) = site.access.refusal(&headers)
-    {
-        return Err(refusal);
+    if tile.level == Level::Entries {
+        site.access.check(&headers)?;
     }
     let bytes = site.read(move |files| files.tile(tile)).await?;
     Ok(match tile.level {
@@ -301,7 +240,7 @@ async fn tile(State(site): State<Site>, uri: Uri, headers: HeaderMap) -> Result<
     })
 }
 
-async fn front_page(State(site): State<Site>, headers: HeaderMap) -> Result<Response, Response> {
+async fn front_page(State(site): State<Site>, headers: HeaderMap) -> Result<Response, Refusal> {
     let state = site
         .read(|files| {
             let minimum = files.minimum_index().unwrap_or(0);
@@ -310,29 +249,27 @@ async fn front_page(State(site): State<Site>, headers: HeaderMap) -> Result<Resp
         .await?;
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let (checkpoint, minimum_index) = state;
-    Ok(page::page(&checkpoint, minimum_index, host, matches!(*site.access, Access::Token(_))).into_response())
+    Ok(page::page(&checkpoint, minimum_index, host, site.access.is_by_token()).into_response())
 }
 
-async fn figures(State(site): State<Site>) -> Result<Response, Response> {
+async fn figures(State(site): State<Site>) -> Result<Response, Refusal> {
     let progress = *site.progress.borrow();
     let (journal_bytes, minimum_index) =
         site.read(|files| Ok((files.journal_length(), files.minimum_index().unwrap_or(0)))).await?;
-    match metrics::page(&progress, journal_bytes, minimum_index) {
-        Ok(page) => Ok(([(CONTENT_TYPE, OPEN_METRICS), (CACHE_CONTROL, "no-store")], page).into_response()),
-        Err(error) => Err(refusal(StatusCode::INTERNAL_SERVER_ERROR, error)),
-    }
+    let page = metrics::page(&progress, journal_bytes, minimum_index);
+    let page = page.map_err(|error| Refusal::Failed(error.to_string()))?;
+    Ok(([(CONTENT_TYPE, OPEN_METRICS), (CACHE_CONTROL, "no-store")], page).into_response())
 }
 
 /// Well is an anchor whose recorder still looks at the time.
-async fn health(State(site): State<Site>) -> Response {
-    let (began, mut progress) = (Instant::now(), site.progress);
+async fn health(State(site): State<Site>) -> Result<Response, Refusal> {
+    let mut progress = site.progress;
     progress.mark_unchanged();
     match timeout(HEALTHY_WITHIN, progress.changed()).await {
-        Ok(Ok(())) => ([(CACHE_CONTROL, "no-store")], "ok\n").into_response(),
-        Ok(Err(_)) => refusal(StatusCode::SERVICE_UNAVAILABLE, "the recorder has ended"),
+        Ok(Ok(())) => Ok(([(CACHE_CONTROL, "no-store")], "ok\n").into_response()),
+        Ok(Err(_)) => Err(Refusal::Unwell("the recorder has ended".to_owned())),
         Err(_) => {
-            let waited = format!("the recorder has not moved for {} s: is the disk stuck?", began.elapsed().as_secs());
-            refusal(StatusCode::SERVICE_UNAVAILABLE, waited)
+            Err(Refusal::Unwell(format!("the recorder has not moved for {HEALTHY_WITHIN:?}: is the disk stuck?")))
         }
     }
 }
