@@ -29,6 +29,11 @@ fn start(config: &Path) -> Child {
         .unwrap()
 }
 
+fn put_in_order(site: &Site, more: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(BINARY).args(["fsck", "--data-dir"]).arg(site.data_dir()).args(more).output().unwrap();
+    (output.status.code(), [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat())
+}
+
 fn verify(site: &Site, more: &[&str]) -> Output {
     Command::new(BINARY).args(["verify", "--log"]).arg(site.log()).args(more).output().unwrap()
 }
@@ -53,9 +58,17 @@ async fn an_anchor_that_is_killed_again_and_again_has_every_message_once() {
     device.live(200, Duration::from_millis(700)).await;
     assert!(device.said() > u64::from(kills) * 10, "only {} messages", device.said());
     device.until_acknowledged().await;
+    let (code, text) = put_in_order(&site, &[]);
+    assert!(code == Some(2) && text.contains("another process uses"), "{text}");
     kill_process(Pid::from_child(&anchor), Signal::TERM).unwrap();
     assert!(anchor.wait().unwrap().success());
     everything_is_there_once(&site, &device);
+    let (code, text) = put_in_order(&site, &["--check"]);
+    assert!(code == Some(0) && text.ends_with("IN ORDER\n"), "{text}");
+    std::fs::write(site.data_dir().join("unfinished/file"), "half").unwrap();
+    let (code, text) = put_in_order(&site, &["--json"]);
+    let done = r#""left":[{"left":"unfinished","file":"unfinished/file"}],"done":true"#;
+    assert!(code == Some(0) && text.contains(done), "{text}");
 
     let output = verify(&site, &["--json", "--policy", site.policy().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
@@ -71,6 +84,8 @@ async fn an_anchor_that_is_killed_again_and_again_has_every_message_once() {
     let changed = verify(&site, &["--policy", site.policy().to_str().unwrap()]);
     assert_eq!(changed.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&changed.stdout).contains("tile/entries/000"));
+    let (code, text) = put_in_order(&site, &[]);
+    assert!(code == Some(1) && text.starts_with("REFUSED") && text.contains("tile/entries/000"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
