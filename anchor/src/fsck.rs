@@ -4,6 +4,7 @@
 //! whether it can still be trusted, gets an answer here. Everything is proven before anything is changed: every byte of the
 //! log, that the journal continues it, and that what stands beyond the checkpoint stands in the journal too.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -15,11 +16,13 @@ use tlog_tiles::{Hash, record_hash};
 use crate::bundle;
 use crate::checkpoint::LogKey;
 use crate::intake::Intake;
+use crate::journal::Record;
 use crate::policy::Policy;
 use crate::recorder::POLICY;
 use crate::speech::Speakers;
 use crate::store::{self, Inspection, KEY, Store, StoreError};
 use crate::tile::{Level, Tile};
+use crate::tree::{Edge, tile_hashes};
 use crate::verify::{VerifyError, verify_log};
 
 /// Why a folder could not be put in order.
@@ -189,17 +192,13 @@ fn read_key(durable: &Durable, policy: Option<&Policy>) -> Result<Option<LogKey>
     Ok(Some(key))
 }
 
-/// Everything in the log holds, and the journal has all that stands beyond the checkpoint.
+/// Everything under the checkpoint holds. What stands beyond it is compared with the journal.
 fn check_log(durable: &Durable, policy: Option<&Policy>, found: &Inspection) -> Result<(), FsckError> {
-    let report = verify_log(&durable.path("log"), policy)?;
-    match report.failure {
-        Some(failure) => Err(refuse(durable, &format!("log/{}", failure.file), &failure)),
-        None if found.head.size + report.ahead > found.next => {
-            let why =
-                format!("it does not have all of {} entries that were written after the checkpoint", report.ahead);
-            Err(refuse(durable, "journal", why))
-        }
-        None => Ok(()),
+    let failure = verify_log(&durable.path("log"), policy)?.failure;
+    let is_beyond = |file: &str| Tile::from_path(file).is_some_and(|tile| tile.needs_size() > found.head.size);
+    match failure {
+        Some(failure) if !is_beyond(&failure.file) => Err(refuse(durable, &format!("log/{}", failure.file), &failure)),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -214,8 +213,7 @@ fn check_snapshot(durable: &Durable, policy: Option<Policy>, found: &Inspection)
 /// The log's files that are not those of its checkpoint.
 fn files_left(durable: &Durable, found: &Inspection) -> Result<Vec<Left>, FsckError> {
     let size = found.head.size;
-    let mut journal: Vec<Hash> = Vec::new();
-    store::replay(durable, size, |record| journal.push(record_hash(&record.entry))).map_err(refused)?;
+    let beyond = Beyond::read(durable, found)?;
     let mut left = Vec::new();
     let mut folders = vec!["tile".to_owned()];
     while let Some(folder) = folders.pop() {
@@ -232,7 +230,7 @@ fn files_left(durable: &Durable, found: &Inspection) -> Result<Vec<Left>, FsckEr
             };
             let file = format!("log/{path}");
             if tile.needs_size() > size {
-                check_never_signed(durable, &file, tile, size, &journal)?;
+                beyond.check(durable, &file, tile)?;
                 left.push(Left::NeverSigned { file });
             } else if !tile.is_full() && tile.level.partial_tile(size) != Some(tile) {
                 left.push(Left::Superseded { file });
@@ -242,23 +240,49 @@ fn files_left(durable: &Durable, found: &Inspection) -> Result<Vec<Left>, FsckEr
     Ok(left)
 }
 
-/// A bundle beyond the checkpoint may go, since the journal has its entries. That the hashes beside it are those of its
-/// entries was checked with the log.
-fn check_never_signed(durable: &Durable, file: &str, tile: Tile, size: u64, journal: &[Hash]) -> Result<(), FsckError> {
-    if tile.level != Level::Entries {
-        return Ok(());
+/// The tree that the journal makes of the checkpoint's. A file of it may go, since the journal has its entries.
+struct Beyond {
+    edge: Edge,
+    full: BTreeMap<(Level, u64), Vec<Hash>>,
+}
+
+impl Beyond {
+    fn read(durable: &Durable, found: &Inspection) -> Result<Self, FsckError> {
+        let mut beyond = Self { edge: found.edge.clone(), full: BTreeMap::new() };
+        let add = |record: Record| {
+            let Self { edge, full } = &mut beyond;
+            edge.push(record_hash(&record.entry), |tile, hashes| {
+                full.insert((tile.level, tile.index), hashes.to_vec());
+            });
+        };
+        store::replay(durable, found.head.size, add).map_err(refused)?;
+        Ok(beyond)
     }
-    let bytes = durable.read(file)?.ok_or_else(|| refuse(durable, file, "it is missing"))?;
-    let plain = bundle::unpack(&bytes).map_err(|why| refuse(durable, file, why))?;
-    let entries = bundle::entries(&plain, tile.width).map_err(|why| refuse(durable, file, why))?;
-    let start = tile.index * u64::from(crate::tile::FULL);
-    let beyond = entries.into_iter().zip(start..).filter(|(_, index)| *index >= size);
-    for (entry, index) in beyond {
-        if journal.get((index - size) as usize) != Some(&record_hash(entry)) {
-            return Err(refuse(durable, file, format!("the journal has another entry {index}")));
+
+    fn check(&self, durable: &Durable, file: &str, tile: Tile) -> Result<(), FsckError> {
+        let bytes = durable.read(file)?.ok_or_else(|| refuse(durable, file, "it is missing"))?;
+        let (level, hashes) = match tile.level {
+            Level::Hashes(level) => {
+                let hashes = tile_hashes(&bytes, tile.width);
+                (level, hashes.ok_or_else(|| refuse(durable, file, "its length does not fit its name"))?)
+            }
+            Level::Entries => {
+                let plain = bundle::unpack(&bytes).map_err(|why| refuse(durable, file, why))?;
+                let entries = bundle::entries(&plain, tile.width).map_err(|why| refuse(durable, file, why))?;
+                (0, entries.into_iter().map(record_hash).collect())
+            }
+        };
+        let expected = match self.full.get(&(Level::Hashes(level), tile.index)) {
+            Some(hashes) => hashes,
+            None if tile.index == Level::Hashes(level).full_tiles(self.edge.size()) => self.edge.partial(level),
+            None => &[],
+        };
+        if expected.starts_with(&hashes) {
+            Ok(())
+        } else {
+            Err(refuse(durable, file, "it is beyond the checkpoint, but not what the journal's entries give"))
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -544,4 +544,6 @@ pub fn keep_policy(durable: &mut Durable, ours: &Policy) -> Result<(), RecorderE
 }
 
 #[cfg(test)]
+mod crashes;
+#[cfg(test)]
 mod tests;

@@ -157,6 +157,8 @@ pub struct Snapshot {
 pub struct Inspection {
     /// What the checkpoint vouches for.
     pub head: Head,
+    /// The tree under it.
+    pub edge: Edge,
     /// The first entry in the journal.
     pub journal_first: u64,
     /// The entry that would be the next.
@@ -181,7 +183,7 @@ pub fn inspect(durable: &Durable, key: &LogKey) -> Result<Option<Inspection>, St
     let whole = io::copy(&mut durable.reader(JOURNAL)?, &mut io::sink());
     let whole = whole.map_err(|error| refuse(durable, JOURNAL, BadJournal::from(error)))?;
     let snapshot = read_snapshot(durable, head.size..=next)?;
-    Ok(Some(Inspection { head, journal_first, next, torn: whole - length, snapshot }))
+    Ok(Some(Inspection { head, edge, journal_first, next, torn: whole - length, snapshot }))
 }
 
 /// Reads the journal's entries from index `from` on.

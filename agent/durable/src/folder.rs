@@ -67,6 +67,8 @@ pub struct Durable {
     disk: Arc<dyn Disk>,
     root: PathBuf,
     stop: Stop,
+    /// Folders whose names are durable, or will be when all is settled.
+    folders: BTreeSet<PathBuf>,
     unsettled: BTreeSet<PathBuf>,
     _lock: Box<dyn Held>,
 }
@@ -90,10 +92,14 @@ impl Durable {
     /// [`Self::open`] on another disk than the system's.
     pub fn open_on(disk: Arc<dyn Disk>, root: &Path, stop: Stop) -> Result<Self, DurableError> {
         stop.step("open", root)?;
-        let mut unsettled = BTreeSet::new();
-        make_folder(&*disk, &stop, &mut unsettled, root)?;
+        make_root(&*disk, &stop, root)?;
         let lock = lock(&*disk, root)?;
-        Self { disk, root: root.to_owned(), stop, unsettled, _lock: lock }.clear()
+        Self::new(disk, root, stop, lock).clear()
+    }
+
+    fn new(disk: Arc<dyn Disk>, root: &Path, stop: Stop, lock: Box<dyn Held>) -> Self {
+        let folders = BTreeSet::from([root.to_owned()]);
+        Self { disk, root: root.to_owned(), stop, folders, unsettled: BTreeSet::new(), _lock: lock }
     }
 
     fn clear(mut self) -> Result<Self, DurableError> {
@@ -118,7 +124,7 @@ impl Durable {
             return Err(DurableError::Nothing(root.to_owned()));
         }
         let lock = lock(&*disk, root)?;
-        Ok(Self { disk, root: root.to_owned(), stop: Stop::after(0), unsettled: BTreeSet::new(), _lock: lock })
+        Ok(Self::new(disk, root, Stop::after(0), lock))
     }
 
     /// Begins to work on a folder that was only looked at, without letting go of it.
@@ -188,8 +194,18 @@ impl Durable {
         Ok(())
     }
 
+    /// Makes a folder and those above it. Each new one is a change of the one above; and so may one be that is there
+    /// already, if who made it was killed.
     fn make_folder(&mut self, folder: &Path) -> Result<(), DurableError> {
-        make_folder(&*self.disk, &self.stop, &mut self.unsettled, folder)
+        let Some(above) = folder.parent().filter(|_| !self.folders.contains(folder)) else { return Ok(()) };
+        self.make_folder(above)?;
+        if !self.disk.exists(folder).map_err(io_error("look for", folder))? {
+            self.stop.step("make", folder)?;
+            self.disk.make_folder(folder).map_err(io_error("make", folder))?;
+        }
+        self.unsettled.insert(above.to_owned());
+        self.folders.insert(folder.to_owned());
+        Ok(())
     }
 
     /// Makes all that was placed since the last time durable.
@@ -222,6 +238,7 @@ impl Durable {
     pub fn remove_if_empty(&mut self, path: &str) -> Result<(), DurableError> {
         let path = self.path(path);
         self.stop.step("remove", &path)?;
+        self.folders.remove(&path);
         match self.disk.remove_folder(&path) {
             Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
                 Err(io_error("remove", &path)(error))
@@ -283,25 +300,31 @@ fn lock(disk: &dyn Disk, root: &Path) -> Result<Box<dyn Held>, DurableError> {
     disk.lock(&path).map_err(io_error("lock", &path))?.ok_or_else(|| DurableError::Locked(root.to_owned()))
 }
 
-/// Makes a folder and those above it. Each new one is a change of the one above.
-fn make_folder(
-    disk: &dyn Disk,
-    stop: &Stop,
-    unsettled: &mut BTreeSet<PathBuf>,
-    folder: &Path,
-) -> Result<(), DurableError> {
-    if disk.exists(folder).map_err(io_error("look for", folder))? {
+/// Makes the folder itself and those above it, durably.
+fn make_root(disk: &dyn Disk, stop: &Stop, root: &Path) -> Result<(), DurableError> {
+    let exists = |path: &Path| disk.exists(path).map_err(io_error("look for", path));
+    let named = |path| if path == Path::new("") { Path::new(".") } else { path };
+    let mut above: Vec<&Path> = root.ancestors().skip(1).map(named).collect();
+    above.reverse();
+    for folder in above.iter().copied().chain([root]) {
+        if !exists(folder)? {
+            stop.step("make", folder)?;
+            disk.make_folder(folder).map_err(io_error("make", folder))?;
+        }
+    }
+    // Whoever made them may have been killed before they were durable, but not if there is a lock already.
+    if exists(&root.join(LOCK))? {
         return Ok(());
     }
-    let above = match folder.parent() {
-        Some(above) if above.as_os_str().is_empty() => Path::new("."),
-        Some(above) => above,
-        None => return Ok(()),
-    };
-    make_folder(disk, stop, unsettled, above)?;
-    stop.step("make", folder)?;
-    unsettled.insert(above.to_owned());
-    disk.make_folder(folder).map_err(io_error("make", folder))
+    for folder in above {
+        stop.step("sync", folder)?;
+        match disk.sync_folder(folder) {
+            // Then it was not made by us.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(io_error("sync", folder))?,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -407,6 +430,24 @@ mod tests {
         drop(open(&disk));
         for seed in 0..20 {
             assert_eq!(open(&disk.after_power_cut(seed)).read("file").unwrap().unwrap(), b"new");
+        }
+    }
+
+    #[test]
+    fn folders_that_a_killed_predecessor_made_are_durable_with_what_is_settled_in_them() {
+        let open = |disk: &SimulatedDisk| Durable::open_on(Arc::new(disk.clone()), Path::new("/a/b"), Stop::never());
+        let disk = SimulatedDisk::new();
+        disk.keep_moments();
+        open(&disk).unwrap().place("c/d/file", b"old").unwrap();
+        for moment in disk.moments() {
+            let disk = moment.disk.after_kill();
+            let mut durable = open(&disk).unwrap();
+            durable.place("c/d/file", b"new").unwrap();
+            durable.settle().unwrap();
+            for seed in 0..10 {
+                let durable = open(&disk.after_power_cut(seed)).unwrap();
+                assert_eq!(durable.read("c/d/file").unwrap().unwrap(), b"new");
+            }
         }
     }
 }
