@@ -28,7 +28,6 @@ pub mod notary;
 pub mod notice;
 pub mod policy;
 pub mod recorder;
-pub mod sequence;
 pub mod service;
 pub mod settings;
 pub mod show;
@@ -39,3 +38,5 @@ mod testing;
 pub mod tile;
 pub mod tree;
 pub mod verify;
+
+pub use grid_protocol::sequence;

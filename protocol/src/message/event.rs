@@ -179,6 +179,13 @@ pub enum Event {
         /// The last.
         to_seq: u64,
     },
+    /// What waits for the anchor's acknowledgement cannot be written to disk: it is kept in memory, as far as that goes.
+    OutboxDiskFailed {
+        /// What the disk said.
+        why: String,
+    },
+    /// The outbox's disk works again.
+    OutboxDiskRecovered {},
     /// An event of a newer version.
     #[serde(other)]
     Unknown,
