@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, channel, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use grid_durable::{Durable, Stop};
 use grid_protocol::units::BootTime;
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::job::{Job, Outcome};
 use super::keeping::Outbox;
@@ -15,7 +17,8 @@ use super::store::Store;
 /// Does an outbox's jobs, one at a time, while control goes on.
 pub struct Worker {
     jobs: SyncSender<Job>,
-    outcomes: Receiver<Outcome>,
+    /// At most one waits here.
+    outcomes: UnboundedReceiver<Outcome>,
     thread: JoinHandle<()>,
 }
 
@@ -29,7 +32,7 @@ impl Worker {
     fn with(mut store: Store) -> io::Result<Self> {
         // The outbox gives a job only when the one before is done.
         let (jobs, to_do) = sync_channel::<Job>(1);
-        let (done, outcomes) = channel();
+        let (done, outcomes) = unbounded_channel();
         let work = move || {
             for job in to_do {
                 if done.send(store.perform(job)).is_err() {
@@ -42,7 +45,7 @@ impl Worker {
     }
 
     /// Brings what was done, and takes what is to be done next. Never waits. To be called often.
-    pub fn drive(&self, outbox: &mut Outbox, now: BootTime) {
+    pub fn drive(&mut self, outbox: &mut Outbox, now: BootTime) {
         let ended = || Outcome::Failed { why: "the outbox's thread has ended".to_owned() };
         match self.outcomes.try_recv() {
             Ok(outcome) => outbox.done(outcome, now),

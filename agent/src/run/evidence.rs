@@ -82,7 +82,7 @@ impl Evidence {
 
     /// Lets the disk work, and answers who asks. Returns what is to be told of the disk. Never waits; to be called often.
     pub fn drive(&mut self, now: BootTime, around: impl FnOnce() -> Around) -> Vec<Event> {
-        if let Some(worker) = &self.worker {
+        if let Some(worker) = &mut self.worker {
             worker.drive(&mut self.outbox, now);
         }
         if let (None, Some(folder), true) = (&self.desk, &self.folder, self.outbox.has_opened()) {
@@ -116,7 +116,7 @@ impl Evidence {
 
     /// Writes what waits to disk, and lets go of the folder.
     pub async fn close(mut self, now: impl Fn() -> BootTime) {
-        let Some(worker) = self.worker.take() else { return };
+        let Some(mut worker) = self.worker.take() else { return };
         self.outbox.close();
         let wait = async {
             while !self.outbox.is_closed() {

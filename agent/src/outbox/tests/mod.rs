@@ -2,6 +2,7 @@
 
 mod crashes;
 mod model;
+mod power_cuts;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,8 +44,12 @@ struct Bench {
 impl Bench {
     fn with(path: &Path, stop: Stop, bounds: Bounds, session: u64) -> Self {
         let folder = path.to_owned();
-        let mut outbox = Outbox::new(bounds, state(path).as_ref());
         let store = Store::new(move || Durable::open(&folder, stop.clone()));
+        Self::on(store, state(path), bounds, session)
+    }
+
+    fn on(store: Store, state: Option<State>, bounds: Bounds, session: u64) -> Self {
+        let mut outbox = Outbox::new(bounds, state.as_ref());
         let session = Session(session);
         outbox.begin(session);
         let now = BootTime(session.0 * 10_000_000);

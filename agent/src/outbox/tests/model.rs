@@ -2,6 +2,7 @@
 //!
 //! The model is a set of messages. It knows nothing of memory, segments or states.
 
+use grid_protocol::sequence::Sequence;
 use proptest::prelude::*;
 
 use super::*;
@@ -55,7 +56,8 @@ impl Model {
         self.said.extend(bench.said.clone());
         let (waiting, lost) = (bench.waiting(), bench.lost());
         assert!(lost.is_disjoint(&waiting), "lost is what is not held");
-        assert!(lost.iter().all(|message| self.said[message].0 < Worth::Lasting), "events and statuses are never lost");
+        let may_go = |message| self.said[message].0 < Worth::Setpoint || self.died.contains(message);
+        assert!(lost.iter().all(may_go), "events, statuses and setpoints are lost only with the agent");
         let accounted = |message: &(Session, u64)| {
             [&waiting, &lost, &self.acknowledged, &self.declared, &self.died].iter().any(|set| set.contains(message))
         };
@@ -69,11 +71,24 @@ impl Model {
         assert!(files.map(|segment| segment.end).sum::<u64>() <= bench.bounds.disk_bytes.unwrap());
     }
 
-    /// An ack that covers this message alone.
+    /// The anchor gets a message, and says what it has of the session.
     fn acknowledge_one(&mut self, bench: &mut Bench, session: Session, seq: u64) {
-        let before: Vec<(u64, u64)> = (seq > 1).then_some((1, seq - 1)).into_iter().collect();
-        bench.ack(session, seq, &before);
         self.acknowledged.insert((session, seq));
+        self.acknowledge(bench, session);
+    }
+
+    /// As the anchor does it: as far as 32 missing ranges reach.
+    fn acknowledge(&self, bench: &mut Bench, session: Session) {
+        let mut settled = Sequence::default();
+        for (of, seq) in self.acknowledged.union(&self.declared) {
+            if *of == session {
+                settled.insert(*seq);
+            }
+        }
+        let mut missing: Vec<_> = settled.missing_through(settled.highest()).take(Ack::MOST_RANGES + 1).collect();
+        let beyond = if missing.len() > Ack::MOST_RANGES { missing.pop() } else { None };
+        let through = beyond.map_or(settled.highest(), |(first, _)| first - 1);
+        bench.ack(session, through, &missing);
     }
 
     fn restart(&mut self, path: &Path, bench: &mut Bench, held: &BTreeSet<(Session, u64)>) {
@@ -104,9 +119,10 @@ fn run(steps: Vec<Step>) {
             }
             Step::Ack(tenths, (first, more)) => {
                 let through = bench.last_seq * tenths / 10;
-                bench.ack(bench.session, through, &[(first, first + more)]);
                 let covered = (1..=through).filter(|seq| !(first..=first + more).contains(seq));
                 model.acknowledged.extend(covered.map(|seq| (bench.session, seq)));
+                let session = bench.session;
+                model.acknowledge(&mut bench, session);
             }
             Step::Replay(most) => {
                 for (session, seq) in bench.due(most) {
