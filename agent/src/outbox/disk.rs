@@ -190,7 +190,8 @@ impl Outbox {
         let is_pressed = self.memory.bytes() > self.bounds.memory_bytes / 8 * 7;
         let rested = disk.written_at.is_none_or(|at| now.since(at) >= WRITE_EVERY);
         let old = self.memory.oldest().is_some_and(|oldest| now.since(oldest) >= TO_DISK_AFTER);
-        if !is_pressed && !(disk.closing && self.memory.len() > 0) && !(old && rested) {
+        let is_due = is_pressed || disk.closing || (old && rested);
+        if !is_due {
             return None;
         }
         let first = self.memory.messages().next().map(record::length)?;
@@ -212,7 +213,7 @@ impl Outbox {
         disk.written_at = Some(now);
         let mut left = disk.shelf.left_at(place).min(WRITTEN_AT_ONCE);
         let until = if is_pressed || disk.closing { now } else { BootTime(now.0.saturating_sub(TO_DISK_AFTER.0)) };
-        let messages = self.memory.to_write(until, |message| {
+        let messages = self.memory.begin_to_write(until, |message| {
             let rest = left.checked_sub(record::length(message));
             left = rest.unwrap_or(0);
             rest.is_some()

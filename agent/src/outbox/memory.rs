@@ -108,7 +108,7 @@ impl Memory {
 
     /// The first messages, in order, as long as they were kept by `until` and `take` wants them. They count as being
     /// written from here on.
-    pub fn to_write(&mut self, until: BootTime, mut take: impl FnMut(&Message) -> bool) -> Vec<Shared> {
+    pub fn begin_to_write(&mut self, until: BootTime, mut take: impl FnMut(&Message) -> bool) -> Vec<Shared> {
         let old = self.waiting.values_mut().take_while(|waiting| waiting.kept <= until && take(&waiting.message));
         old.map(|waiting| {
             waiting.is_being_written = true;

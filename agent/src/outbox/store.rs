@@ -37,6 +37,8 @@ enum StoreError {
     Closed,
 }
 
+/// A segment being read.
+type Reading = Records<Box<dyn Read + Send>>;
 type Opener = Box<dyn FnMut() -> Result<Durable, DurableError> + Send>;
 
 /// The folder.
@@ -50,7 +52,7 @@ struct Folder {
     /// The segment that is appended to: number, generation and end.
     writing: Option<(u32, u64, u64, Appendable)>,
     /// The segment that is being read: number, generation.
-    reading: Option<(u32, u64, Records<Box<dyn Read + Send>>)>,
+    reading: Option<(u32, u64, Reading)>,
 }
 
 /// The file of a segment.
@@ -239,12 +241,7 @@ impl Folder {
     }
 
     /// A reader of a segment from this byte on.
-    fn records(
-        &mut self,
-        number: u32,
-        generation: u64,
-        from: u64,
-    ) -> Result<Records<Box<dyn Read + Send>>, StoreError> {
+    fn records(&mut self, number: u32, generation: u64, from: u64) -> Result<Reading, StoreError> {
         if let Some((read, of, records)) = self.reading.take()
             && (read, of, records.offset()) == (number, generation, from)
         {
