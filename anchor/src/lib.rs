@@ -14,6 +14,8 @@
 //! | [`initialise`] | a log and its trail on the ledger, tied together once |
 //! | [`notary`] | checkpoints on the ledger, one at a time |
 //! | [`recorder`] | intake and store together, with the anchor's own messages |
+//! | [`http`] | the log as others read it over the network |
+//! | [`pruning`] | where a log begins whose old entries were dropped |
 //! | [`verify`], [`show`] | reading a log: does it hold, and what does it say |
 //! | [`settings`], [`service`], [`cli`] | the program around all this |
 
@@ -21,12 +23,14 @@ pub mod bundle;
 pub mod checkpoint;
 pub mod cli;
 pub mod entry;
+pub mod http;
 pub mod initialise;
 pub mod intake;
 pub mod journal;
 pub mod notary;
 pub mod notice;
 pub mod policy;
+pub mod pruning;
 pub mod recorder;
 pub mod sequence;
 pub mod service;

@@ -15,7 +15,7 @@ use grid_protocol::identity::Authority;
 use grid_protocol::message::{Checkpoint, LedgerReceipt, Part, Presence, Role, Session, Status};
 use grid_protocol::seal::SealError;
 use grid_protocol::topic::{Kind, Name};
-use grid_protocol::units::{BootTime, Millis};
+use grid_protocol::units::{BootTime, Millis, UnixMillis};
 use grid_service::link::{Delivery, Will};
 use serde::Serialize;
 
@@ -143,6 +143,8 @@ pub struct Progress {
     pub durable: u64,
     /// How many of them are under a checkpoint.
     pub checkpoint_size: u64,
+    /// When entries were made durable last.
+    pub synced_ms: UnixMillis,
     /// What the intake did since the start.
     pub counts: Counts,
 }
@@ -158,6 +160,7 @@ pub struct Recorder {
     admitted: Vec<Admitted>,
     /// When the oldest entry was appended that is not durable.
     unsynced_since: Option<BootTime>,
+    synced: UnixMillis,
     urgent: bool,
     last_checkpoint: BootTime,
     /// Whether anything but our own checkpoint messages came since the last checkpoint.
@@ -211,6 +214,7 @@ impl Recorder {
             certificate: STANDARD.encode(identity.certificate),
             admitted: Vec::new(),
             unsynced_since: None,
+            synced: now.unix,
             urgent: false,
             last_checkpoint: now.boot,
             fresh,
@@ -292,6 +296,7 @@ impl Recorder {
             entries: self.store.size(),
             durable: self.store.durable_size(),
             checkpoint_size: self.store.checkpoint_size(),
+            synced_ms: self.synced,
             counts: self.intake.counts(),
         }
     }
@@ -324,7 +329,7 @@ impl Recorder {
         self.intake.tick(now, &mut self.admitted);
         self.append(true, now)?;
         if self.urgent || self.unsynced_since.is_some_and(|since| now.boot.since(since) >= self.settings.commit) {
-            self.sync()?;
+            self.sync(now)?;
         }
         let mut outgoing = Vec::new();
         let uncovered = self.store.size() - self.store.checkpoint_size();
@@ -346,16 +351,17 @@ impl Recorder {
         Ok(outgoing)
     }
 
-    fn sync(&mut self) -> Result<(), RecorderError> {
+    fn sync(&mut self, now: Now) -> Result<(), RecorderError> {
         self.store.sync()?;
         self.urgent = false;
         self.unsynced_since = None;
+        self.synced = now.unix;
         self.intake.durable(self.store.durable_size());
         Ok(())
     }
 
     fn write_checkpoint(&mut self, now: Now) -> Result<(), RecorderError> {
-        self.sync()?;
+        self.sync(now)?;
         self.newest = Some(self.store.checkpoint(&self.intake.snapshot())?);
         self.last_checkpoint = now.boot;
         self.fresh = false;
@@ -382,7 +388,7 @@ impl Recorder {
         let arrival = Arrival { topic: &outgoing.topic, payload: &outgoing.payload, retained: false };
         self.intake.receive(arrival, now, &mut self.admitted);
         self.append(false, now)?;
-        self.sync()?;
+        self.sync(now)?;
         Ok(outgoing)
     }
 

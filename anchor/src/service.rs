@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 
+use crate::http::{Http, HttpError};
 use crate::intake::{Arrival, Now};
 use crate::notary::{News, Notary, NotarySettings, Trail};
 use crate::recorder::{AnchorIdentity, Outgoing, Progress, Recorder, RecorderError};
@@ -39,6 +40,9 @@ pub enum AnchorError {
     /// The log cannot be opened or written.
     #[error(transparent)]
     Recorder(#[from] RecorderError),
+    /// The log cannot be served.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The trail on the ledger cannot be used.
     #[error("the ledger cannot be used: {0}")]
     Ledger(LedgerError),
@@ -92,7 +96,14 @@ pub async fn run(
     progress: watch::Sender<Progress>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Summary, AnchorError> {
+    let http = match &settings.http {
+        Some(http) => Some(Http::bind(http, settings.data_dir.clone()).await?),
+        None => None,
+    };
+    let seen = progress.subscribe();
     let mut worker = Worker::start(&settings, identity, progress).await?;
+    // The log is served until the end of this function.
+    let _serving = http.map(|http| http.serve(seen));
     let mut records = Records { notary: notary.map(Notary::start), text: String::new(), wanted: None };
     let (link, mut incoming) = Link::open(&broker, &settings.name, vec![format!("grid/{}/#", settings.site)]);
     let mut ticks = interval(TICK);

@@ -29,6 +29,7 @@ use grid_service::identity::{IdentityFileError, IdentityFiles, IdentitySettings,
 use grid_service::settings::{Problems, SettingsError, load};
 use serde::{Deserialize, Serialize};
 
+use crate::http::HttpSettings;
 use crate::recorder::{AnchorIdentity, RecorderSettings};
 
 /// The anchor's settings.
@@ -54,6 +55,9 @@ pub struct Settings {
     /// Where its head is notarized. Without this section it is not; `grid-anchor init` must have been run before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<LedgerSettings>,
+    /// How the log is served over HTTP. Without this section it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpSettings>,
 }
 
 /// How the log is written.
@@ -155,6 +159,7 @@ impl Settings {
             broker: BrokerSettings::default(),
             log: LogSettings::default(),
             ledger: None,
+            http: None,
         }
     }
 
@@ -174,6 +179,9 @@ impl Settings {
         }
         if let Some(Millis(interval)) = settings.ledger.as_ref().and_then(|ledger| ledger.interval_ms) {
             problems.unless(interval >= 1000, || format!("ledger.interval_ms = {interval}: use at least 1000"));
+        }
+        if let Some(http) = &settings.http {
+            http.check(&mut problems);
         }
         settings.broker.check(settings.identity.as_ref(), &mut problems);
         problems.check()?;

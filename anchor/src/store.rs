@@ -165,14 +165,14 @@ impl Store {
             None => start_empty(&mut durable, &key)?,
         };
         let (edge, edge_entries) = read_edge(&durable, &head)?;
-        if head.size == 0 && !durable.exists(JOURNAL) {
+        if head.size == 0 && !durable.exists(JOURNAL)? {
             durable.place(JOURNAL, &journal::header(0, edge.root()))?;
             durable.settle()?;
         }
         let scan = scan_journal(&durable, &edge, &edge_entries)?;
         let snapshot = read_snapshot(&durable, &scan)?;
         let journal = durable.open_appendable(JOURNAL, scan.length)?;
-        let store = Self {
+        let mut store = Self {
             durable,
             key,
             edge,
@@ -184,7 +184,7 @@ impl Store {
             synced: scan.first,
             buffer: Vec::new(),
         };
-        store.durable.sync(&store.journal)?;
+        store.durable.sync(&mut store.journal)?;
         Ok((Self { synced: store.next, ..store }, snapshot))
     }
 
@@ -265,7 +265,7 @@ impl Store {
     pub fn sync(&mut self) -> Result<(), StoreError> {
         if self.synced < self.next {
             self.hand_over()?;
-            self.durable.sync(&self.journal)?;
+            self.durable.sync(&mut self.journal)?;
             self.synced = self.next;
         }
         Ok(())
@@ -372,7 +372,7 @@ fn refuse(durable: &Durable, path: &str, why: impl Into<Inconsistency>) -> Store
 /// A folder without a checkpoint is the start of a log, unless something else of a log is there.
 fn start_empty(durable: &mut Durable, key: &LogKey) -> Result<Head, StoreError> {
     let remains = !durable.names_in("log")?.is_empty();
-    if remains || durable.exists(JOURNAL) || durable.exists(SESSIONS) {
+    if remains || durable.exists(JOURNAL)? || durable.exists(SESSIONS)? {
         return Err(refuse(durable, CHECKPOINT, Inconsistency::Missing));
     }
     let root = Edge::default().root();
@@ -428,7 +428,7 @@ struct Scan {
 fn scan_journal(durable: &Durable, edge: &Edge, edge_entries: &[Vec<u8>]) -> Result<Scan, StoreError> {
     let bad = |why: BadJournal| refuse(durable, JOURNAL, why);
     let foreign = || refuse(durable, JOURNAL, Inconsistency::Continues(edge.size()));
-    if !durable.exists(JOURNAL) {
+    if !durable.exists(JOURNAL)? {
         return Err(refuse(durable, JOURNAL, Inconsistency::Missing));
     }
     let mut records = Records::open(durable.reader(JOURNAL)?).map_err(bad)?;

@@ -98,7 +98,10 @@ impl Judge {
             match found {
                 Found::Command => self.messages.commands += 1,
                 Found::Revocations(topic, payload) => match self.speakers.check_revocations(&topic, payload) {
-                    Ok(()) => self.messages.revocations += 1,
+                    Ok(list) => {
+                        self.speakers.revoke(&list);
+                        self.messages.revocations += 1;
+                    }
                     Err(_) => self.messages.unverified += 1,
                 },
                 Found::NotLogged(count) => self.messages.not_logged += count,
