@@ -163,6 +163,9 @@ impl Intake {
     pub fn relearn(&mut self, record: &Record) {
         let Ok(entry) = entry::read(&record.entry) else { return };
         let Payload::Bytes(payload) = &entry.payload else { return };
+        if entry.topic == Notice::topic(self.speakers.site()) {
+            return;
+        }
         match (record.standing, hear(&entry.topic, payload)) {
             (Standing::Verified, Ok(Heard::Signed(signed))) => {
                 let who = match &signed.content {
@@ -188,7 +191,8 @@ impl Intake {
 
     /// Takes a message in. What goes into the log is appended to `admitted`.
     pub fn receive(&mut self, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
-        if arrival.topic.len() > LONGEST_TOPIC {
+        // Nobody can publish on a topic with a wildcard (MQTT 5 section 3.3.2.1), whatever a broker says: such a one is ours.
+        if arrival.topic.len() > LONGEST_TOPIC || arrival.topic.contains(['#', '+']) {
             return self.count_only(now);
         }
         match arrival.topic.parse::<Topic>() {
