@@ -16,6 +16,7 @@
 //! | [`recorder`] | intake and store together, with the anchor's own messages |
 //! | [`http`] | the log as others read it over the network |
 //! | [`pruning`] | where a log begins whose old entries were dropped |
+//! | [`fsck`] | what a crash left in the folder |
 //! | [`verify`], [`show`] | reading a log: does it hold, and what does it say |
 //! | [`settings`], [`service`], [`cli`] | the program around all this |
 
@@ -23,6 +24,7 @@ pub mod bundle;
 pub mod checkpoint;
 pub mod cli;
 pub mod entry;
+pub mod fsck;
 pub mod http;
 pub mod initialise;
 pub mod intake;

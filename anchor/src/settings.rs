@@ -70,6 +70,10 @@ pub struct LogSettings {
     /// How long an entry may wait until it is under a signed checkpoint, in milliseconds, 100 to 86400000.
     /// Default: 60000.
     pub checkpoint_ms: Millis,
+    /// How much room must be free where `data_dir` is, in units of 10^6 bytes, 0 to 1000000. With less, messages are
+    /// neither logged nor acknowledged until there is a quarter more than this again; agents keep them in their outboxes,
+    /// and control goes on. Both are signed events in the log, for which this leaves room. Default: 200.
+    pub min_free_mb: u64,
     /// The log's name: a URL without scheme, spaces or `+`. It cannot change. Default:
     /// `<site>-<8 hex digits of the log key's SHA-256>.invalid`.
     pub origin: Option<String>,
@@ -121,7 +125,7 @@ pub fn endpoints(network: Network, grpc: Option<&str>) -> Endpoints {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { commit_ms: Millis(5000), checkpoint_ms: Millis(60_000), origin: None }
+        Self { commit_ms: Millis(5000), checkpoint_ms: Millis(60_000), min_free_mb: 200, origin: None }
     }
 }
 
@@ -173,6 +177,8 @@ impl Settings {
         problems.unless((100..=86_400_000).contains(&checkpoint), || {
             format!("log.checkpoint_ms = {checkpoint}: use 100 to 86400000")
         });
+        let room = settings.log.min_free_mb;
+        problems.unless(room <= 1_000_000, || format!("log.min_free_mb = {room}: use 0 to 1000000"));
         if let Some(origin) = &settings.log.origin {
             let fits = signed_note::is_key_name_valid(origin) && !origin.chars().any(char::is_control);
             problems.unless(fits, || format!("log.origin = {origin:?}: it must not have spaces or +"));
@@ -195,6 +201,7 @@ impl Settings {
             name: self.name.clone(),
             commit: self.log.commit_ms,
             checkpoint: self.log.checkpoint_ms,
+            min_free_mb: self.log.min_free_mb,
             origin: self.log.origin.clone(),
         }
     }
@@ -231,10 +238,10 @@ mod tests {
     #[test]
     fn wrong_values_are_all_named() {
         let error = load_text(
-            "site = \"demo\"\ndata_dir = \"/x\"\n[log]\ncommit_ms = 1\ncheckpoint_ms = 1\norigin = \"a b\"\n",
+            "site = \"demo\"\ndata_dir = \"/x\"\n[log]\ncommit_ms = 1\ncheckpoint_ms = 1\nmin_free_mb = 1000001\norigin = \"a b\"\n",
         );
         let error = error.unwrap_err().to_string();
-        for named in ["commit_ms = 1", "checkpoint_ms = 1", "\"a b\""] {
+        for named in ["commit_ms = 1", "checkpoint_ms = 1", "min_free_mb = 1000001", "\"a b\""] {
             assert!(error.contains(named), "{error}");
         }
     }

@@ -78,6 +78,7 @@ pub fn recorder_settings() -> RecorderSettings {
         name: name("anchor-1"),
         commit: Millis(1000),
         checkpoint: Millis(60_000),
+        min_free_mb: 0,
         origin: None,
     }
 }

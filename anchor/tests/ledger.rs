@@ -90,7 +90,8 @@ impl Bench {
         let identity =
             AnchorIdentity { message_key: self.key.clone(), certificate, authority: self.issuer.authority() };
         let (commit, checkpoint) = (Millis(1000), Millis(1_000_000));
-        let settings = RecorderSettings { site: self.site.clone(), name, commit, checkpoint, origin: None };
+        let settings =
+            RecorderSettings { site: self.site.clone(), name, commit, checkpoint, min_free_mb: 0, origin: None };
         Recorder::open(data_dir, settings, identity, Session(1), Stop::never(), at(0)).unwrap()
     }
 

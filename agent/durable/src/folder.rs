@@ -93,14 +93,17 @@ impl Durable {
         let mut unsettled = BTreeSet::new();
         make_folder(&*disk, &stop, &mut unsettled, root)?;
         let lock = lock(&*disk, root)?;
-        let mut durable = Self { disk, root: root.to_owned(), stop, unsettled, _lock: lock };
-        for name in durable.unfinished()? {
-            durable.remove(&format!("{UNFINISHED}/{name}"))?;
+        Self { disk, root: root.to_owned(), stop, unsettled, _lock: lock }.clear()
+    }
+
+    fn clear(mut self) -> Result<Self, DurableError> {
+        for name in self.unfinished()? {
+            self.remove(&format!("{UNFINISHED}/{name}"))?;
         }
         // What a killed predecessor renamed is only in the system's memory until this.
-        durable.unsettled.insert(root.to_owned());
-        durable.settle()?;
-        Ok(durable)
+        self.unsettled.insert(self.root.clone());
+        self.settle()?;
+        Ok(self)
     }
 
     /// Takes the folder to look at it: nothing in it can be changed.
@@ -116,6 +119,11 @@ impl Durable {
         }
         let lock = lock(&*disk, root)?;
         Ok(Self { disk, root: root.to_owned(), stop: Stop::after(0), unsettled: BTreeSet::new(), _lock: lock })
+    }
+
+    /// Begins to work on a folder that was only looked at, without letting go of it.
+    pub fn work(self, stop: Stop) -> Result<Self, DurableError> {
+        Self { stop, ..self }.clear()
     }
 
     /// The full path of something in the folder.
@@ -150,16 +158,21 @@ impl Durable {
     }
 
     /// Puts a file where it belongs, whole, replacing what is there. Durable after [`Self::settle`].
-    pub fn place(&mut self, path: &str, bytes: &[u8]) -> Result<(), DurableError> {
-        self.place_with_mode(path, bytes, PUBLIC)
+    pub fn place(&mut self, path: &str, mut bytes: &[u8]) -> Result<(), DurableError> {
+        self.place_with_mode(path, &mut bytes, PUBLIC)
+    }
+
+    /// [`Self::place`] for what is too much for memory: all that `content` gives.
+    pub fn place_from(&mut self, path: &str, content: &mut dyn Read) -> Result<(), DurableError> {
+        self.place_with_mode(path, content, PUBLIC)
     }
 
     /// [`Self::place`] for what nobody else may read.
-    pub fn place_secret(&mut self, path: &str, bytes: &[u8]) -> Result<(), DurableError> {
-        self.place_with_mode(path, bytes, SECRET)
+    pub fn place_secret(&mut self, path: &str, mut bytes: &[u8]) -> Result<(), DurableError> {
+        self.place_with_mode(path, &mut bytes, SECRET)
     }
 
-    fn place_with_mode(&mut self, path: &str, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
+    fn place_with_mode(&mut self, path: &str, content: &mut dyn Read, mode: u32) -> Result<(), DurableError> {
         let target = self.path(path);
         let folder = target.parent().unwrap_or(&self.root).to_owned();
         self.make_folder(&folder)?;
@@ -167,7 +180,7 @@ impl Durable {
         self.make_folder(&unfinished)?;
         let written = unfinished.join("file");
         let step = |action| self.stop.step(action, &target).map_err(PlaceError::Stopped);
-        put(&*self.disk, (&written, &target), (bytes, mode), step).map_err(|error| match error {
+        put(&*self.disk, (&written, &target), (content, mode), step).map_err(|error| match error {
             PlaceError::Stopped(error) => error,
             PlaceError::Failed(Failed { action, source }) => DurableError::Io { action, path: target.clone(), source },
         })?;
@@ -320,6 +333,8 @@ mod tests {
         assert!(matches!(durable.place("file", b""), Err(DurableError::Stopped { .. })));
         assert!(matches!(durable.remove("unfinished/file"), Err(DurableError::Stopped { .. })));
         assert!(folder.path().join("unfinished/file").exists());
+        durable.work(Stop::never()).unwrap().place("file", b"").unwrap();
+        assert!(folder.path().join("file").exists() && !folder.path().join("unfinished/file").exists());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Files that appear whole or not at all.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, SystemDisk};
@@ -9,6 +9,8 @@ use crate::disk::{Disk, SystemDisk};
 pub(crate) const PUBLIC: u32 = 0o666;
 /// For the owner alone, from the first byte on.
 pub(crate) const SECRET: u32 = 0o600;
+/// So much is held in memory at a time.
+const CHUNK: usize = 256 * 1024;
 
 /// Writes a file under the name `written`, syncs it, and gives it the name `target`. Before each step, `step` says whether
 /// it may be done. The new name is durable once its folder is synced.
@@ -17,7 +19,7 @@ pub(crate) const SECRET: u32 = 0o600;
 pub(crate) fn put<E: From<Failed>>(
     disk: &dyn Disk,
     (written, target): (&Path, &Path),
-    (bytes, mode): (&[u8], u32),
+    (content, mode): (&mut dyn Read, u32),
     mut step: impl FnMut(&'static str) -> Result<(), E>,
 ) -> Result<(), E> {
     let failed = |action| move |source| Failed { action, source };
@@ -29,7 +31,11 @@ pub(crate) fn put<E: From<Failed>>(
         Ok(()) | Err(_) => {}
     }
     let mut file = disk.create(written, mode).map_err(failed("make"))?;
-    file.append(bytes).map_err(failed("write"))?;
+    let mut chunk = Vec::new();
+    while content.take(CHUNK as u64).read_to_end(&mut chunk).map_err(failed("read what goes into"))? > 0 {
+        file.append(&chunk).map_err(failed("write"))?;
+        chunk.clear();
+    }
     step("sync")?;
     file.sync().map_err(failed("sync"))?;
     step("rename")?;
@@ -68,8 +74,8 @@ pub fn replace_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_on(&SystemDisk, path, bytes, SECRET)
 }
 
-fn replace_on(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    put::<io::Error>(disk, (&unfinished(path)?, path), (bytes, mode), |_| Ok(()))?;
+fn replace_on(disk: &dyn Disk, path: &Path, mut bytes: &[u8], mode: u32) -> io::Result<()> {
+    put::<io::Error>(disk, (&unfinished(path)?, path), (&mut bytes, mode), |_| Ok(()))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     disk.sync_folder(folder)
 }

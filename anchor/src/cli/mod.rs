@@ -1,5 +1,6 @@
 //! The command line.
 
+mod fsck;
 mod ledger;
 mod show;
 mod verify;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand};
 use tokio::sync::watch;
 
+use fsck::FsckArguments;
 use ledger::{InitArguments, MockArguments, init, mock_ledger};
 use show::ShowArguments;
 use verify::VerifyArguments;
@@ -47,6 +49,12 @@ enum Command {
     #[command(after_help = "Examples:\n  grid-anchor verify --log /var/lib/grid-anchor/log --policy site.policy\n  \
                             grid-anchor verify --log /var/lib/grid-anchor/log --policy site.policy --network testnet")]
     Verify(VerifyArguments),
+    /// Put the anchor's folder in order after a crash. What the log says is never changed.
+    ///
+    /// Exit code 0: it is in order now, or with --check, it is consistent. 1: it cannot be proven consistent; the file is
+    /// named, and nothing was changed. 2: it could not be told: an anchor is running in it, or it cannot be read.
+    #[command(after_help = "Example:\n  grid-anchor fsck --data-dir /var/lib/grid-anchor --check")]
+    Fsck(FsckArguments),
     /// Run a development double of an IOTA node: one process, state in one file. It is NOT IOTA.
     #[command(after_help = "Example:\n  grid-anchor mock-ledger --listen 127.0.0.1:50052 --state mock.state")]
     MockLedger(MockArguments),
@@ -72,6 +80,7 @@ pub fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Init(arguments) => init(&arguments),
         Command::MockLedger(arguments) => mock_ledger(&arguments),
         Command::Verify(arguments) => verify::verify(&arguments),
+        Command::Fsck(arguments) => fsck::check_folder(&arguments),
         Command::Show(arguments) => show::show_log(&arguments),
     }
 }
