@@ -4,8 +4,32 @@ use serde::{Deserialize, Serialize};
 
 /// A set of numbers from 1, kept as ranges. A session without gaps is one range however long it lasts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Sequence(Vec<(u64, u64)>);
+
+impl From<Sequence> for Vec<(u64, u64)> {
+    fn from(sequence: Sequence) -> Self {
+        sequence.0
+    }
+}
+
+/// Ranges that are not those of a [`Sequence`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} are not ranges of numbers from 1, in order and apart from each other")]
+pub struct BadRanges(Vec<(u64, u64)>);
+
+impl TryFrom<Vec<(u64, u64)>> for Sequence {
+    type Error = BadRanges;
+
+    fn try_from(ranges: Vec<(u64, u64)>) -> Result<Self, BadRanges> {
+        let apart = |pair: &[(u64, u64)]| pair[0].1.saturating_add(1) < pair[1].0;
+        if ranges.iter().all(|(first, last)| (1..=*last).contains(first)) && ranges.windows(2).all(apart) {
+            Ok(Self(ranges))
+        } else {
+            Err(BadRanges(ranges.into_iter().take(8).collect()))
+        }
+    }
+}
 
 impl Sequence {
     /// Whether `seq` is in it.
@@ -136,6 +160,24 @@ mod tests {
         assert_eq!(of(&[(0, 2)]), of(&[(1, 2)]));
         assert_eq!(of(&[(1, u64::MAX), (4, 4)]).through(), u64::MAX);
         assert_eq!(of(&[(1, u64::MAX)]).without(&of(&[(5, u64::MAX)])), of(&[(1, 4)]));
+    }
+
+    #[test]
+    fn only_ranges_in_order_read_back() {
+        for good in ["[]", "[[1,1]]", "[[1,3],[5,18446744073709551615]]"] {
+            let sequence: Sequence = serde_json::from_str(good).unwrap();
+            assert_eq!(serde_json::to_string(&sequence).unwrap(), good);
+        }
+        for bad in [
+            "[[0,1]]",
+            "[[2,1]]",
+            "[[1,3],[4,5]]",
+            "[[1,3],[2,5]]",
+            "[[5,6],[1,2]]",
+            "[[1,18446744073709551615],[3,4]]",
+        ] {
+            assert!(serde_json::from_str::<Sequence>(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
