@@ -10,8 +10,11 @@ use crate::{Failure, Table};
 
 const SIGNERS: usize = 40;
 
-/// Batches whose message number `at` is forged if `is_forged(at)` says so.
-fn batch(keys: &[SigningKey], is_forged: impl Fn(usize) -> bool) -> Vec<Claim> {
+/// Whether the message with this number is forged.
+type IsForged = fn(usize) -> bool;
+
+/// A batch of messages, some of them forged.
+fn batch(keys: &[SigningKey], is_forged: IsForged) -> Vec<Claim> {
     use ed25519_dalek::Signer;
     let claim = |at: usize| {
         let key = &keys[at % SIGNERS];
@@ -25,7 +28,7 @@ fn batch(keys: &[SigningKey], is_forged: impl Fn(usize) -> bool) -> Vec<Claim> {
 /// How many signatures a second are checked, per kind of attack.
 pub fn forgeries(table: &mut Table) -> Result<(), Failure> {
     let keys: Vec<SigningKey> = (0..SIGNERS).map(|number| SigningKey::from_bytes(&[number as u8 + 1; 32])).collect();
-    let attacks: [(&str, fn(usize) -> bool); 4] = [
+    let attacks: [(&str, IsForged); 4] = [
         ("nobody forges", |_| false),
         ("one message is forged", |at| at == 500),
         ("one of 40 senders forges", |at| at % SIGNERS == 7),

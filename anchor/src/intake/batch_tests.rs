@@ -146,7 +146,7 @@ fn a_forgery_is_found_wherever_it_stands_and_nothing_else_suffers() {
 
 #[test]
 fn many_forgeries_under_many_keys_are_all_found() {
-    for wrong in [|at: u64| at % 2 == 0, |at: u64| at % 3 == 1, |at: u64| at < 40, |_| true] {
+    for wrong in [|at: u64| at.is_multiple_of(2), |at: u64| at % 3 == 1, |at: u64| at < 40, |_| true] {
         let claim = |at| if wrong(at) { forged((at % 7) as u8 + 1, at) } else { honest((at % 7) as u8 + 1, at) };
         let claims: Vec<Claim> = (0..64).map(claim).collect();
         let expected: Vec<bool> = (0..64).map(|at| !wrong(at)).collect();
