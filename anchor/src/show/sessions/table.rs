@@ -1,7 +1,5 @@
 //! Charging sessions as a table of at most 120 columns, and as CSV.
 
-use std::fmt::Write;
-
 use serde::Serialize;
 
 use super::{ChargingSession, Ending, Share};
@@ -101,8 +99,7 @@ pub fn table(sessions: &[ChargingSession]) -> String {
             count => format!("*{count} "),
         };
         let room = LINE.saturating_sub(COLUMNS + width + restarts.len());
-        writeln!(
-            text,
+        let line = format!(
             "{:<width$} {start:<20} {:<11} {:>8} {:>8} {:>8} {:>5} {:>3}%  {restarts}{}",
             session.device.as_str(),
             format!("{time}{mark}"),
@@ -112,8 +109,9 @@ pub fn table(sessions: &[ChargingSession]) -> String {
             tenths(session.average_w),
             session.held_back_percent,
             reasons(&session.held_back_by, room),
-        )
-        .unwrap_or_else(|error| unreachable!("text grows as long as there is memory: {error}"));
+        );
+        text.push_str(line.trim_end());
+        text.push('\n');
     }
     text
 }
