@@ -420,10 +420,14 @@ fn record(
     progress: &watch::Sender<Progress>,
 ) -> Result<(), RecorderError> {
     let mut batch = Vec::new();
+    let mut messages = Vec::new();
     // A receiver that is gone means that we are about to be stopped.
     let publish = |outgoing| publisher.send(outgoing).unwrap_or(());
     while queue.blocking_recv_many(&mut batch, QUEUE) > 0 {
         for command in batch.drain(..) {
+            if !matches!(command, Command::Message(_)) {
+                take_in(&mut recorder, &mut messages)?;
+            }
             match command {
                 Command::Dialing(answer) => {
                     let will = recorder.will(now())?;
@@ -432,9 +436,7 @@ fn record(
                 }
                 Command::Connected => recorder.connected(now())?.into_iter().for_each(publish),
                 Command::Lost => recorder.lost(),
-                Command::Message(Received { topic, payload, retained, .. }) => {
-                    recorder.receive(Arrival { topic: &topic, payload: &payload, retained }, now())?;
-                }
+                Command::Message(received) => messages.push(received),
                 Command::Tick => {}
                 // Whoever asks may have been stopped meanwhile.
                 Command::Record(answer) => answer.send(recorder.record_for_ledger(now())?).unwrap_or(()),
@@ -454,8 +456,22 @@ fn record(
                 }
             }
         }
+        take_in(&mut recorder, &mut messages)?;
         recorder.settle(now())?.into_iter().for_each(publish);
         progress.send_replace(recorder.progress());
     }
+    Ok(())
+}
+
+/// Hands over what came one after the other: together that costs much less.
+fn take_in(recorder: &mut Recorder, messages: &mut Vec<Received>) -> Result<(), RecorderError> {
+    let arrivals = messages.iter().map(|Received { topic, payload, retained, .. }| Arrival {
+        topic,
+        payload,
+        retained: *retained,
+    });
+    let arrivals: Vec<Arrival> = arrivals.collect();
+    recorder.receive_all(&arrivals, now())?;
+    messages.clear();
     Ok(())
 }

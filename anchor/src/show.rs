@@ -1,4 +1,6 @@
-//! Reading a log: who said what.
+//! Reading a log: who said what, and ([`sessions`]) who charged when, how much, and what held them back.
+
+pub mod sessions;
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -102,6 +104,11 @@ pub fn parse_date(text: &str) -> Result<UnixMillis, String> {
 /// Goes through the log in a folder, from the first entry that was not dropped ([`pruning`]), and hands over what is
 /// selected, in order, until `each` says no more.
 pub fn show(folder: &Path, selection: &Selection, mut each: impl FnMut(Line) -> bool) -> Result<(), ShowError> {
+    entries(folder, |index, entry| selection.line(index, entry).is_none_or(&mut each))
+}
+
+/// Goes through the log in a folder and hands over every entry with its index, in order, until `each` says no more.
+pub fn entries(folder: &Path, mut each: impl FnMut(u64, &Entry) -> bool) -> Result<(), ShowError> {
     let read = |path: &str| {
         std::fs::read(folder.join(path)).map_err(|source| ShowError::Unreadable { path: path.to_owned(), source })
     };
@@ -117,9 +124,7 @@ pub fn show(folder: &Path, selection: &Selection, mut each: impl FnMut(Line) -> 
         for (at, bytes) in bundle::entries(&plain, width).map_err(bad)?.into_iter().enumerate() {
             let index = first + at as u64;
             let entry = entry::read(bytes).map_err(|why| ShowError::Entry { index, why })?;
-            if let Some(line) = selection.line(index, &entry)
-                && !each(line)
-            {
+            if !each(index, &entry) {
                 return Ok(());
             }
         }
@@ -128,13 +133,16 @@ pub fn show(folder: &Path, selection: &Selection, mut each: impl FnMut(Line) -> 
 }
 
 impl Selection {
+    fn is_in_range(&self, at: UnixMillis) -> bool {
+        self.from.is_none_or(|from| at >= from) && self.to.is_none_or(|to| at < to)
+    }
+
     fn line(&self, index: u64, entry: &Entry) -> Option<Line> {
         let at = entry.received_ms;
         let topic = entry.topic.parse::<Topic>().ok();
         let device = topic.as_ref().map(|topic| &topic.device);
         let kind = topic.as_ref().map_or_else(|| entry.topic.to_string(), |topic| topic.kind.to_string());
-        let wanted = self.from.is_none_or(|from| at >= from)
-            && self.to.is_none_or(|to| at < to)
+        let wanted = self.is_in_range(at)
             && (self.device.is_none() || self.device.as_ref() == device)
             && self.kind.as_ref().is_none_or(|wanted| *wanted == kind);
         wanted.then(|| {

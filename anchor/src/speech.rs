@@ -186,7 +186,12 @@ fn read_content(kind: &Kind, sealed: &Sealed) -> Result<Content, Unverified> {
     }
 }
 
-impl Signed<'_> {
+impl<'a> Signed<'a> {
+    /// The message as it came.
+    pub fn sealed(&self) -> &Sealed<'a> {
+        &self.sealed
+    }
+
     /// Checks the signature against the key of `who`.
     pub fn verify(&self, who: &Vouched) -> Result<(), Unverified> {
         self.sealed.verify(&self.topic.to_string(), &who.identity.key).map_err(|_| Unverified::Signature)

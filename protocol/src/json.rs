@@ -4,6 +4,7 @@
 //! (RFC 8259, sections 4 and 6). What is signed must mean one thing, so both are refused before anything else reads
 //! the message.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -23,6 +24,10 @@ pub fn check(payload: &[u8]) -> Result<(), BadJson> {
     Unambiguous { object: true }.deserialize(&mut reader)?;
     Ok(reader.end()?)
 }
+
+/// So many keys are compared one by one, which is quicker than hashing them. Messages have fewer; an object with more must
+/// not cost their square.
+const FEW: usize = 24;
 
 struct Unambiguous {
     object: bool,
@@ -79,13 +84,18 @@ impl<'de> Visitor<'de> for Unambiguous {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut keys = HashSet::new();
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+        let mut few: Vec<Cow<'de, str>> = Vec::with_capacity(FEW);
+        let mut many = HashSet::new();
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             map.next_value_seed(Self { object: false })?;
-            if keys.contains(&key) {
+            if few.contains(&key) || many.contains(&key) {
                 return Err(A::Error::custom(format_args!("key {key:?} stands twice")));
             }
-            keys.insert(key);
+            if few.len() < FEW {
+                few.push(key);
+            } else {
+                many.insert(key);
+            }
         }
         Ok(())
     }
@@ -118,6 +128,18 @@ mod tests {
         ] {
             let error = check(bad.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(named), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn among_many_keys_too_each_stands_once() {
+        let members =
+            |keys: std::ops::Range<usize>| keys.map(|key| format!("\"k{key}\":0")).collect::<Vec<_>>().join(",");
+        let all = members(0..100);
+        check(format!("{{{all}}}").as_bytes()).unwrap();
+        for twice in 0..100 {
+            let error = check(format!("{{{all},{}}}", members(twice..twice + 1)).as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(&format!("\"k{twice}\" stands twice")), "{error}");
         }
     }
 

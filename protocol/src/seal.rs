@@ -124,6 +124,16 @@ impl<'a> Sealed<'a> {
         serde_json::from_slice(self.payload).map_err(OpenError::Shape)
     }
 
+    /// What must have been signed for `topic`.
+    pub fn signed_bytes(&self, topic: &str) -> Vec<u8> {
+        signed_bytes(topic, &self.payload[..self.payload.len() - TAIL])
+    }
+
+    /// The signature that it bears, be it right or wrong.
+    pub fn signature(&self) -> Signature {
+        Signature::from_bytes(&self.signature)
+    }
+
     /// Checks that `key` signed this message for `topic`. Strictly: small-order keys and points are refused.
     pub fn verify(&self, topic: &str, key: &VerifyingKey) -> Result<(), BadSignature> {
         self.verify_with(topic, |bytes, signature| {
@@ -137,8 +147,7 @@ impl<'a> Sealed<'a> {
         topic: &str,
         check: impl FnOnce(&[u8], &[u8; SIGNATURE_BYTES]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let before_sig = &self.payload[..self.payload.len() - TAIL];
-        check(&signed_bytes(topic, before_sig), &self.signature)
+        check(&self.signed_bytes(topic), &self.signature)
     }
 }
 

@@ -71,8 +71,13 @@ enum Command {
     /// Run a development double of an IOTA node: one process, state in one file. It is NOT IOTA.
     #[command(after_help = "Example:\n  grid-anchor mock-ledger --listen 127.0.0.1:50052 --state mock.state")]
     MockLedger(MockArguments),
-    /// Read a log: who said what. Signatures are not checked.
-    #[command(after_help = "Example:\n  grid-anchor show --log /var/lib/grid-anchor/log --device cp-3 --kind event")]
+    /// Read a log: who said what; with --sessions who charged when, how much, and what held them back.
+    ///
+    /// Signatures are not checked, unless a policy is given.
+    #[command(
+        after_help = "Examples:\n  grid-anchor show --log /var/lib/grid-anchor/log --device cp-3 --kind event\n  \
+                            grid-anchor show --log /var/lib/grid-anchor/log --sessions --from 2026-05-01 --csv"
+    )]
     Show(ShowArguments),
     /// Say how far the log is, and how long the disk lasts.
     ///

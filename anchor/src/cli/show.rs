@@ -1,5 +1,6 @@
 //! `grid-anchor show`.
 
+use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
@@ -8,7 +9,9 @@ use grid_protocol::topic::Name;
 use grid_protocol::units::UnixMillis;
 
 use super::Failure;
+use crate::policy::Policy;
 use crate::pruning::minimum_index;
+use crate::show::sessions::{self, ChargingSession, CsvLine, legend, table};
 use crate::show::{Line, Selection, parse_date, show};
 
 #[derive(Args)]
@@ -28,6 +31,22 @@ pub struct ShowArguments {
     /// Only what was received before.
     #[arg(long, value_parser = parse_date, value_name = "DATE")]
     to: Option<UnixMillis>,
+    /// Show charging sessions: who charged when, how much, and what held them back.
+    ///
+    /// The columns of --csv are device, start, began_before, end, ended_by, waited_s, duration_s, energy_wh, average_w,
+    /// held_back_percent, held_back_by, restarts, time_factor. JSON has the same members, times and spans also in
+    /// milliseconds, and held_back_by as a list of reason, ms and percent. start is when the device began to draw;
+    /// began_before: it was drawing already when the log or the range began. ended_by is event, measurement (no
+    /// charging_ended came: what the last measurement says) or not_yet. waited is how long it wanted current before it
+    /// drew any. held_back is the share of waiting and charging in which it might draw less than it asked for, and
+    /// held_back_by the reasons of the setpoints that it obeyed then. In a simulation (time_factor above 1) times are the
+    /// log's, energy and average power the plant's.
+    #[arg(long, conflicts_with = "kind")]
+    sessions: bool,
+    /// Count only messages in sessions that the authority in this site.policy vouches for. Without it a forged message
+    /// that was logged as evidence counts too.
+    #[arg(long, requires = "sessions", value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Print one JSON object a line.
     #[arg(long, conflicts_with = "csv")]
     json: bool,
@@ -47,12 +66,19 @@ pub(super) fn show_log(arguments: &ShowArguments) -> Result<u8, Failure> {
     if first > 0 {
         eprintln!("the log begins with entry {first}: older ones were dropped when their retention time was over");
     }
+    if arguments.sessions {
+        return ended(show_sessions(arguments, &selection)?);
+    }
     let mut written = Ok(());
     let mut print = printer(arguments)?;
     show(&arguments.log, &selection, |line| {
         written = print(&line);
         written.is_ok()
     })?;
+    ended(written)
+}
+
+fn ended(written: io::Result<()>) -> Result<u8, Failure> {
     match written {
         // A reader that has seen enough, such as head.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(0),
@@ -76,4 +102,38 @@ fn printer(arguments: &ShowArguments) -> io::Result<Printer> {
         let Line { time, device, kind, from, message, .. } = line;
         writeln!(out, "{time:<24}  {device:<12}  {kind:<12}  {from:<12}  {message}")
     }))
+}
+
+fn show_sessions(arguments: &ShowArguments, selection: &Selection) -> Result<io::Result<()>, Failure> {
+    let policy = match &arguments.policy {
+        Some(file) => {
+            let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+            Some(Policy::read(&text).map_err(|error| format!("{}: {error}", file.display()))?)
+        }
+        None => None,
+    };
+    let sessions = sessions::read(&arguments.log, selection, policy.as_ref())?;
+    let out = io::BufWriter::new(io::stdout().lock());
+    Ok(print_sessions(&sessions, arguments, out))
+}
+
+fn print_sessions(sessions: &[ChargingSession], arguments: &ShowArguments, mut out: impl Write) -> io::Result<()> {
+    if arguments.csv {
+        let mut csv = csv::Writer::from_writer(out);
+        for session in sessions {
+            csv.serialize(CsvLine::from(session)).map_err(io::Error::from)?;
+        }
+        return csv.flush();
+    }
+    if arguments.json {
+        for session in sessions {
+            writeln!(out, "{}", serde_json::to_string(session)?)?;
+        }
+        return out.flush();
+    }
+    write!(out, "{}", table(sessions))?;
+    for mark in legend(sessions) {
+        writeln!(out, "{mark}")?;
+    }
+    out.flush()
 }

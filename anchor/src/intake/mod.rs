@@ -11,9 +11,15 @@
 //!
 //! A signed message whose sender's status is not known yet waits a moment for it, since a broker may deliver a device's
 //! first measurement before its retained status.
+//!
+//! Messages come in batches ([`Intake::receive_all`]): each is read once, the signatures of a batch are checked together
+//! ([`batch`]), and then each message is judged in its turn. A signature counts for the key under which it was checked;
+//! if by then the sender has another certificate, since its status came in the same batch, it is checked again.
 
+pub mod batch;
 mod carried;
 mod limit;
+mod reading;
 mod sessions;
 mod snapshot;
 #[cfg(test)]
@@ -25,20 +31,22 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use grid_protocol::identity::Serial;
-use grid_protocol::message::{Ack, Header, Replay, Session};
+use grid_protocol::message::{Ack, Header, Session};
 use grid_protocol::revocation::Revocations;
 use grid_protocol::seal::Sealed;
-use grid_protocol::topic::{Kind, Name, Topic};
+use grid_protocol::topic::{Kind, Name};
 use grid_protocol::units::{BootTime, Millis, UnixMillis};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::entry::{self, LONGEST_TOPIC, Payload};
+use crate::entry::{self, Payload};
 use crate::journal::{Record, Standing};
 use crate::notice::Notice;
 use crate::speech::{Certificates, Content, Heard, Signed, Speakers, Unverified, Vouched, hear};
+use batch::Checker;
 use carried::Carried;
 use limit::Limit;
+use reading::{Envelope, Opened, Reading, Verdict, check_together, open};
 use sessions::{SessionLog, Sessions};
 pub use snapshot::BadSnapshot;
 
@@ -97,6 +105,7 @@ pub struct Intake {
     sessions: Sessions,
     carried: Carried,
     limit: Limit,
+    checker: Checker,
     /// SHA-256 of the newest unverified message or command per topic.
     remembered: HashMap<String, [u8; 32]>,
     waiting: Vec<Waiting>,
@@ -130,6 +139,7 @@ impl Intake {
             sessions: Sessions::default(),
             carried: Carried::default(),
             limit: Limit::default(),
+            checker: Checker::default(),
             remembered: HashMap::new(),
             waiting: Vec::new(),
             counts: Counts::default(),
@@ -203,50 +213,54 @@ impl Intake {
 
     /// Takes a message in. What goes into the log is appended to `admitted`.
     pub fn receive(&mut self, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
-        if arrival.topic.len() > LONGEST_TOPIC {
-            return self.count_only(now);
-        }
-        match arrival.topic.parse::<Topic>() {
-            Ok(Topic { kind: Kind::Ack, .. }) => {}
-            Ok(topic @ Topic { kind: Kind::Replay, .. }) => self.take_replay(&topic, arrival, now, admitted),
-            Ok(_) | Err(_) => self.judge(arrival, now, admitted),
+        self.receive_all(&[arrival], now, admitted);
+    }
+
+    /// Takes messages in, in their order. What goes into the log is appended to `admitted`.
+    pub fn receive_all(&mut self, arrivals: &[Arrival], now: Now, admitted: &mut Vec<Admitted>) {
+        let opened: Vec<Opened> = arrivals.iter().map(|arrival| open(*arrival)).collect();
+        opened.iter().filter(|opened| matches!(opened, Opened::Broken)).for_each(|_| self.count_only(now));
+        let mut read: Vec<Reading> = opened.iter().filter_map(Reading::of).collect();
+        check_together(&mut read, &self.speakers, &mut self.checker, now.boot);
+        for reading in read {
+            if self.may_come(&reading, now) {
+                self.judge(reading.arrival, reading.heard, reading.verdict, now, admitted);
+            } else {
+                self.count_only(now);
+            }
         }
     }
 
-    /// A replay: its sender must be known, and then its content is judged for itself.
-    fn take_replay(&mut self, topic: &Topic, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
-        let Some(replay) = self.read_replay(topic, arrival.payload, now) else { return self.count_only(now) };
-        let inner = Arrival { topic: &replay.topic, payload: replay.payload.as_bytes(), retained: false };
-        let is_logged = |inner: Topic| inner.kind.is_logged();
-        if inner.topic.len() > LONGEST_TOPIC || !inner.topic.parse().is_ok_and(is_logged) {
-            return self.count_only(now);
-        }
-        self.judge(inner, now, admitted);
-    }
-
-    fn read_replay(&self, topic: &Topic, payload: &[u8], now: Now) -> Option<Replay> {
-        let sealed = Sealed::parse(payload).ok()?;
-        let header: Header = sealed.read().ok()?;
+    /// Who replays a message must be known; then it is judged for itself.
+    fn may_come(&self, reading: &Reading, now: Now) -> bool {
+        let Some(envelope) = reading.envelope else { return true };
+        let Envelope { topic, header, .. } = envelope;
         // Before its first birth reaches us a sender is unknown; the birth that it replays names its key.
-        let replay: Replay = sealed.read().ok()?;
-        let who =
-            self.speakers.certificate_of(&header.from, header.session).or_else(|| self.introduced(&replay, now))?;
-        self.speakers.check_not_revoked(&who).ok()?;
-        let fits =
-            topic.site == *self.speakers.site() && header.from == topic.device && who.identity.name == header.from;
-        (fits && sealed.verify(&topic.to_string(), &who.identity.key).is_ok()).then_some(replay)
+        let known = self.speakers.certificate_of(&header.from, header.session);
+        let Some(who) = known.or_else(|| self.introduced(reading, now)) else { return false };
+        let fits = topic.site == *self.speakers.site() && header.from == topic.device;
+        fits && who.identity.name == header.from
+            && self.speakers.check_not_revoked(&who).is_ok()
+            && reading.envelope_holds(envelope, &who.identity.key)
     }
 
     /// The certificate in a replayed status.
-    fn introduced(&self, replay: &Replay, now: Now) -> Option<Arc<Vouched>> {
-        let Ok(Heard::Signed(signed)) = hear(&replay.topic, replay.payload.as_bytes()) else { return None };
+    fn introduced(&self, reading: &Reading, now: Now) -> Option<Arc<Vouched>> {
+        let Ok(Heard::Signed(signed)) = &reading.heard else { return None };
         let Content::Status { .. } = signed.content else { return None };
-        let who = self.speakers.who(&signed, now.unix).ok()?;
+        let who = self.speakers.who(signed, now.unix).ok()?;
         signed.verify(&who).ok().map(|()| who)
     }
 
-    fn judge(&mut self, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
-        match self.check(arrival, now) {
+    fn judge(
+        &mut self,
+        arrival: Arrival,
+        heard: Result<Heard, Unverified>,
+        verdict: Option<Verdict>,
+        now: Now,
+        admitted: &mut Vec<Admitted>,
+    ) {
+        match heard.and_then(|heard| self.check(heard, arrival, verdict, now)) {
             Ok(Checked::Command) => self.admit_unnumbered(arrival, arrival.retained, now, admitted),
             // The broker says the same list again at each start, and need not be believed about what is retained.
             Ok(Checked::Revocations(list)) => {
@@ -265,8 +279,14 @@ impl Intake {
         }
     }
 
-    fn check<'a>(&self, arrival: Arrival<'a>, now: Now) -> Result<Checked<'a>, Unverified> {
-        match hear(arrival.topic, arrival.payload)? {
+    fn check<'a>(
+        &self,
+        heard: Heard<'a>,
+        arrival: Arrival,
+        verdict: Option<Verdict>,
+        now: Now,
+    ) -> Result<Checked<'a>, Unverified> {
+        match heard {
             Heard::Command(topic) if topic.site == *self.speakers.site() => Ok(Checked::Command),
             Heard::Command(topic) => Err(Unverified::NotLogged(topic)),
             Heard::Revocations(topic) => {
@@ -274,7 +294,11 @@ impl Intake {
             }
             Heard::Signed(signed) => {
                 let who = self.speakers.who(&signed, now.unix)?;
-                signed.verify(&who)?;
+                match verdict.and_then(|verdict| verdict.under(&who.identity.key)) {
+                    Some(true) => {}
+                    Some(false) => return Err(Unverified::Signature),
+                    None => signed.verify(&who)?,
+                }
                 Ok(Checked::Said(signed, who))
             }
         }
@@ -340,7 +364,8 @@ impl Intake {
         self.waiting = waiting;
         for Waiting { since, topic, payload, retained } in again {
             let received = Now { unix: since.unix, boot: now.boot };
-            self.judge(Arrival { topic: &topic, payload: &payload, retained }, received, admitted);
+            let arrival = Arrival { topic: &topic, payload: &payload, retained };
+            self.judge(arrival, hear(&topic, &payload), None, received, admitted);
         }
     }
 

@@ -358,3 +358,58 @@ fn what_comes_after_its_certificate_was_revoked_proves_nothing_also_after_a_rest
     }
     assert_eq!(desk.hear(&device.birth()), EVIDENCE);
 }
+
+/// What makes up a day: births, measurements, setpoints, replays, forgeries, copies, commands, a device of another key.
+fn mixture(street: &Street) -> Vec<Said> {
+    let mut device = street.speaker("cp-1", Role::Device, 1);
+    let mut transformer = street.speaker("trafo-1", Role::Transformer, 3);
+    let mut early = street.speaker("cp-2", Role::Device, 2);
+    let mut said = vec![early.measurement(), device.birth(), transformer.birth()];
+    for number in 0..20 {
+        said.push(device.measurement());
+        said.push(transformer.setpoint("cp-1"));
+        let mut forged = device.measurement();
+        let digit = forged.payload.iter().position(|byte| *byte == b'9').unwrap();
+        forged.payload[digit] ^= 1;
+        if number % 5 == 0 {
+            said.push(forged);
+        }
+        let replayed = device.measurement();
+        said.push(device.replay(&replayed));
+        let mut broken = device.replay(&replayed);
+        broken.topic.device = name("cp-2");
+        said.push(broken);
+        said.push(device.setpoint("cp-2"));
+    }
+    said.push(early.birth());
+    let mut renewed = street.speaker("cp-1", Role::Device, 9);
+    said.extend([renewed.measurement(), renewed.birth(), renewed.measurement()]);
+    let unheard = street.speaker("cp-3", Role::Device, 4).birth();
+    said.push(street.speaker("cp-3", Role::Device, 4).replay(&unheard));
+    said.extend([device.event(Event::FailsafeLeft {}), device.will(1), device.will(1)]);
+    said
+}
+
+#[test]
+fn a_batch_is_judged_as_its_messages_one_by_one() {
+    let desk = Desk::new();
+    let said = mixture(&desk.street);
+    let topics: Vec<String> = said.iter().map(|said| said.topic.to_string()).collect();
+    let arrivals: Vec<Arrival> = topics
+        .iter()
+        .zip(&said)
+        .map(|(topic, said)| Arrival { topic, payload: &said.payload, retained: false })
+        .collect();
+    let judged = |batch: usize| {
+        let mut intake = Intake::new(desk.street.speakers());
+        let mut admitted = Vec::new();
+        arrivals.chunks(batch).for_each(|batch| intake.receive_all(batch, at(0), &mut admitted));
+        intake.durable(admitted.len() as u64);
+        (admitted, intake.counts(), intake.acks(at(0).boot), intake.snapshot())
+    };
+    let singly = judged(1);
+    assert!(singly.0.len() > 60 && singly.1.unverified > 0 && singly.1.duplicates > 0 && singly.1.not_logged > 0);
+    for batch in [2, 3, 7, 16, arrivals.len()] {
+        assert_eq!(judged(batch), singly, "in batches of {batch}");
+    }
+}
