@@ -14,7 +14,7 @@ use crate::entry::{self, BadEntry, Entry, Payload};
 use crate::notice::Notice;
 use crate::policy::Policy;
 use crate::speech::{Content, Heard, Signed, Speakers, Unverified, hear};
-use crate::verify::Bracket;
+use crate::verify::{Bracket, FailedEntry};
 
 /// What a proof proves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -82,17 +82,10 @@ pub enum BadProof {
         why: BadEntry,
     },
     /// The entry proves nothing about who said it.
-    #[error(
-        "entry {index} stands in the log, received {} on {topic}, but nobody vouches for it: {why}",
-        crate::show::date(*received_ms)
-    )]
+    #[error("entry {entry} stands in the log, but nobody vouches for it: {why}")]
     Unverified {
         /// Which.
-        index: u64,
-        /// When it was received.
-        received_ms: UnixMillis,
-        /// On which topic.
-        topic: String,
+        entry: Box<FailedEntry>,
         /// Why.
         why: Unverified,
     },
@@ -113,8 +106,10 @@ pub fn check_proof(proof: &Proof, policy: &Policy, bracket: Bracket) -> Result<P
     let entry = entry::read(&proof.entry).map_err(|why| BadProof::Entry { index, why })?;
     let at = bracket.clamp(entry.received_ms);
     let Payload::Bytes(payload) = &entry.payload else { return Err(BadProof::Digest(index)) };
-    let unverified =
-        |why| BadProof::Unverified { index, received_ms: entry.received_ms, topic: entry.topic.to_string(), why };
+    let unverified = |why| {
+        let named = FailedEntry::new(index, Some(entry.received_ms), Some(&entry.topic));
+        BadProof::Unverified { entry: Box::new(named), why }
+    };
     let mut speakers = Speakers::new(policy.site.clone(), policy.authority.clone());
     let spoken = if entry.topic == Notice::topic(&policy.site) {
         None

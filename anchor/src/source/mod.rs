@@ -22,7 +22,7 @@ use crate::checkpoint::read_unsigned;
 use crate::parallel::cores;
 use crate::tile::{FULL, Level, Tile};
 
-pub use scan::{BATCH, ScanError, bundles, scan};
+pub use scan::{ScanError, batches, bundles, scan};
 pub use web::Web;
 
 /// A log that can be read, by many threads at a time.

@@ -8,7 +8,7 @@ use crate::parallel::{cores, in_parallel};
 use crate::tile::{FULL, Level, Tile};
 
 /// How many bundles are read at a time.
-pub const BATCH: u64 = 64;
+const BATCH: usize = 64;
 
 /// Why the entries cannot be looked through.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,16 @@ pub enum ScanError {
     },
 }
 
+/// The bundles of a tree of `size` entries from one on, a batch at a time. However large a checkpoint says that the tree
+/// is, only one batch is in memory.
+pub fn batches(size: u64, from: u64) -> impl Iterator<Item = Vec<Tile>> {
+    let mut rest = bundles(size, from);
+    std::iter::from_fn(move || {
+        let batch: Vec<Tile> = rest.by_ref().take(BATCH).collect();
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
 /// The bundles of a tree of `size` entries from one on.
 pub fn bundles(size: u64, from: u64) -> impl Iterator<Item = Tile> {
     (from..size.div_ceil(u64::from(FULL))).map(move |index| {
@@ -48,9 +58,8 @@ pub fn scan<T: Send>(
     pick: impl Fn(u64, &[u8]) -> Option<T> + Sync,
     mut take: impl FnMut(T) -> ControlFlow<()>,
 ) -> Result<(), ScanError> {
-    let all: Vec<Tile> = bundles(size, from).collect();
-    for batch in all.chunks(BATCH as usize) {
-        let read = in_parallel(log.readers(), batch, |tile| {
+    for batch in batches(size, from) {
+        let read = in_parallel(log.readers(), &batch, |tile| {
             let file = |why| ScanError::File { path: tile.path(), why };
             let plain = read_bundle(log, *tile).map_err(file)?.0;
             plain.map(|plain| (*tile, plain)).map_err(|why| ScanError::Bundle { path: tile.path(), why })
@@ -71,4 +80,20 @@ pub fn scan<T: Send>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_gone_through_a_batch_at_a_time_and_may_be_of_any_size() {
+        let sizes = |size, from| batches(size, from).map(|batch| batch.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(0, 0), [0; 0]);
+        assert_eq!(sizes(257, 0), [2]);
+        assert_eq!(sizes(64 * 256, 0), [64]);
+        assert_eq!(sizes(64 * 256 + 1, 0), [64, 1]);
+        assert_eq!(sizes(64 * 256 + 1, 60), [5]);
+        assert_eq!(batches(u64::MAX, 0).next().map(|batch| batch.len()), Some(64));
+    }
 }

@@ -23,12 +23,15 @@ pub struct Manner {
     pub instead: Option<Vec<u8>>,
 }
 
+/// What was asked for: each request's first line, and the authorization that came with it.
+type Requests = Mutex<Vec<(String, Option<String>)>>;
+
 /// A server of one folder.
 pub struct Server {
     address: SocketAddr,
     ended: Arc<AtomicBool>,
     /// Every request's first line, and the authorization that came with it.
-    pub requests: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    pub requests: Arc<Requests>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -38,7 +41,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let ended = Arc::new(AtomicBool::new(false));
-        let requests = Arc::new(Mutex::new(Vec::new()));
+        let requests = Arc::new(Requests::default());
         let thread = {
             let (folder, ended, requests) = (folder.to_owned(), ended.clone(), requests.clone());
             thread::spawn(move || serve(&listener, &folder, &manner, &ended, &requests))
@@ -61,8 +64,6 @@ impl Drop for Server {
         }
     }
 }
-
-type Requests = Mutex<Vec<(String, Option<String>)>>;
 
 fn serve(listener: &TcpListener, folder: &Path, manner: &Manner, ended: &AtomicBool, requests: &Requests) {
     let failed = AtomicU64::new(0);

@@ -75,7 +75,7 @@ pub struct FailedEntry {
 }
 
 impl FailedEntry {
-    pub(super) fn new(index: u64, received_ms: Option<UnixMillis>, topic: Option<&str>) -> Self {
+    pub(crate) fn new(index: u64, received_ms: Option<UnixMillis>, topic: Option<&str>) -> Self {
         let device = topic.and_then(|topic| topic.parse::<Topic>().ok()).map(|topic| topic.device);
         Self { index, received_ms, topic: topic.map(str::to_owned), device }
     }

@@ -9,7 +9,7 @@ use crate::bundle;
 use crate::checkpoint::Head;
 use crate::entry::{self, Entry};
 use crate::parallel::{cores, in_parallel};
-use crate::source::{BATCH, bundles};
+use crate::source::batches;
 use crate::tile::{FULL, Level, Tile};
 use crate::tree::{Edge, subtree_hash, tile_bytes, tile_hashes};
 
@@ -56,9 +56,8 @@ pub fn check_tree(
     for hash in dropped_subtrees(log, head.size, dropped)? {
         push(&mut edge, 1, hash)?;
     }
-    let all: Vec<Tile> = bundles(head.size, dropped).collect();
-    for batch in all.chunks(BATCH as usize) {
-        let read = in_parallel(log.source.readers(), batch, |tile| read_bundle(log, head.size, *tile));
+    for batch in batches(head.size, dropped) {
+        let read = in_parallel(log.source.readers(), &batch, |tile| read_bundle(log, head.size, *tile));
         let read: Vec<Bundle> = read.into_iter().collect::<Result<_, _>>()?;
         let first = edge.size();
         for hash in read.iter().flat_map(|bundle| &bundle.hashes) {

@@ -219,3 +219,15 @@ fn without_a_policy_it_is_consistent_but_nobody_vouches() {
     assert!(log.policy().log.vkey().starts_with(&report.keys[0]));
     assert!(matches!(verify_log(&log.folder.path().join("nothing"), None), Err(VerifyError::NoLog(_))));
 }
+
+/// A checkpoint that claims to be over more entries than there can be must cost nothing.
+#[test]
+fn a_checkpoint_of_any_size_is_refused_at_the_first_file_that_is_missing() {
+    let log = StreetLog::of(300);
+    let root = log.policy().log.open(&log.checkpoint()).unwrap().root;
+    for size in [301, 1 << 40, u64::MAX] {
+        fs::write(log.path().join("checkpoint"), log.key().sign(size, root).unwrap()).unwrap();
+        let failure = log.verify().failure.unwrap();
+        assert_eq!(failure.why, "it is missing", "{size}: {failure}");
+    }
+}
