@@ -14,7 +14,12 @@ fn answer(arguments: &[&str]) -> (u8, String) {
     let done = match arguments.unwrap_or_else(|error| panic!("{error}")).command {
         Command::Prove(arguments) => prove::prove_message(&arguments, &mut out),
         Command::Verify(arguments) => verify::verify(&arguments, &mut out),
-        Command::Run { .. } | Command::Init(_) | Command::MockLedger(_) | Command::Show(_) => unreachable!(),
+        Command::Run { .. }
+        | Command::Init(_)
+        | Command::MockLedger(_)
+        | Command::Show(_)
+        | Command::Fsck(_)
+        | Command::Status(_) => unreachable!(),
     };
     let said = String::from_utf8(out).unwrap();
     match done {
