@@ -52,6 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         name: "anchor-1".parse()?,
         commit: Millis(1000),
         checkpoint: Millis(60_000),
+        min_free_mb: 200,
         origin: None,
         retention: Default::default(),
     };

@@ -21,7 +21,8 @@ const BODY: usize = HEADER.len() + 32;
 const TRAILER: usize = 8;
 /// The longest entry: its length must fit its two bytes.
 pub const LONGEST_ENTRY: usize = u16::MAX as usize;
-const LARGEST: usize = FULL as usize * (LONGEST_ENTRY + 2);
+/// The most bytes that lengths and entries of a bundle have.
+pub const LARGEST: usize = FULL as usize * (LONGEST_ENTRY + 2);
 
 /// Why a file is not a bundle of this log.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,6 +104,17 @@ pub fn unpack(file: &[u8]) -> Result<Vec<u8>, BadBundle> {
         return Err(BadBundle::Deflate);
     }
     Ok(plain)
+}
+
+/// The beginning of what [`unpack`] returned: its first `count` entries with their lengths. All of it if there are fewer.
+pub fn first(mut plain: Vec<u8>, count: u16) -> Vec<u8> {
+    let mut end = 0;
+    for _ in 0..count {
+        let Some([high, low]) = plain.get(end..end + 2) else { return plain };
+        end += 2 + usize::from(u16::from_be_bytes([*high, *low]));
+    }
+    plain.truncate(end);
+    plain
 }
 
 /// The entries in what [`unpack`] returned; exactly `expected` of them.

@@ -16,21 +16,26 @@
 //! | [`recorder`] | intake and store together, with the anchor's own messages |
 //! | [`http`] | the log as others read it over the network |
 //! | [`retention`], [`pruning`] | when old entries are dropped; where a log begins without them |
-//! | [`status`] | how an anchor's folder is, and how long the disk lasts |
+//! | [`fsck`], [`status`] | what a crash left in the folder; how it is, and how long the disk lasts |
+//! | [`source`] | reading a log from its folder or from a server |
 //! | [`verify`], [`show`] | reading a log: does it hold, and what does it say |
+//! | [`proof`] | one message of a log, with all that a stranger needs to check it |
 //! | [`settings`], [`service`], [`cli`] | the program around all this |
 
 pub mod bundle;
 pub mod checkpoint;
 pub mod cli;
 pub mod entry;
+pub mod fsck;
 pub mod http;
 pub mod initialise;
 pub mod intake;
 pub mod journal;
 pub mod notary;
 pub mod notice;
+mod parallel;
 pub mod policy;
+pub mod proof;
 pub mod pruning;
 pub mod recorder;
 pub mod retention;
@@ -38,6 +43,7 @@ pub mod sequence;
 pub mod service;
 pub mod settings;
 pub mod show;
+pub mod source;
 pub mod speech;
 pub mod status;
 pub mod store;

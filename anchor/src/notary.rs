@@ -155,13 +155,17 @@ fn is_about_the_way(error: &LedgerError) -> bool {
     matches!(error, LedgerError::Unreachable { .. } | LedgerError::Unclear { .. } | LedgerError::Unexpected { .. })
 }
 
+/// The files are locked while an anchor that was just stopped is still letting go of them, and a full disk may be emptied.
+fn passes(error: &LedgerError) -> bool {
+    matches!(error, LedgerError::File(error) if matches!(error, FileError::Locked(_)) || error.is_full())
+}
+
 /// Opens the trail, and tries again while the ledger cannot be reached.
 async fn open(folder: &Path, endpoints: &Endpoints) -> Result<(IotaLedger, Trail), LedgerError> {
     let mut wait = ASK_AGAIN;
     loop {
         match try_open(folder, endpoints).await {
-            // The files are locked while an anchor that was just stopped is still letting go of them.
-            Err(error) if is_about_the_way(&error) || matches!(error, LedgerError::File(FileError::Locked(_))) => {
+            Err(error) if is_about_the_way(&error) || passes(&error) => {
                 tracing::warn!(%error, "nothing is notarized for now; the log goes on");
                 sleep(wait).await;
                 wait = (wait * 2).min(ASK_AGAIN_AT_MOST);

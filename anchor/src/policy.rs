@@ -82,7 +82,45 @@ pub enum BadPolicy {
     Missing(&'static str),
 }
 
+/// Why a trail does not say who vouches for a log.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadTrail {
+    /// Its metadata is not what this program writes.
+    #[error("the trail's metadata is not that of a log ({0:?})")]
+    NotALog(String),
+    /// It names another authority.
+    #[error("the trail names an authority whose certificate has SHA-256 {named}; the one given has {given}")]
+    OtherAuthority {
+        /// Which it names.
+        named: String,
+        /// Which was given.
+        given: String,
+    },
+}
+
 impl Policy {
+    /// Makes a policy from the immutable metadata of a trail ([`Self::trail_name`], [`Self::trail_description`]). Of the
+    /// authority's certificate the trail holds only the SHA-256: `authority`, wherever it comes from, must be that one.
+    pub fn from_trail(name: &str, description: &str, authority: Authority) -> Result<Self, BadTrail> {
+        let not_a_log = || BadTrail::NotALog(format!("{name}\n{description}").chars().take(400).collect());
+        let lines: Vec<&str> = description.lines().collect();
+        let [site, log, digest] = lines[..] else { return Err(not_a_log()) };
+        let site = site.strip_prefix("Checkpoints of the log of site ").and_then(|site| site.parse().ok());
+        let log = log.strip_prefix("log ").and_then(|log| LogPublicKey::read(log).ok());
+        let named = digest.strip_prefix("ca-sha256 ").ok_or_else(not_a_log)?;
+        let (Some(site), Some(log)) = (site, log) else { return Err(not_a_log()) };
+        let given = sha256(authority.der());
+        if named != given {
+            return Err(BadTrail::OtherAuthority { named: named.chars().take(64).collect(), given });
+        }
+        let policy = Self { site, log, authority, trail: None };
+        // There is one spelling, as for everything that is compared later.
+        if (policy.trail_name().as_str(), policy.trail_description().as_str()) != (name, description) {
+            return Err(not_a_log());
+        }
+        Ok(policy)
+    }
+
     /// Reads a policy.
     pub fn read(text: &str) -> Result<Self, BadPolicy> {
         let (mut site, mut log, mut authority, mut trail) = (None, None, None, None);
@@ -122,10 +160,13 @@ impl Policy {
 
     /// The immutable description of a trail for this log: its key, and who vouches for the devices that it hears.
     pub fn trail_description(&self) -> String {
-        let digest = Sha256::digest(self.authority.der());
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = sha256(self.authority.der());
         format!("Checkpoints of the log of site {}\nlog {}\nca-sha256 {digest}", self.site, self.log.vkey())
     }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn set<T, E: fmt::Display>(
@@ -204,6 +245,27 @@ mod tests {
         for bad in ["trail", "trail testnet 0x5", "trail moonnet 2304aa97 0x5", "trail testnet 2304aa97 five"] {
             let text = format!("{}{bad}\n", policy());
             assert!(matches!(Policy::read(&text), Err(BadPolicy::Value { line: 5, .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_trail_gives_the_policy_that_it_was_made_for() {
+        let ours = policy();
+        let (name, description) = (ours.trail_name(), ours.trail_description());
+        let read = Policy::from_trail(&name, &description, ours.authority.clone()).unwrap();
+        assert!(read.same_log(&ours));
+        let theirs = policy().authority;
+        let refused = Policy::from_trail(&name, &description, theirs).map(|_| ()).unwrap_err();
+        assert!(matches!(refused, BadTrail::OtherAuthority { .. }), "{refused}");
+        for (name, description) in [
+            (name.as_str(), String::new()),
+            (name.as_str(), format!("{description}\n")),
+            (name.as_str(), description.replace("log ", "log  ")),
+            (name.as_str(), description.replace("of site demo", "of site Demo")),
+            ("another.invalid", description.clone()),
+        ] {
+            let refused = Policy::from_trail(name, &description, ours.authority.clone()).map(|_| ()).unwrap_err();
+            assert!(matches!(refused, BadTrail::NotALog(_)), "{description:?}: {refused}");
         }
     }
 

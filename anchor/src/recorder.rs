@@ -5,6 +5,7 @@
 //! published. What the anchor itself says is logged and durable before it is published.
 
 mod retain;
+mod room;
 
 use std::path::Path;
 
@@ -30,6 +31,8 @@ use crate::show::date;
 use crate::speech::{Speakers, Unverified};
 use crate::store::{Store, StoreError, read_or_make_key};
 use grid_durable::{Durable, DurableError, Stop};
+use room::Room;
+pub use room::enough_bytes;
 
 /// A checkpoint is written early when the journal has grown by this many entries, so that none takes much longer than
 /// half a second.
@@ -59,6 +62,8 @@ pub struct RecorderSettings {
     pub commit: Millis,
     /// How long an entry may wait until it is under a checkpoint.
     pub checkpoint: Millis,
+    /// How much room must be left on the disk, in units of 10^6 bytes.
+    pub min_free_mb: u64,
     /// The log's origin; by default made from site and log key.
     pub origin: Option<String>,
     /// How long entries are kept.
@@ -128,6 +133,14 @@ pub enum RecorderError {
     Seal(#[from] SealError),
 }
 
+impl RecorderError {
+    /// Whether it is only that the disk is full: what is durable is there, and it goes on when there is room.
+    pub fn is_disk_full(&self) -> bool {
+        let (Self::Durable(error) | Self::Store(StoreError::Durable(error))) = self else { return false };
+        error.is_full()
+    }
+}
+
 /// Something to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
@@ -171,6 +184,7 @@ pub struct Recorder {
     last_checkpoint: BootTime,
     /// Whether anything but our own checkpoint messages came since the last checkpoint.
     fresh: bool,
+    room: Room,
     connected: bool,
     newest: Option<(Head, Vec<u8>)>,
     /// Whether anything but our own checkpoint messages came since the last record for the ledger.
@@ -190,9 +204,20 @@ impl Recorder {
         stop: Stop,
         now: Now,
     ) -> Result<Self, RecorderError> {
+        Self::open_in(|| Durable::open(data_dir, stop), settings, identity, session, now)
+    }
+
+    /// The same with the folder that `open` gives.
+    pub fn open_in(
+        open: impl FnOnce() -> Result<Durable, DurableError>,
+        settings: RecorderSettings,
+        identity: AnchorIdentity,
+        session: Session,
+        now: Now,
+    ) -> Result<Self, RecorderError> {
         let speakers = Speakers::new(settings.site.clone(), identity.authority.clone());
         check_identity(&speakers, &settings, &identity, now)?;
-        let mut durable = Durable::open(data_dir, stop)?;
+        let mut durable = open()?;
         let key = read_or_make_key(&mut durable, &settings.site, settings.origin.as_deref())?;
         let policy = Policy {
             site: settings.site.clone(),
@@ -210,6 +235,7 @@ impl Recorder {
         store.replay(from, |record| intake.relearn(&record))?;
         intake.durable(store.durable_size());
         let fresh = store.size() > store.checkpoint_size();
+        let room = Room::new(settings.min_free_mb);
         let author = Author::new(settings.site.clone(), settings.name.clone(), session, identity.message_key);
         let mut recorder = Self {
             retention: Retention::new(settings.retention, now),
@@ -225,6 +251,7 @@ impl Recorder {
             urgent: false,
             last_checkpoint: now.boot,
             fresh,
+            room,
             connected: false,
             newest: None,
             fresh_for_ledger: true,
@@ -315,8 +342,16 @@ impl Recorder {
         self.store.key().public().vkey()
     }
 
-    /// Takes in a message from the broker.
+    /// The disk was full since then: what comes is taken in once there is room enough.
+    pub fn was_full(&mut self, since: BootTime) {
+        self.room = Room::full(self.settings.min_free_mb, since);
+    }
+
+    /// Takes in a message from the broker, unless there is too little room for it: then its sender keeps it.
     pub fn receive(&mut self, arrival: Arrival, now: Now) -> Result<(), RecorderError> {
+        if self.room.is_low() {
+            return Ok(());
+        }
         self.intake.receive(arrival, now, &mut self.admitted);
         self.append(true, now)
     }
@@ -337,12 +372,14 @@ impl Recorder {
     /// To be called after each batch of messages, and often enough for the times in the settings: syncs, writes
     /// checkpoints, and returns what is to be published.
     pub fn settle(&mut self, now: Now) -> Result<Vec<Outgoing>, RecorderError> {
-        self.intake.tick(now, &mut self.admitted);
+        if !self.room.is_low() {
+            self.intake.tick(now, &mut self.admitted);
+        }
         self.append(true, now)?;
         if self.urgent || self.unsynced_since.is_some_and(|since| now.boot.since(since) >= self.settings.commit) {
             self.sync(now)?;
         }
-        let mut outgoing = Vec::new();
+        let mut outgoing = self.look_for_room(now)?;
         let uncovered = self.store.size() - self.store.checkpoint_size();
         let due = self.fresh && now.boot.since(self.last_checkpoint) >= self.settings.checkpoint;
         if due || uncovered >= MOST_UNCOVERED {
@@ -361,6 +398,22 @@ impl Recorder {
             }
         }
         Ok(outgoing)
+    }
+
+    /// Says when there begins to be too little room on the disk, with everything so far under a checkpoint, and when there
+    /// is enough again. While nobody is connected nothing comes, and a last will allows us to say nothing.
+    fn look_for_room(&mut self, now: Now) -> Result<Vec<Outgoing>, RecorderError> {
+        if !self.connected || !self.room.is_due(now.boot) {
+            return Ok(Vec::new());
+        }
+        let Some(event) = self.room.look(self.store.free_bytes()?, now.boot) else { return Ok(Vec::new()) };
+        let signed = self.author.say(Kind::Event, event, now.unix)?;
+        let said = self.log_own(signed, Delivery::Assured, now)?;
+        if !self.room.is_low() {
+            return Ok(vec![said]);
+        }
+        self.write_checkpoint(now)?;
+        Ok(std::iter::once(said).chain(self.announce(now)?).collect())
     }
 
     fn sync(&mut self, now: Now) -> Result<(), RecorderError> {
@@ -391,12 +444,12 @@ impl Recorder {
             receipt: self.receipt.clone(),
         };
         let signed = self.author.say(Kind::Checkpoint, body, now.unix)?;
-        self.log_own(signed, now).map(Some)
+        self.log_own(signed, Delivery::AssuredRetained, now).map(Some)
     }
 
     /// Logs what we say before anybody else hears it. It is not what makes a new checkpoint worth while.
-    fn log_own(&mut self, signed: Signed, now: Now) -> Result<Outgoing, RecorderError> {
-        let outgoing = to_publish(signed, Delivery::AssuredRetained);
+    fn log_own(&mut self, signed: Signed, delivery: Delivery, now: Now) -> Result<Outgoing, RecorderError> {
+        let outgoing = to_publish(signed, delivery);
         let arrival = Arrival { topic: &outgoing.topic, payload: &outgoing.payload, retained: false };
         self.intake.receive(arrival, now, &mut self.admitted);
         self.append(false, now)?;
@@ -430,8 +483,9 @@ impl Recorder {
     /// The connection stands: our birth, and the newest checkpoint.
     pub fn connected(&mut self, now: Now) -> Result<Vec<Outgoing>, RecorderError> {
         self.connected = true;
+        self.room.look_again();
         let signed = self.author.say(Kind::Status, self.status(Presence::Online, None), now.unix)?;
-        let birth = self.log_own(signed, now)?;
+        let birth = self.log_own(signed, Delivery::AssuredRetained, now)?;
         Ok(std::iter::once(birth).chain(self.announce(now)?).collect())
     }
 
@@ -446,7 +500,7 @@ impl Recorder {
         self.intake.finish(now, &mut self.admitted);
         self.append(true, now)?;
         let signed = self.author.say(Kind::Status, self.status(Presence::Offline, None), now.unix)?;
-        let goodbye = self.log_own(signed, now)?;
+        let goodbye = self.log_own(signed, Delivery::AssuredRetained, now)?;
         self.write_checkpoint(now)?;
         self.fresh_for_ledger = true;
         Ok((goodbye, self.record_for_ledger(now)?))
@@ -489,5 +543,7 @@ pub fn keep_policy(durable: &mut Durable, ours: &Policy) -> Result<(), RecorderE
     Err(RecorderError::OtherPolicy { found: differs.0.to_owned(), ours: differs.1.to_owned() })
 }
 
+#[cfg(test)]
+mod crashes;
 #[cfg(test)]
 mod tests;

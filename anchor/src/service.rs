@@ -3,25 +3,30 @@
 //! The recorder waits for the disk, so it must not share a thread with anything that controls. Commands go to it and
 //! messages to publish come back over channels, in order. If [`run`]'s future is dropped, the recorder is stopped before
 //! its next step on disk and has let go of the folder when the drop returns: as a kill would, only tidier.
+//!
+//! A disk that is full ends the recorder and the connection, but not the anchor: once there is room it starts anew from
+//! what is durable.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use grid_ledger::{LedgerError, NewRecord};
 use grid_protocol::message::{LedgerReceipt, Session};
+use grid_protocol::units::{BootTime, Millis};
 use grid_service::broker::Broker;
 use grid_service::clock::{boot_now, unix_now};
 use grid_service::link::{Incoming, Link, Loss, Received, Will};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout};
 
 use crate::http::{Http, HttpError};
 use crate::intake::{Arrival, Now};
 use crate::notary::{News, Notary, NotarySettings, Trail};
-use crate::recorder::{AnchorIdentity, Outgoing, Progress, Recorder, RecorderError};
+use crate::recorder::{AnchorIdentity, Outgoing, Progress, Recorder, RecorderError, enough_bytes};
 use crate::settings::Settings;
-use grid_durable::Stop;
+use grid_durable::{Disk, Stop, SystemDisk};
 
 /// How many commands may wait for the recorder; then the broker waits.
 const QUEUE: usize = 1024;
@@ -31,6 +36,11 @@ const TICK: Duration = Duration::from_millis(50);
 const FINISH_WITHIN: Duration = Duration::from_secs(60);
 /// Where there is no ledger, no record is due.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// How long to wait before looking whether a full disk has room again.
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
+const LOOK_FOR_ROOM_AT_MOST: Duration = Duration::from_secs(30);
+/// What ran for so long had room.
+const HAS_RECOVERED: Millis = Millis(60_000);
 /// How long the end waits for the last record on the ledger.
 const LAST_RECORD_WITHIN: Duration = Duration::from_secs(10);
 
@@ -52,6 +62,12 @@ pub enum AnchorError {
     /// The recorder ended without saying why, or does not end.
     #[error("the log could not be closed in order; the next start goes on from what is durable")]
     NotClosed,
+}
+
+impl AnchorError {
+    fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Recorder(error) if error.is_disk_full())
+    }
 }
 
 /// What a run of the anchor did.
@@ -100,12 +116,61 @@ pub async fn run(
         Some(http) => Some(Http::bind(http, settings.data_dir.clone()).await?),
         None => None,
     };
-    let seen = progress.subscribe();
-    let mut worker = Worker::start(&settings, notary.is_some(), identity, progress).await?;
     // The log is served until the end of this function.
-    let _serving = http.map(|http| http.serve(seen));
+    let _serving = http.map(|http| http.serve(progress.subscribe()));
+    tokio::pin!(shutdown);
+    let mut full_since = None;
+    let mut wait = LOOK_FOR_ROOM;
+    loop {
+        let ending = AtomicBool::new(false);
+        let began = boot_now();
+        let ended = async {
+            let worker =
+                Worker::start(&settings, notary.is_some(), identity.clone(), progress.clone(), full_since).await?;
+            let shutdown = async {
+                shutdown.as_mut().await;
+                ending.store(true, Ordering::Relaxed);
+            };
+            run_until_full(&settings, &broker, worker, notary.clone(), shutdown).await
+        };
+        let error = match ended.await {
+            Err(error) if error.is_disk_full() && !ending.load(Ordering::Relaxed) => error,
+            ended => return ended,
+        };
+        tracing::error!(%error, "the disk is full: nothing is logged until there is room");
+        if boot_now().since(began) > HAS_RECOVERED {
+            (full_since, wait) = (None, LOOK_FOR_ROOM);
+        }
+        full_since.get_or_insert_with(boot_now);
+        tokio::select! {
+            () = shutdown.as_mut() => return Err(error),
+            () = room(&settings, wait) => {}
+        }
+        wait = (wait * 2).min(LOOK_FOR_ROOM_AT_MOST);
+    }
+}
+
+/// Waits until the disk has room for more than the least that must be free.
+async fn room(settings: &Settings, wait: Duration) {
+    let enough = enough_bytes(settings.log.min_free_mb);
+    loop {
+        sleep(wait).await;
+        // What cannot be told here is told by the attempt to write.
+        if SystemDisk.free_bytes(&settings.data_dir).is_ok_and(|free| free >= enough) {
+            return;
+        }
+    }
+}
+
+async fn run_until_full(
+    settings: &Settings,
+    broker: &Broker,
+    mut worker: Worker,
+    notary: Option<NotarySettings>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Summary, AnchorError> {
     let mut records = Records { notary: notary.map(Notary::start), text: String::new(), wanted: None };
-    let (link, mut incoming) = Link::open(&broker, &settings.name, vec![format!("grid/{}/#", settings.site)]);
+    let (link, mut incoming) = Link::open(broker, &settings.name, vec![format!("grid/{}/#", settings.site)]);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut due = interval_at(Instant::now() + records.interval(), records.interval());
@@ -284,6 +349,7 @@ impl Worker {
         has_ledger: bool,
         identity: AnchorIdentity,
         progress: watch::Sender<Progress>,
+        full_since: Option<BootTime>,
     ) -> Result<Self, AnchorError> {
         let stop = Stop::never();
         let (commands, queue) = mpsc::channel(QUEUE);
@@ -296,7 +362,10 @@ impl Worker {
         let work = move || {
             let session = Session(rand::random());
             let recorder = Recorder::open(&data_dir, recorder_settings, identity, session, its_stop, now());
-            let ended = recorder.and_then(|recorder| {
+            let ended = recorder.and_then(|mut recorder| {
+                if let Some(since) = full_since {
+                    recorder.was_full(since);
+                }
                 tracing::info!(vkey = recorder.vkey(), entries = recorder.progress().entries, "the log is open");
                 // Nobody waits for this any more if the anchor was stopped meanwhile.
                 opened.send(()).ok();

@@ -74,6 +74,10 @@ pub struct LogSettings {
     /// How long an entry may wait until it is under a signed checkpoint, in milliseconds, 100 to 86400000.
     /// Default: 60000.
     pub checkpoint_ms: Millis,
+    /// How much room must be free where `data_dir` is, in units of 10^6 bytes, 0 to 1000000. With less, messages are
+    /// neither logged nor acknowledged until there is a quarter more than this again; agents keep them in their outboxes,
+    /// and control goes on. Both are signed events in the log, for which this leaves room. Default: 200.
+    pub min_free_mb: u64,
     /// How many days entries are kept, 0 to 36500; 0: for ever. Older ones are dropped from the disk once a day, but only
     /// after the ledger vouches for them, if there is one. Proofs given out for them stay valid. Default: 30.
     pub retention_days: u64,
@@ -128,7 +132,13 @@ pub fn endpoints(network: Network, grpc: Option<&str>) -> Endpoints {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { commit_ms: Millis(5000), checkpoint_ms: Millis(60_000), retention_days: 30, origin: None }
+        Self {
+            commit_ms: Millis(5000),
+            checkpoint_ms: Millis(60_000),
+            min_free_mb: 200,
+            retention_days: 30,
+            origin: None,
+        }
     }
 }
 
@@ -180,6 +190,8 @@ impl Settings {
         problems.unless((100..=86_400_000).contains(&checkpoint), || {
             format!("log.checkpoint_ms = {checkpoint}: use 100 to 86400000")
         });
+        let room = settings.log.min_free_mb;
+        problems.unless(room <= 1_000_000, || format!("log.min_free_mb = {room}: use 0 to 1000000"));
         let days = settings.log.retention_days;
         problems.unless(days <= 36_500, || format!("log.retention_days = {days}: use 0 to 36500"));
         if let Some(origin) = &settings.log.origin {
@@ -204,6 +216,7 @@ impl Settings {
             name: self.name.clone(),
             commit: self.log.commit_ms,
             checkpoint: self.log.checkpoint_ms,
+            min_free_mb: self.log.min_free_mb,
             origin: self.log.origin.clone(),
             retention: RetentionSettings {
                 keep: Some(Millis(self.log.retention_days * DAY)).filter(|keep| keep.0 > 0),
@@ -244,10 +257,10 @@ mod tests {
     #[test]
     fn wrong_values_are_all_named() {
         let error = load_text(
-            "site = \"demo\"\ndata_dir = \"/x\"\n[log]\ncommit_ms = 1\ncheckpoint_ms = 1\norigin = \"a b\"\n",
+            "site = \"demo\"\ndata_dir = \"/x\"\n[log]\ncommit_ms = 1\ncheckpoint_ms = 1\nmin_free_mb = 1000001\norigin = \"a b\"\n",
         );
         let error = error.unwrap_err().to_string();
-        for named in ["commit_ms = 1", "checkpoint_ms = 1", "\"a b\""] {
+        for named in ["commit_ms = 1", "checkpoint_ms = 1", "min_free_mb = 1000001", "\"a b\""] {
             assert!(error.contains(named), "{error}");
         }
     }

@@ -4,16 +4,20 @@
 //! site's authority issued the certificate, and the sender may speak on the topic: a device on its own, a transformer
 //! also on the setpoint topics of others. Certificates come from the log itself: each device's status carries its own.
 //! A message is judged by the status of its own session that stands before it in the log, else by the newest status of
-//! its device that does; a status by the certificate in it. The authority itself signs which certificates are revoked.
+//! its device that does; a status by the certificate in it.
+//!
+//! The authority itself signs which certificates are revoked. From a list on, a message that is judged by a certificate
+//! in it proves nothing, whenever it claims to have been said: whoever holds a stolen key can write any date. What stands
+//! before the list counts as before. No list takes back what another said: what any of them names stays revoked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use grid_protocol::identity::{Authority, Identity, IdentityError};
+use grid_protocol::identity::{Authority, Identity, IdentityError, Serial, serial_of};
 use grid_protocol::message::{Event, Header, PreviousSession, Role, Session};
-use grid_protocol::revocation::{self, RevocationError};
+use grid_protocol::revocation::{self, RevocationError, Revocations};
 use grid_protocol::seal::{OpenError, Sealed};
 use grid_protocol::topic::{BadTopic, Kind, Name, Topic};
 use grid_protocol::units::UnixMillis;
@@ -54,6 +58,14 @@ pub enum Unverified {
     /// It is no list of revoked certificates of this site.
     #[error(transparent)]
     Revocations(#[from] RevocationError),
+    /// The certificate was revoked before.
+    #[error("the certificate of {name} with serial number {serial} was revoked before")]
+    Revoked {
+        /// Whose.
+        name: Name,
+        /// Which.
+        serial: Serial,
+    },
     /// The certificate is somebody else's.
     #[error("its certificate is that of {0}")]
     OtherIdentity(String),
@@ -188,6 +200,8 @@ pub struct Vouched {
     pub certificate: Vec<u8>,
     /// What it says.
     pub identity: Identity,
+    /// The number by which it is revoked.
+    pub serial: Serial,
 }
 
 /// The certificates of a device as a snapshot keeps them: each once, in base64.
@@ -203,17 +217,20 @@ pub struct Speakers {
     site: Name,
     authority: Authority,
     known: HashMap<Name, Speaker>,
+    revoked: BTreeSet<Serial>,
 }
 
 struct Speaker {
     newest: Arc<Vouched>,
+    /// Whether it is from a status, and not only from what the anchor repeats.
+    is_from_status: bool,
     sessions: HashMap<Session, Arc<Vouched>>,
 }
 
 impl Speakers {
     /// Nobody is known yet.
     pub fn new(site: Name, authority: Authority) -> Self {
-        Self { site, authority, known: HashMap::new() }
+        Self { site, authority, known: HashMap::new(), revoked: BTreeSet::new() }
     }
 
     /// The site.
@@ -221,21 +238,44 @@ impl Speakers {
         &self.site
     }
 
-    /// Checks a certificate (DER) as received `at` a time.
+    /// Checks a certificate (DER) as received `at` a time. Whether it is revoked is not looked at.
     pub fn vouch(&self, certificate: &[u8], at: UnixMillis) -> Result<Vouched, Unverified> {
         let identity = self.authority.check(certificate, at)?;
         if identity.site != self.site {
             return Err(Unverified::OtherIdentity(identity.to_uri()));
         }
-        Ok(Vouched { certificate: certificate.to_vec(), identity })
+        Ok(Vouched { certificate: certificate.to_vec(), identity, serial: serial_of(certificate)? })
     }
 
-    /// Checks that a list of revoked certificates is this site's, signed by its authority.
-    pub fn check_revocations(&self, topic: &Topic, payload: &[u8]) -> Result<(), Unverified> {
+    /// Reads a list of revoked certificates, and checks that it is this site's, signed by its authority. It counts from
+    /// [`Self::revoke`] on.
+    pub fn check_revocations(&self, topic: &Topic, payload: &[u8]) -> Result<Revocations, Unverified> {
         if *topic != revocation::topic(&self.site) {
             return Err(Unverified::NotLogged(topic.clone()));
         }
-        revocation::read(payload, &self.site, &self.authority)?;
+        Ok(revocation::read(payload, &self.site, &self.authority)?.body)
+    }
+
+    /// Takes note of a list that holds: from now on what is judged by a certificate in it proves nothing.
+    pub fn revoke(&mut self, list: &Revocations) {
+        self.revoked.extend(list.serials().cloned());
+    }
+
+    /// The serial numbers of all certificates that are revoked, for a snapshot.
+    pub fn revoked(&self) -> &BTreeSet<Serial> {
+        &self.revoked
+    }
+
+    /// Takes over what a snapshot says is revoked.
+    pub fn restore_revoked(&mut self, serials: BTreeSet<Serial>) {
+        self.revoked.extend(serials);
+    }
+
+    /// Refuses a certificate that is revoked.
+    pub fn check_not_revoked(&self, who: &Vouched) -> Result<(), Unverified> {
+        if self.revoked.contains(&who.serial) {
+            return Err(Unverified::Revoked { name: who.identity.name.clone(), serial: who.serial.clone() });
+        }
         Ok(())
     }
 
@@ -256,6 +296,7 @@ impl Speakers {
         if who.identity.name != header.from {
             return Err(Unverified::OtherIdentity(who.identity.to_uri()));
         }
+        self.check_not_revoked(&who)?;
         if topic.kind == Kind::Setpoint && who.identity.role != Role::Transformer {
             return Err(Unverified::Sender { from: header.from.clone(), topic: topic.clone() });
         }
@@ -270,13 +311,22 @@ impl Speakers {
 
     /// Takes note of a verified status: from now on its certificate counts.
     pub fn learn(&mut self, name: &Name, session: Session, who: Arc<Vouched>) {
-        let speaker =
-            self.known.entry(name.clone()).or_insert_with(|| Speaker { newest: who.clone(), sessions: HashMap::new() });
-        // One certificate in memory, however many sessions use it.
-        let same = speaker.sessions.values().chain([&speaker.newest]).find(|known| ***known == *who).cloned();
-        let who = same.unwrap_or(who);
+        let speaker = self.known.entry(name.clone()).or_insert_with(|| Speaker::new(&who));
+        let who = speaker.share(who);
         speaker.newest = who.clone();
+        speaker.is_from_status = true;
         speaker.sessions.insert(session, who);
+    }
+
+    /// Takes note of a certificate that the anchor repeats for a session whose status was dropped. What a status itself
+    /// taught goes before.
+    pub fn learn_repeated(&mut self, name: &Name, session: Session, who: Arc<Vouched>) {
+        let speaker = self.known.entry(name.clone()).or_insert_with(|| Speaker::new(&who));
+        let who = speaker.share(who);
+        if !speaker.is_from_status {
+            speaker.newest = who.clone();
+        }
+        speaker.sessions.entry(session).or_insert(who);
     }
 
     /// All that is known, for a snapshot.
@@ -310,8 +360,20 @@ impl Speakers {
             let get = |at: usize| certificates.get(at).cloned().flatten();
             let sessions = kept.sessions.iter().filter_map(|(session, at)| Some((*session, get(*at)?))).collect();
             if let Some(newest) = get(kept.newest) {
-                self.known.insert(name, Speaker { newest, sessions });
+                self.known.insert(name, Speaker { newest, is_from_status: true, sessions });
             }
         }
+    }
+}
+
+impl Speaker {
+    fn new(newest: &Arc<Vouched>) -> Self {
+        Self { newest: newest.clone(), is_from_status: false, sessions: HashMap::new() }
+    }
+
+    /// One certificate in memory, however many sessions use it.
+    fn share(&self, who: Arc<Vouched>) -> Arc<Vouched> {
+        let same = self.sessions.values().chain([&self.newest]).find(|known| ***known == *who).cloned();
+        same.unwrap_or(who)
     }
 }

@@ -17,12 +17,21 @@
 //! 4. removal of partial files that the new ones supersede
 //! 5. a new, empty journal
 //!
-//! A kill between any two leaves a journal that repeats some of what the tiles hold already; the next checkpoint then
-//! writes the same bytes to the same places. Old entries can be dropped (`dropping`). [`Store::open`] proves that the right edge of the tiles gives the root of
-//! the checkpoint, and that the journal continues it, and otherwise refuses.
+//! A kill between any two leaves a journal that repeats some of what the tiles hold already. [`Store::open`] proves that
+//! the right edge of the tiles gives the root of the checkpoint, and that the journal continues it, and otherwise refuses.
+//! Then it does what is left of 4 and 5. Files of a checkpoint that was never signed are removed: the journal has their
+//! entries.
+//!
+//! Old entries can be dropped (`dropping`).
+//!
+//! The journal that a start finds is written anew, since what the system shows of it need not be on the disk: after a
+//! failed sync Linux takes what it could not write for written, so that a later sync of the same file succeeds without it.
 
 mod dropping;
+mod finish;
 
+use std::io;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use grid_protocol::topic::Name;
@@ -37,12 +46,14 @@ use crate::journal::{self, BadJournal, Record, Records, Standing};
 use crate::pruning::minimum_index;
 use crate::tile::{FULL, Level, Tile};
 use crate::tree::{Edge, subtree_hash, tile_bytes, tile_hashes};
+use finish::{carry_over, remove_superseded};
 use grid_durable::{Appendable, Durable, DurableError, io_error};
 
 const CHECKPOINT: &str = "log/checkpoint";
 const JOURNAL: &str = "journal";
 const SESSIONS: &str = "sessions";
-const KEY: &str = "log.key";
+/// The file with the log's key.
+pub const KEY: &str = "log.key";
 /// What is appended is handed to the system at the latest when it is this long.
 const BUFFER: usize = 256 * 1024;
 
@@ -126,7 +137,6 @@ pub struct Store {
     /// The entries of its partial bundle.
     edge_entries: Vec<Vec<u8>>,
     journal: Appendable,
-    journal_first: u64,
     next: u64,
     synced: u64,
     buffer: Vec<u8>,
@@ -141,6 +151,51 @@ pub struct Snapshot {
     pub size: u64,
     /// What it knew.
     pub bytes: Vec<u8>,
+}
+
+/// What a folder holds.
+pub struct Inspection {
+    /// What the checkpoint vouches for.
+    pub head: Head,
+    /// The tree under it.
+    pub edge: Edge,
+    /// The first entry in the journal.
+    pub journal_first: u64,
+    /// The entry that would be the next.
+    pub next: u64,
+    /// How many bytes at the journal's end are torn, and stand for nothing that was ever acknowledged.
+    pub torn: u64,
+    /// What the intake knew.
+    pub snapshot: Option<Snapshot>,
+}
+
+/// Proves that what is in a folder fits together, as [`Store::open`] does, and changes nothing. `None`: no log was begun.
+pub fn inspect(durable: &Durable, key: &LogKey) -> Result<Option<Inspection>, StoreError> {
+    let Some(note) = durable.read(CHECKPOINT)? else {
+        return nothing_remains(durable).map(|()| None);
+    };
+    let head = key.public().open(&note).map_err(|why| refuse(durable, CHECKPOINT, why))?;
+    let (edge, edge_entries) = read_edge(durable, &head)?;
+    if head.size == 0 && !durable.exists(JOURNAL)? {
+        return Ok(None);
+    }
+    let Scan { first: journal_first, next, length, .. } = scan_journal(durable, &edge, &edge_entries)?;
+    let whole = io::copy(&mut durable.reader(JOURNAL)?, &mut io::sink());
+    let whole = whole.map_err(|error| refuse(durable, JOURNAL, BadJournal::from(error)))?;
+    let snapshot = read_snapshot(durable, head.size..=next)?;
+    Ok(Some(Inspection { head, edge, journal_first, next, torn: whole - length, snapshot }))
+}
+
+/// Reads the journal's entries from index `from` on.
+pub fn replay(durable: &Durable, from: u64, mut each: impl FnMut(Record)) -> Result<(), StoreError> {
+    let bad = |why: BadJournal| refuse(durable, JOURNAL, why);
+    let mut records = Records::open(durable.reader(JOURNAL)?).map_err(bad)?;
+    while let Some(record) = records.read().map_err(bad)? {
+        if record.index >= from {
+            each(record);
+        }
+    }
+    Ok(())
 }
 
 /// Reads the log's key, or draws one at the first start.
@@ -170,30 +225,19 @@ impl Store {
             None => start_empty(&mut durable, &key)?,
         };
         let (edge, edge_entries) = read_edge(&durable, &head)?;
-        if head.size == 0 && !durable.exists(JOURNAL) {
+        if head.size == 0 && !durable.exists(JOURNAL)? {
             durable.place(JOURNAL, &journal::header(0, edge.root()))?;
             durable.settle()?;
         }
         let scan = scan_journal(&durable, &edge, &edge_entries)?;
-        let snapshot = read_snapshot(&durable, &scan)?;
-        let journal = durable.open_appendable(JOURNAL, scan.length)?;
+        let snapshot = read_snapshot(&durable, head.size..=scan.next)?;
+        remove_superseded(&mut durable, scan.first, head.size, scan.next)?;
+        let journal = carry_over(&mut durable, &edge, &scan)?;
+        let next = scan.next;
         let log = durable.path("log");
         let minimum = minimum_index(&log).map_err(io_error("list", &log))?;
-        let store = Self {
-            durable,
-            key,
-            edge,
-            edge_entries,
-            journal,
-            journal_first: scan.first,
-            next: scan.next,
-            // What was read may still be only in the system's memory, if it was a kill and not a power cut.
-            synced: scan.first,
-            buffer: Vec::new(),
-            minimum,
-        };
-        store.durable.sync(&store.journal)?;
-        Ok((Self { synced: store.next, ..store }, snapshot))
+        let store = Self { durable, key, edge, edge_entries, journal, next, synced: next, buffer: Vec::new(), minimum };
+        Ok((store, snapshot))
     }
 
     /// The log's key.
@@ -221,6 +265,11 @@ impl Store {
         (self.edge.size(), self.edge.root())
     }
 
+    /// How many bytes may still be written on the disk.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        Ok(self.durable.free_bytes()?)
+    }
+
     /// When an entry under the last checkpoint was received.
     pub fn received_at(&self, index: u64) -> Result<UnixMillis, StoreError> {
         let size = self.edge.size();
@@ -239,15 +288,8 @@ impl Store {
     }
 
     /// Reads the journal's entries from index `from` on: what the intake learned after its snapshot.
-    pub fn replay(&self, from: u64, mut each: impl FnMut(Record)) -> Result<(), StoreError> {
-        let bad = |why: BadJournal| refuse(&self.durable, JOURNAL, why);
-        let mut records = Records::open(self.durable.reader(JOURNAL)?).map_err(bad)?;
-        while let Some(record) = records.read().map_err(bad)? {
-            if record.index >= from {
-                each(record);
-            }
-        }
-        Ok(())
+    pub fn replay(&self, from: u64, each: impl FnMut(Record)) -> Result<(), StoreError> {
+        replay(&self.durable, from, each)
     }
 
     /// Appends an entry. It is durable after the next [`Self::sync`].
@@ -273,7 +315,7 @@ impl Store {
     pub fn sync(&mut self) -> Result<(), StoreError> {
         if self.synced < self.next {
             self.hand_over()?;
-            self.durable.sync(&self.journal)?;
+            self.durable.sync(&mut self.journal)?;
             self.synced = self.next;
         }
         Ok(())
@@ -292,15 +334,14 @@ impl Store {
         let note = self.key.sign(head.size, head.root).map_err(|why| refuse(&self.durable, CHECKPOINT, why))?;
         self.durable.place(CHECKPOINT, &note)?;
         self.durable.settle()?;
-        self.edge = edge;
+        let before = std::mem::replace(&mut self.edge, edge).size();
         self.edge_entries = entries;
 
-        self.remove_superseded()?;
+        remove_superseded(&mut self.durable, before, head.size, head.size)?;
 
         self.durable.place(JOURNAL, &journal::header(head.size, head.root))?;
         self.durable.settle()?;
         self.journal = self.durable.open_appendable(JOURNAL, journal::HEADER as u64)?;
-        self.journal_first = head.size;
         Ok((head, note))
     }
 
@@ -345,28 +386,6 @@ impl Store {
     fn place(&mut self, tile: Tile, bytes: &[u8]) -> Result<(), StoreError> {
         Ok(self.durable.place(&in_log(tile), bytes)?)
     }
-
-    /// Removes the partial files of all heads since the one that the journal continues, but for the newest head's own.
-    fn remove_superseded(&mut self) -> Result<(), StoreError> {
-        let size = self.edge.size();
-        for level in Level::of(size) {
-            let current = level.partial_tile(size);
-            for index in level.full_tiles(self.journal_first)..=level.full_tiles(size) {
-                let folder = format!("log/{}", Tile::full(level, index).partials());
-                let names = self.durable.names_in(&folder)?;
-                let widths = names.iter().filter_map(|name| name.parse().ok());
-                let old = widths.map(|width| Tile { level, index, width }).filter(|tile| Some(*tile) != current);
-                let old: Vec<Tile> = old.collect();
-                for tile in &old {
-                    self.durable.remove(&in_log(*tile))?;
-                }
-                if !names.is_empty() && old.len() == names.len() {
-                    self.durable.remove_if_empty(&folder)?;
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 fn in_log(tile: Tile) -> String {
@@ -379,15 +398,20 @@ fn refuse(durable: &Durable, path: &str, why: impl Into<Inconsistency>) -> Store
 
 /// A folder without a checkpoint is the start of a log, unless something else of a log is there.
 fn start_empty(durable: &mut Durable, key: &LogKey) -> Result<Head, StoreError> {
-    let remains = !durable.names_in("log")?.is_empty();
-    if remains || durable.exists(JOURNAL) || durable.exists(SESSIONS) {
-        return Err(refuse(durable, CHECKPOINT, Inconsistency::Missing));
-    }
+    nothing_remains(durable)?;
     let root = Edge::default().root();
     let note = key.sign(0, root).map_err(|why| refuse(durable, CHECKPOINT, why))?;
     durable.place(CHECKPOINT, &note)?;
     durable.settle()?;
     Ok(Head { origin: key.origin().to_owned(), size: 0, root })
+}
+
+fn nothing_remains(durable: &Durable) -> Result<(), StoreError> {
+    let remains = !durable.names_in("log")?.is_empty();
+    if remains || durable.exists(JOURNAL)? || durable.exists(SESSIONS)? {
+        return Err(refuse(durable, CHECKPOINT, Inconsistency::Missing));
+    }
+    Ok(())
 }
 
 /// Reads the last tile of every level and the last bundle, and proves that they give the head's root.
@@ -430,13 +454,15 @@ struct Scan {
     first: u64,
     next: u64,
     length: u64,
+    /// How long it is without the entries that are not under the checkpoint yet.
+    beyond: u64,
 }
 
 /// Reads the whole journal and proves that it continues the tree.
 fn scan_journal(durable: &Durable, edge: &Edge, edge_entries: &[Vec<u8>]) -> Result<Scan, StoreError> {
     let bad = |why: BadJournal| refuse(durable, JOURNAL, why);
     let foreign = || refuse(durable, JOURNAL, Inconsistency::Continues(edge.size()));
-    if !durable.exists(JOURNAL) {
+    if !durable.exists(JOURNAL)? {
         return Err(refuse(durable, JOURNAL, Inconsistency::Missing));
     }
     let mut records = Records::open(durable.reader(JOURNAL)?).map_err(bad)?;
@@ -445,16 +471,20 @@ fn scan_journal(durable: &Durable, edge: &Edge, edge_entries: &[Vec<u8>]) -> Res
         return Err(foreign());
     }
     let bundle_start = edge.size() - edge_entries.len() as u64;
+    let mut beyond = records.offset();
     while let Some(record) = records.read().map_err(bad)? {
         let known = record.index.checked_sub(bundle_start).and_then(|at| edge_entries.get(at as usize));
         if known.is_some_and(|known| *known != record.entry) {
             return Err(foreign());
         }
+        if record.index < edge.size() {
+            beyond = records.offset();
+        }
     }
     if records.next_index() < edge.size() {
         return Err(foreign());
     }
-    Ok(Scan { first, next: records.next_index(), length: records.offset() })
+    Ok(Scan { first, next: records.next_index(), length: records.offset(), beyond })
 }
 
 fn snapshot_file(size: u64, bytes: &[u8]) -> Vec<u8> {
@@ -468,22 +498,22 @@ fn digest(size: u64, bytes: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn read_snapshot(durable: &Durable, scan: &Scan) -> Result<Option<Snapshot>, StoreError> {
+/// Reads the snapshot, which is written before its checkpoint: after a kill it may be newer, but the journal reaches it.
+fn read_snapshot(durable: &Durable, sizes: RangeInclusive<u64>) -> Result<Option<Snapshot>, StoreError> {
     let Some(file) = durable.read(SESSIONS)? else {
-        if scan.first > 0 {
+        if *sizes.start() > 0 {
             return Err(refuse(durable, SESSIONS, Inconsistency::Missing));
         }
         return Ok(None);
     };
-    let damaged = || refuse(durable, SESSIONS, Inconsistency::Snapshot(scan.next));
+    let damaged = || refuse(durable, SESSIONS, Inconsistency::Snapshot(*sizes.end()));
     let end = file.iter().position(|byte| *byte == b'\n').ok_or_else(damaged)?;
     let line = String::from_utf8_lossy(&file[..end]);
     let (size, sum) =
         line.strip_prefix("grid-anchor sessions 1 ").and_then(|rest| rest.split_once(' ')).ok_or_else(damaged)?;
     let size = size.parse().map_err(|_| damaged())?;
     let bytes = file[end + 1..].to_vec();
-    // It is written before its checkpoint, so after a kill it may be newer, but then the journal reaches it.
-    if digest(size, &bytes) != sum || !(scan.first..=scan.next).contains(&size) {
+    if digest(size, &bytes) != sum || !sizes.contains(&size) {
         return Err(damaged());
     }
     Ok(Some(Snapshot { size, bytes }))

@@ -1,4 +1,6 @@
-//! A small street for tests: an authority and speakers with certificates.
+//! A small street for tests: an authority and speakers with certificates, and a log of what they say.
+
+pub mod log;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -78,6 +80,7 @@ pub fn recorder_settings() -> RecorderSettings {
         name: name("anchor-1"),
         commit: Millis(1000),
         checkpoint: Millis(60_000),
+        min_free_mb: 0,
         origin: None,
         retention: Default::default(),
     }

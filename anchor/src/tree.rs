@@ -51,10 +51,19 @@ impl Edge {
     }
 
     /// Appends a leaf's hash. Every tile that it fills goes to `full`, lowest level first.
-    pub fn push(&mut self, leaf: Hash, mut full: impl FnMut(Tile, &[Hash])) {
-        self.size += 1;
-        let mut hash = leaf;
-        for level in 0..=Level::HIGHEST {
+    pub fn push(&mut self, leaf: Hash, full: impl FnMut(Tile, &[Hash])) {
+        self.push_subtree(0, leaf, full);
+    }
+
+    /// Appends the hash of a complete subtree of 256^`lowest` entries whose entries are not at hand. There must be no
+    /// partial tile below that level. Every tile that it fills goes to `full`, lowest level first.
+    pub fn push_subtree(&mut self, lowest: u8, subtree: Hash, mut full: impl FnMut(Tile, &[Hash])) {
+        self.size += 1 << (8 * u32::from(lowest));
+        let mut hash = subtree;
+        while self.levels.len() < usize::from(lowest) {
+            self.levels.push(Vec::new());
+        }
+        for level in lowest..=Level::HIGHEST {
             let at = usize::from(level);
             if self.levels.len() == at {
                 self.levels.push(Vec::new());
@@ -199,6 +208,23 @@ mod tests {
         edge.push(leaf(1000), |_, _| {});
         read_back.push(leaf(1000), |_, _| {});
         assert_eq!(read_back.root(), edge.root());
+    }
+
+    #[test]
+    fn subtrees_without_their_entries_give_the_same_tree() {
+        let subtree = |at: u64| naive_root(&(at * 256..(at + 1) * 256).map(leaf).collect::<Vec<_>>());
+        let (mut whole, mut pruned) = (Edge::default(), Edge::default());
+        let (mut filled, mut filled_pruned) = (Vec::new(), Vec::new());
+        for at in 0..257 {
+            (at * 256..(at + 1) * 256).for_each(|index| whole.push(leaf(index), |tile, _| filled.push(tile)));
+            pruned.push_subtree(1, subtree(at), |tile, _| filled_pruned.push(tile));
+            assert_eq!((whole.size(), whole.root()), (pruned.size(), pruned.root()));
+        }
+        whole.push(leaf(70_000), |_, _| {});
+        pruned.push(leaf(70_000), |_, _| {});
+        assert_eq!((whole.size(), whole.root()), (pruned.size(), pruned.root()));
+        filled.retain(|tile| tile.level > Level::Hashes(0));
+        assert_eq!((filled_pruned.len(), filled), (1, filled_pruned));
     }
 
     #[test]

@@ -7,12 +7,14 @@ mod support;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use grid_anchor::fsck::fsck;
 use grid_anchor::recorder::{Progress, RecorderError};
 use grid_anchor::service::{AnchorError, run};
+use rand::Rng;
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Device, Site, entries_of, name};
+use support::{Site, everything_is_there_once, kills};
 use tokio::sync::{oneshot, watch};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_grid-anchor");
@@ -27,25 +29,13 @@ fn start(config: &Path) -> Child {
         .unwrap()
 }
 
+fn put_in_order(site: &Site, more: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(BINARY).args(["fsck", "--data-dir"]).arg(site.data_dir()).args(more).output().unwrap();
+    (output.status.code(), [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat())
+}
+
 fn verify(site: &Site, more: &[&str]) -> Output {
     Command::new(BINARY).args(["verify", "--log"]).arg(site.log()).args(more).output().unwrap()
-}
-
-async fn until_acknowledged(device: &mut Device) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while device.unacknowledged() > 0 {
-        assert!(Instant::now() < deadline, "{} messages were never acknowledged", device.unacknowledged());
-        device.live(0, Duration::from_millis(100)).await;
-    }
-}
-
-fn everything_is_there_once(site: &Site, device: &Device) {
-    let report = site.verify();
-    assert!(report.holds, "{:?}", report.failure);
-    assert_eq!(report.messages.by_sender.get(&name("cp-1")), Some(&device.said()));
-    assert_eq!((report.messages.duplicates, report.messages.unverified, report.messages.not_logged), (0, 0, 0));
-    assert!(report.messages.gaps.iter().all(|gap| gap.device != name("cp-1")), "{:?}", report.messages.gaps);
-    assert_eq!(entries_of(&site.log(), "cp-1"), device.said());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,19 +43,32 @@ async fn an_anchor_that_is_killed_again_and_again_has_every_message_once() {
     let site = Site::start().await;
     let config = site.anchor_config();
     let mut device = site.device("cp-1", 1);
-    for run in 0..8u64 {
+    let (kills, mut random) = kills();
+    for kill in 0..kills {
         let mut anchor = start(&config);
         // From the middle of its start to the middle of a checkpoint.
-        device.live(200, Duration::from_millis(60 + 170 * run)).await;
+        device.live(200, Duration::from_millis(random.gen_range(5..800))).await;
         anchor.kill().unwrap();
         anchor.wait().unwrap();
+        if kill % 10 == 9 {
+            fsck(&site.data_dir(), true).unwrap();
+        }
     }
     let mut anchor = start(&config);
     device.live(200, Duration::from_millis(700)).await;
-    until_acknowledged(&mut device).await;
+    assert!(device.said() > u64::from(kills) * 10, "only {} messages", device.said());
+    device.until_acknowledged().await;
+    let (code, text) = put_in_order(&site, &[]);
+    assert!(code == Some(2) && text.contains("another process uses"), "{text}");
     kill_process(Pid::from_child(&anchor), Signal::TERM).unwrap();
     assert!(anchor.wait().unwrap().success());
     everything_is_there_once(&site, &device);
+    let (code, text) = put_in_order(&site, &["--check"]);
+    assert!(code == Some(0) && text.ends_with("IN ORDER\n"), "{text}");
+    std::fs::write(site.data_dir().join("unfinished/file"), "half").unwrap();
+    let (code, text) = put_in_order(&site, &["--json"]);
+    let done = r#""left":[{"left":"unfinished","file":"unfinished/file"}],"done":true"#;
+    assert!(code == Some(0) && text.contains(done), "{text}");
 
     let output = verify(&site, &["--json", "--policy", site.policy().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
@@ -81,6 +84,8 @@ async fn an_anchor_that_is_killed_again_and_again_has_every_message_once() {
     let changed = verify(&site, &["--policy", site.policy().to_str().unwrap()]);
     assert_eq!(changed.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&changed.stdout).contains("tile/entries/000"));
+    let (code, text) = put_in_order(&site, &[]);
+    assert!(code == Some(1) && text.starts_with("REFUSED") && text.contains("tile/entries/000"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,7 +120,7 @@ async fn dropping_the_anchors_future_is_like_a_kill() {
     });
     device.live(300, Duration::from_millis(1500)).await;
     assert_eq!(auditor.await.unwrap(), None);
-    until_acknowledged(&mut device).await;
+    device.until_acknowledged().await;
     assert!(seen.borrow_and_update().durable >= device.said());
 
     let second = run(settings, identity, site.broker(), None, watch::Sender::default(), std::future::pending()).await;

@@ -95,6 +95,7 @@ impl Bench {
             name,
             commit,
             checkpoint,
+            min_free_mb: 0,
             origin: None,
             retention: Default::default(),
         };
@@ -380,4 +381,131 @@ async fn the_program_says_with_its_exit_code_whether_the_ledger_vouches() {
     let (code, said) = verify(&["--grpc", grpc, "--json"]);
     let json: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((code, &json["holds"], &json["ledger"]["records"]), (Some(0), &true.into(), &1.into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_policy_the_trail_and_the_authoritys_certificate_say_who_vouches() {
+    let bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    bench.log_and_notarize(&data_dir, &["80000"]).await;
+    let trail = bench.policy(&data_dir).trail.unwrap().trail.to_string();
+    let (ca, other) = (bench.path("ca.der"), bench.path("other.der"));
+    fs::write(&ca, bench.issuer.authority().der()).unwrap();
+    fs::write(&other, Issuer::create(&bench.site, UnixMillis(START)).unwrap().authority().der()).unwrap();
+    let log = data_dir.join("log").display().to_string();
+    let verify = |ca: Option<&Path>| {
+        let ca = ca.map(|ca| ca.display().to_string());
+        let mut arguments = vec!["verify", "--log", &log, "--network", "mock", "--trail", &trail];
+        arguments.extend(["--grpc", bench.endpoints.grpc.as_str()]);
+        arguments.extend(ca.iter().flat_map(|ca| ["--ca", ca]));
+        let output = bench.anchor(&arguments);
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (code, said) = verify(Some(&ca));
+    assert!(code == Some(0) && said.contains("HOLDS") && said.contains("THE LEDGER VOUCHES FOR IT"), "{said}");
+    let (code, said) = verify(Some(&other));
+    assert!(code == Some(2) && said.contains("the trail names an authority"), "{said}");
+    let (code, said) = verify(None);
+    assert!(code == Some(2) && said.contains("--ca with the certificate"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_says_of_a_proof_whether_it_knows_its_checkpoint_and_when_the_message_came() {
+    let bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    let texts = bench.log_and_notarize(&data_dir, &["80000", "70000"]).await;
+    let log = data_dir.join("log").display().to_string();
+    let policy = data_dir.join("site.policy").display().to_string();
+    let (proof, record) = (bench.path("x.tlog-proof").display().to_string(), bench.path("record"));
+    let prove = |more: &[&str]| {
+        let output = bench.anchor(&[&["prove", "--log", &log, "--index", "0", "--out", &proof], more].concat());
+        assert!(output.status.success(), "{output:?}");
+    };
+    let grpc = bench.endpoints.grpc.as_str();
+    let verify = || {
+        let output = bench.anchor(&["verify", &proof, "--policy", &policy, "--network", "mock", "--grpc", grpc]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    prove(&[]);
+    let (code, said) = verify();
+    assert!(code == Some(0) && said.contains("record 1, added ") && said.contains("THE LEDGER VOUCHES"), "{said}");
+    // The bench's clock is years ahead of the ledger's.
+    assert!(said.contains("THAT IS NOT WHEN THE ANCHOR SAYS"), "{said}");
+
+    let mut recorder = bench.recorder(&data_dir);
+    log_and_checkpoint(&mut recorder, 5, "60000");
+    prove(&[]);
+    let (code, said) = verify();
+    assert!(code == Some(2) && said.contains("NO RECORD AS NEW"), "{said}");
+    fs::write(&record, &texts[0]).unwrap();
+    prove(&["--checkpoint", &record.display().to_string()]);
+    let (code, said) = verify();
+    assert!(code == Some(0) && said.contains("record 0, added ") && said.contains("HOLDS"), "{said}");
+    drop(recorder);
+
+    bench.log_and_notarize(&data_dir, &["50000"]).await;
+    let middle = bench.policy(&data_dir);
+    assert!(middle.trail.is_some());
+    let (code, said) = verify();
+    assert!(code == Some(0) && said.contains("record 0, added "), "{said}");
+}
+
+fn log_and_checkpoint(recorder: &mut Recorder, minute: u64, value: &str) {
+    log(recorder, minute, value);
+    recorder.record_for_ledger(at(minute)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_under_a_head_that_the_ledger_knows_otherwise_is_worth_nothing() {
+    let bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    bench.log_and_notarize(&data_dir, &["80000", "70000"]).await;
+    let forged = bench.path("forged");
+    fs::create_dir_all(&forged).unwrap();
+    for file in ["log.key", "site.policy"] {
+        fs::copy(data_dir.join(file), forged.join(file)).unwrap();
+    }
+    let mut recorder = bench.recorder(&forged);
+    log(&mut recorder, 1, "80000");
+    log_and_checkpoint(&mut recorder, 2, "50000");
+    drop(recorder);
+    let (log, policy) = (forged.join("log").display().to_string(), forged.join("site.policy").display().to_string());
+    let proof = bench.path("x.tlog-proof").display().to_string();
+    assert!(bench.anchor(&["prove", "--log", &log, "--index", "1", "--out", &proof]).status.success());
+    assert!(bench.anchor(&["verify", &proof, "--policy", &policy]).status.success(), "by itself it holds");
+    let grpc = bench.endpoints.grpc.as_str();
+    let output = bench.anchor(&["verify", &proof, "--policy", &policy, "--network", "mock", "--grpc", grpc]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains("log rewritten: record 1, added "), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_end_within_what_was_dropped_are_counted_and_the_others_compared() {
+    let bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    let mut recorder = bench.recorder(&data_dir);
+    recorder.tie(bench.trail(&data_dir).await).unwrap();
+    let mut ledger = IotaLedger::open(&data_dir, &bench.endpoints).await.unwrap();
+    for size in [100, 256, 300, 600] {
+        for value in recorder.progress().entries..size {
+            log(&mut recorder, size, &value.to_string());
+        }
+        let record = recorder.record_for_ledger(at(size)).unwrap().unwrap();
+        ledger.append(&record).await.unwrap();
+        recorder.notarized(&record.text, receipt(), at(size)).unwrap();
+    }
+    drop(recorder);
+    for file in ["entries/000", "0/000", "entries/001", "0/001"] {
+        fs::remove_file(data_dir.join("log/tile").join(file)).unwrap();
+    }
+    let (report, ledger) = bench.verify(&data_dir).await.unwrap();
+    let ledger = ledger.unwrap();
+    assert_eq!((report.holds, report.minimum_index), (true, 512));
+    assert_eq!((ledger.records, ledger.not_compared, ledger.not_notarized), (4, 2, 0));
+    assert!(report.messages.outside_bracket > 0, "the bench's clock is years ahead of the ledger's");
 }

@@ -1,11 +1,11 @@
-//! Files that survive a power cut: written under another name, synced, renamed, and the folder synced.
+//! The ledger's small files: key, state and pending transaction.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use grid_durable::lock_alone;
+use grid_durable::{is_full, lock_alone, replace_secret};
 
 /// Why a file could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,16 @@ pub enum FileError {
     /// Another process is at work there.
     #[error("another process uses the ledger files in {0}: stop it first")]
     Locked(PathBuf),
+}
+
+impl FileError {
+    /// Whether it is only that there is no more room: then it goes on when there is.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => is_full(source),
+            Self::Locked(_) => false,
+        }
+    }
 }
 
 /// The folder with key, state and pending transaction. Only one process has it at a time.
@@ -67,19 +77,8 @@ impl Folder {
     /// Replaces a file by another content: whole or not at all, and for good once this returns. Only the owner may
     /// read it.
     pub(crate) fn place(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
-        let (path, unfinished) = (self.path(name), self.path(&format!("{name}.unfinished")));
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&unfinished)
-            .map_err(io_error("open", &unfinished))?;
-        file.write_all(bytes).map_err(io_error("write", &unfinished))?;
-        file.sync_all().map_err(io_error("sync", &unfinished))?;
-        fs::rename(&unfinished, &path).map_err(io_error("rename", &path))?;
-        File::open(&self.root).and_then(|folder| folder.sync_all()).map_err(io_error("sync", &self.root))
+        let path = self.path(name);
+        replace_secret(&path, bytes).map_err(io_error("write", &path))
     }
 
     /// Removes a file if it is there. Not synced: what is removed here does no harm if it comes back.

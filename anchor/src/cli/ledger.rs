@@ -19,7 +19,7 @@ use super::Failure;
 use crate::initialise::initialise;
 use crate::policy::Policy;
 use crate::settings::endpoints;
-use crate::verify::{LedgerFailure, LedgerReport, Report, verify_ledger, verify_log};
+use crate::verify::{LedgerFailure, LedgerReport, Records};
 use grid_durable::{Durable, Stop};
 
 const MESSAGE_KEY: &str = "message.key";
@@ -84,7 +84,7 @@ pub struct MockArguments {
 /// Which ledger to ask about a log.
 #[derive(Args)]
 pub struct LedgerArguments {
-    /// Ask this ledger too: mainnet, testnet, devnet, localnet, or mock, which is not IOTA. Needs --policy.
+    /// Ask this ledger too: mainnet, testnet, devnet, localnet, or mock, which is not IOTA.
     #[arg(long)]
     network: Option<Network>,
     /// The audit trail, if another than the policy's.
@@ -93,11 +93,25 @@ pub struct LedgerArguments {
     /// The node's gRPC service, if another than the network's own.
     #[arg(long, value_name = "URL")]
     grpc: Option<String>,
+    /// Without --policy: the certificate of the site's authority, PEM or DER. The trail says who else vouches, and of
+    /// this certificate its SHA-256.
+    #[arg(long, value_name = "FILE", conflicts_with = "policy", requires_all = ["network", "trail"])]
+    ca: Option<PathBuf>,
     #[command(flatten)]
     packages: PackageArguments,
 }
 
 /// What came of asking a ledger.
+pub enum Asked {
+    /// It was not asked.
+    Not,
+    /// These are the records of the log's trail.
+    Records(Records),
+    /// It has no trail that vouches for the log, or could not be asked.
+    Failed(LedgerFailure),
+}
+
+/// What a ledger says of a log.
 pub enum Notarized {
     /// It was not asked, or the log by itself does not hold.
     NotAsked,
@@ -115,11 +129,13 @@ impl LedgerArguments {
         self.network.is_some() || self.trail.is_some() || self.grpc.is_some()
     }
 
-    /// Checks the log, and asks the ledger about it.
+    /// Asks the ledger. Returns the policy as well: the given one, or the one that the trail gives.
     #[tokio::main(flavor = "current_thread")]
-    pub async fn verify(&self, log: &Path, policy: Option<&Policy>) -> Result<(Report, Notarized), Failure> {
-        let policy = policy.ok_or("to ask a ledger about a log, say who vouches for the log: --policy")?;
-        let known = policy.trail.as_ref();
+    pub async fn ask(&self, given: Option<Policy>) -> Result<(Option<Policy>, Asked), Failure> {
+        if !self.is_wanted() {
+            return Ok((given, Asked::Not));
+        }
+        let known = given.as_ref().and_then(|policy| policy.trail.as_ref());
         let network = self.network.or(known.map(|known| known.network));
         let network = network.ok_or("which ledger? The policy names none: give --network")?;
         let trail = self.trail.or(known.map(|known| known.trail));
@@ -128,19 +144,37 @@ impl LedgerArguments {
         let mut endpoints = endpoints(network, self.grpc.as_deref());
         self.packages.put_into(&mut endpoints);
         let opened = TrailReader::open(&endpoints, chain.map(|known| known.chain.as_str()), trail).await;
-        let checked = match opened {
-            Ok(reader) => verify_ledger(log, policy, &reader).await,
-            Err(error) => Err(LedgerFailure::from(error)),
-        };
-        Ok(match checked {
-            Ok((report, Some(ledger))) => (report, Notarized::Yes(ledger)),
-            Ok((report, None)) => (report, Notarized::NotAsked),
-            Err(failure) => {
-                let report = verify_log(log, Some(policy))?;
-                let unknown = failure.is_unknown();
-                (report, if unknown { Notarized::Unknown(failure) } else { Notarized::No(failure) })
+        let policy = match (given, &self.ca) {
+            (Some(policy), _) => policy,
+            (None, Some(ca)) => {
+                let authority = read_authority(ca)?;
+                let seal = match &opened {
+                    Ok(reader) => reader.seal().await?,
+                    Err(error) => return Err(error.to_string().into()),
+                };
+                let (name, description) = (seal.name.unwrap_or_default(), seal.description.unwrap_or_default());
+                Policy::from_trail(&name, &description, authority)?
             }
-        })
+            (None, None) => {
+                let ways = "--policy, or --ca with the certificate of the site's authority";
+                return Err(format!("to ask a ledger about a log, say who vouches for the log: {ways}").into());
+            }
+        };
+        let asked = match opened {
+            Ok(reader) => match Records::read(&policy, &reader).await {
+                Ok(records) => Asked::Records(records),
+                Err(failure) => Asked::Failed(failure),
+            },
+            Err(error) => Asked::Failed(error.into()),
+        };
+        Ok((Some(policy), asked))
+    }
+}
+
+impl Notarized {
+    /// What a failure means.
+    pub fn failed(failure: LedgerFailure) -> Self {
+        if failure.is_unknown() { Self::Unknown(failure) } else { Self::No(failure) }
     }
 }
 

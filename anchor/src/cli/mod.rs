@@ -1,16 +1,26 @@
 //! The command line.
 
+mod fsck;
 mod ledger;
+mod progress;
+mod prove;
+mod report;
 mod show;
 mod status;
+#[cfg(test)]
+mod tests;
 mod verify;
+mod verify_proof;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use tokio::sync::watch;
 
+use fsck::FsckArguments;
 use ledger::{InitArguments, MockArguments, init, mock_ledger};
+use prove::ProveArguments;
 use show::ShowArguments;
 use status::StatusArguments;
 use verify::VerifyArguments;
@@ -43,12 +53,21 @@ enum Command {
         #[arg(long)]
         print_config: bool,
     },
-    /// Check a log: every byte of every file, every signature, every sequence.
+    /// Make a proof of one message: a file that a stranger can check with nothing but site.policy.
+    #[command(after_help = prove::EXAMPLES)]
+    Prove(ProveArguments),
+    /// Check a log, or the proof of one message.
     ///
-    /// Exit code 0: it holds. 1: it does not hold; what does not is named. 2: it could not be told.
-    #[command(after_help = "Examples:\n  grid-anchor verify --log /var/lib/grid-anchor/log --policy site.policy\n  \
-                            grid-anchor verify --log /var/lib/grid-anchor/log --policy site.policy --network testnet")]
+    /// Of a log: every byte of every file, every signature, every sequence, and every record on the ledger if that is
+    /// asked. Exit code 0: it holds. 1: it does not hold; what does not is named. 2: it could not be told.
+    #[command(after_help = verify::EXAMPLES)]
     Verify(VerifyArguments),
+    /// Put the anchor's folder in order after a crash. What the log says is never changed.
+    ///
+    /// Exit code 0: it is in order now, or with --check, it is consistent. 1: it cannot be proven consistent; the file is
+    /// named, and nothing was changed. 2: it could not be told: an anchor is running in it, or it cannot be read.
+    #[command(after_help = "Example:\n  grid-anchor fsck --data-dir /var/lib/grid-anchor --check")]
+    Fsck(FsckArguments),
     /// Run a development double of an IOTA node: one process, state in one file. It is NOT IOTA.
     #[command(after_help = "Example:\n  grid-anchor mock-ledger --listen 127.0.0.1:50052 --state mock.state")]
     MockLedger(MockArguments),
@@ -79,7 +98,9 @@ pub fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Run { config, print_config: false } => serve(&config),
         Command::Init(arguments) => init(&arguments),
         Command::MockLedger(arguments) => mock_ledger(&arguments),
-        Command::Verify(arguments) => verify::verify(&arguments),
+        Command::Prove(arguments) => prove::prove_message(&arguments, &mut io::stdout().lock()),
+        Command::Verify(arguments) => verify::verify(&arguments, &mut io::stdout().lock()),
+        Command::Fsck(arguments) => fsck::check_folder(&arguments),
         Command::Show(arguments) => show::show_log(&arguments),
         Command::Status(arguments) => status::status(&arguments),
     }

@@ -6,7 +6,7 @@
 //! | a replay that holds | what is in it, judged as if it had come itself |
 //! | a last will that holds | logged once |
 //! | a command (`set/…`) | logged; a retained copy only if it is new |
-//! | a list of revoked certificates that the authority signed | logged if it is new |
+//! | a list of revoked certificates that the authority signed | logged if it is new; what it names proves nothing from then on |
 //! | anything else under `grid/{site}/` | logged as evidence, at most 1/s per topic and 10/s together; the rest is counted |
 //!
 //! A signed message whose sender's status is not known yet waits a moment for it, since a broker may deliver a device's
@@ -19,12 +19,14 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use grid_protocol::identity::Serial;
 use grid_protocol::message::{Ack, Header, Replay, Session};
+use grid_protocol::revocation::Revocations;
 use grid_protocol::seal::Sealed;
 use grid_protocol::topic::{Kind, Name, Topic};
 use grid_protocol::units::{BootTime, Millis, UnixMillis};
@@ -113,6 +115,9 @@ struct Snapshot {
     devices: BTreeMap<Name, BTreeMap<Session, SessionLog>>,
     certificates: BTreeMap<Name, Certificates>,
     remembered: BTreeMap<String, String>,
+    /// Older snapshots say nothing of it.
+    #[serde(default)]
+    revoked: BTreeSet<Serial>,
     #[serde(default)]
     carried: Carried,
 }
@@ -135,6 +140,7 @@ impl Intake {
     pub fn restore(mut speakers: Speakers, bytes: &[u8], tree_size: u64, now: UnixMillis) -> Result<Self, BadSnapshot> {
         let snapshot: Snapshot = snapshot::read(bytes)?;
         speakers.restore(snapshot.certificates, now);
+        speakers.restore_revoked(snapshot.revoked);
         let remembered = |(topic, text): (String, String)| Some((topic, STANDARD.decode(text).ok()?.try_into().ok()?));
         Ok(Self {
             sessions: Sessions::restore(snapshot.devices, tree_size),
@@ -151,6 +157,7 @@ impl Intake {
             devices: self.sessions.devices().clone(),
             certificates: self.speakers.certificates(),
             remembered: remembered.collect(),
+            revoked: self.speakers.revoked().clone(),
             carried: self.carried.clone(),
         };
         snapshot::write(&snapshot)
@@ -179,8 +186,9 @@ impl Intake {
             }
             (Standing::Verified | Standing::Unverified, heard) => {
                 if let Ok(Heard::Revocations(topic)) = heard
-                    && self.speakers.check_revocations(&topic, payload).is_ok()
+                    && let Ok(list) = self.speakers.check_revocations(&topic, payload)
                 {
+                    self.speakers.revoke(&list);
                     self.carried.list(payload);
                 }
                 self.remember(&entry.topic, payload);
@@ -223,6 +231,7 @@ impl Intake {
         let replay: Replay = sealed.read().ok()?;
         let who =
             self.speakers.certificate_of(&header.from, header.session).or_else(|| self.introduced(&replay, now))?;
+        self.speakers.check_not_revoked(&who).ok()?;
         let fits =
             topic.site == *self.speakers.site() && header.from == topic.device && who.identity.name == header.from;
         (fits && sealed.verify(&topic.to_string(), &who.identity.key).is_ok()).then_some(replay)
@@ -240,9 +249,10 @@ impl Intake {
         match self.check(arrival, now) {
             Ok(Checked::Command) => self.admit_unnumbered(arrival, arrival.retained, now, admitted),
             // The broker says the same list again at each start, and need not be believed about what is retained.
-            Ok(Checked::Revocations) => {
+            Ok(Checked::Revocations(list)) => {
                 self.carried.list(arrival.payload);
                 self.admit_unnumbered(arrival, true, now, admitted);
+                self.speakers.revoke(&list);
             }
             Ok(Checked::Said(signed, who)) => self.admit(&signed, who, arrival, now, admitted),
             Err(Unverified::Unknown(_)) if self.waiting.len() < MOST_WAITING => self.waiting.push(Waiting {
@@ -260,8 +270,7 @@ impl Intake {
             Heard::Command(topic) if topic.site == *self.speakers.site() => Ok(Checked::Command),
             Heard::Command(topic) => Err(Unverified::NotLogged(topic)),
             Heard::Revocations(topic) => {
-                self.speakers.check_revocations(&topic, arrival.payload)?;
-                Ok(Checked::Revocations)
+                Ok(Checked::Revocations(self.speakers.check_revocations(&topic, arrival.payload)?))
             }
             Heard::Signed(signed) => {
                 let who = self.speakers.who(&signed, now.unix)?;
@@ -413,6 +422,6 @@ impl Intake {
 
 enum Checked<'a> {
     Command,
-    Revocations,
+    Revocations(Revocations),
     Said(Box<Signed<'a>>, Arc<Vouched>),
 }

@@ -299,3 +299,41 @@ fn after_a_restart_everything_is_still_known() {
     assert_eq!(desk.hear(&device.measurement()), ONCE);
     assert_eq!(desk.acks(0)[0].1.through, 4);
 }
+
+/// A list that revokes the certificate of a device.
+fn revoking(street: &Street, device: &Speaker) -> Vec<u8> {
+    let serial = grid_protocol::identity::serial_of(&device.certificate).unwrap();
+    let name = device.author.name().clone();
+    let header = Header { from: revocation::authority_name(), session: Session(7), seq: Some(9), time_ms: START };
+    let body = Revocations { revoked: vec![revocation::Revoked { serial, name }] };
+    revocation::write(&Message { header, body }, &street.issuer).unwrap()
+}
+
+#[test]
+fn what_comes_after_its_certificate_was_revoked_proves_nothing_also_after_a_restart() {
+    let mut desk = Desk::new();
+    let mut device = desk.born("cp-1", Role::Device, 1);
+    let kept_back = device.measurement();
+    let list = revoking(&desk.street, &device);
+    let admitted = desk.raw("grid/demo/ca/revoked", &list, true, at(0));
+    assert_eq!(desk.hear(&kept_back), EVIDENCE);
+    assert_eq!(desk.hear(&device.replay(&kept_back)), [], "its replays are not believed either");
+    assert_eq!(desk.hear(&device.birth()), EVIDENCE);
+
+    let mut renewed = desk.street.speaker("cp-1", Role::Device, 2);
+    assert_eq!(desk.hear(&renewed.birth()), ONCE);
+
+    // From the snapshot.
+    let snapshot = desk.intake.snapshot();
+    desk.intake = Intake::restore(desk.street.speakers(), &snapshot, desk.size, START).unwrap();
+    assert_eq!(desk.hear(&device.event(Event::ThrownOut {})), EVIDENCE);
+    assert_eq!(desk.hear(&renewed.measurement()), ONCE);
+
+    // From the journal, onto a snapshot of an older version, which does not say what is revoked.
+    let empty = br#"{"devices":{},"certificates":{},"remembered":{}}"#;
+    desk.intake = Intake::restore(desk.street.speakers(), empty, 0, START).unwrap();
+    for (index, Admitted { standing, entry, .. }) in admitted.into_iter().enumerate() {
+        desk.intake.relearn(&Record { index: index as u64, synced: 0, standing, entry });
+    }
+    assert_eq!(desk.hear(&device.birth()), EVIDENCE);
+}

@@ -29,7 +29,7 @@ impl Store {
         for bundle in bundles {
             for tile in dropped_with(bundle) {
                 let path = in_log(tile);
-                if self.durable.exists(&path) {
+                if self.durable.exists(&path)? {
                     self.durable.remove(&path)?;
                 }
                 self.remove_folders_after(&path)?;

@@ -1,19 +1,22 @@
-//! Whose messages the entries are: each judged by the certificates that stand before it, and counted in its session.
+//! Whose messages the entries are: each judged by the certificates and revocations that stand before it, at the time when
+//! it was received, and counted in its session.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use grid_protocol::identity::Authority;
-use grid_protocol::message::Session;
 use grid_protocol::topic::{Name, Topic};
 use grid_protocol::units::UnixMillis;
 use serde::Serialize;
 
-use super::DeviceSession;
-use super::tree::in_parallel;
+use super::recall::hear_notice;
+use super::sessions::{Explanation, Gap, Sessions};
+use super::time::{Bracket, Brackets};
+use super::{FailedEntry, Span};
 use crate::entry::{Entry, Payload};
 use crate::notice::Notice;
-use crate::sequence::Sequence;
+use crate::parallel::{cores, in_parallel};
+use crate::show::date;
 use crate::speech::{Content, Heard, Signed, Speakers, Unverified, Vouched, hear};
 
 /// What the entries of a log are.
@@ -33,42 +36,55 @@ pub struct Messages {
     pub commands: u64,
     /// Lists of revoked certificates that the site's authority signed.
     pub revocations: u64,
+    /// Certificates and lists that the anchor repeats, since the originals may be dropped.
+    pub repeated: u64,
     /// Entries that nobody vouches for.
     pub unverified: u64,
+    /// The first of them.
+    pub first_unverified: Option<Doubt>,
+    /// Entries that are judged by a certificate that was revoked before them. They prove nothing either.
+    pub revoked: u64,
+    /// The first of them.
+    pub first_revoked: Option<Doubt>,
+    /// Entries that claim a time more than five minutes outside of what the ledger allows.
+    pub outside_bracket: u64,
+    /// The first of them.
+    pub first_outside_bracket: Option<Doubt>,
     /// Messages that were counted instead of logged.
     pub not_logged: u64,
+    /// Messages that stand later in the log than ones that were said after them.
+    pub replayed_later: u64,
     /// Messages that their senders declared lost.
     pub lost: u64,
-    /// Messages that are missing without that.
+    /// Messages that may have been dropped by retention.
+    pub dropped: u64,
+    /// Messages that are missing without any of that.
     pub missing: u64,
     /// Where.
     pub gaps: Vec<Gap>,
 }
 
-/// Messages of a session that are neither in the log nor declared lost.
+/// An entry with a remark.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Gap {
-    /// Whose.
-    pub device: Name,
-    /// In which session.
-    pub session: Session,
-    /// The first.
-    pub from_seq: u64,
-    /// The last.
-    pub to_seq: u64,
+pub struct Doubt {
+    /// Which.
+    pub entry: FailedEntry,
+    /// What about it.
+    pub why: String,
 }
 
-#[derive(Default)]
-struct Known {
-    logged: Sequence,
-    lost: Sequence,
-    announced: u64,
+impl std::fmt::Display for Doubt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "entry {}: {}", self.entry, self.why)
+    }
 }
 
 /// Listens to the entries in order.
 pub struct Judge {
     speakers: Speakers,
-    sessions: BTreeMap<DeviceSession, Known>,
+    sessions: Sessions,
+    brackets: Brackets,
+    reported: Span,
     messages: Messages,
 }
 
@@ -76,48 +92,83 @@ enum Found<'a> {
     Command,
     /// A list of revoked certificates whose signature is still to be checked.
     Revocations(Topic, &'a [u8]),
-    NotLogged(u64),
+    /// What the anchor says, still to be checked.
+    Notice(Notice),
     /// A message whose signature is still to be checked.
-    Claimed(Box<Signed<'a>>, UnixMillis),
-    Unverified,
+    Claimed(Box<Signed<'a>>),
+    Unverified(Cow<'static, str>),
+}
+
+/// An entry as it stands in the log.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    index: u64,
+    entry: &'a Entry<'a>,
+    bracket: Bracket,
+    is_reported: bool,
+}
+
+impl Place<'_> {
+    fn doubt(&self, why: impl ToString) -> Doubt {
+        let received_ms = Some(self.entry.received_ms);
+        Doubt { entry: FailedEntry::new(self.index, received_ms, Some(&self.entry.topic)), why: why.to_string() }
+    }
+
+    fn received(&self) -> UnixMillis {
+        self.bracket.clamp(self.entry.received_ms)
+    }
 }
 
 impl Judge {
-    /// Knows nobody yet.
-    pub fn new(site: Name, authority: Authority) -> Self {
-        Self { speakers: Speakers::new(site, authority), sessions: BTreeMap::new(), messages: Messages::default() }
+    /// Knows what `speakers` know. Tells of the messages that were received in a span of time.
+    pub fn new(speakers: Speakers, brackets: Brackets, reported: Span, is_pruned: bool) -> Self {
+        let (sessions, messages) = (Sessions::new(is_pruned), Messages::default());
+        Self { speakers, sessions, brackets, reported, messages }
     }
 
-    /// Hears a batch of entries.
-    pub fn hear_all(&mut self, bundles: &[Vec<Entry>]) {
+    /// Hears a batch of entries, the first of which has this index.
+    pub fn hear_all(&mut self, first: u64, bundles: &[Vec<Entry>]) {
         let notices = Notice::topic(self.speakers.site());
-        let found =
-            in_parallel(bundles, |entries| entries.iter().map(|entry| find(entry, &notices)).collect::<Vec<_>>());
+        let found = in_parallel(cores(), bundles, |entries| {
+            entries.iter().map(|entry| find(entry, &notices)).collect::<Vec<_>>()
+        });
         let mut claims = Vec::new();
-        for found in found.into_iter().flatten() {
+        let entries = (first..).zip(bundles.iter().flatten());
+        for ((index, entry), found) in entries.zip(found.into_iter().flatten()) {
+            let is_reported = self.reported.contains(entry.received_ms);
+            let place = Place { index, entry, bracket: self.brackets.of(index), is_reported };
+            self.look_at_time(place);
             match found {
-                Found::Command => self.messages.commands += 1,
+                Found::Command => self.messages.commands += u64::from(is_reported),
                 Found::Revocations(topic, payload) => match self.speakers.check_revocations(&topic, payload) {
-                    Ok(()) => self.messages.revocations += 1,
-                    Err(_) => self.messages.unverified += 1,
+                    Ok(list) => {
+                        self.speakers.revoke(&list);
+                        self.messages.revocations += u64::from(is_reported);
+                    }
+                    Err(why) => self.doubt(place, &why),
                 },
-                Found::NotLogged(count) => self.messages.not_logged += count,
-                Found::Unverified => self.messages.unverified += 1,
-                Found::Claimed(signed, at) => match self.claim(&signed, at) {
-                    Ok(who) => claims.push((signed, who)),
-                    Err(_) => self.messages.unverified += 1,
+                Found::Notice(notice) => match (hear_notice(&mut self.speakers, &notice, place.received()), &notice) {
+                    (Ok(()), Notice::NotLogged(count)) if is_reported => self.messages.not_logged += count,
+                    (Ok(()), Notice::NotLogged(_)) => {}
+                    (Ok(()), _) => self.messages.repeated += u64::from(is_reported),
+                    (Err(why), _) => self.doubt(place, &why),
+                },
+                Found::Unverified(why) => self.unverified(place, why),
+                Found::Claimed(signed) => match self.claim(&signed, place.received()) {
+                    Ok(who) => claims.push((place, signed, who)),
+                    Err(why) => self.doubt(place, &why),
                 },
             }
         }
-        let holds = in_parallel(&claims, |(signed, who)| match &who {
+        let holds = in_parallel(cores(), &claims, |(_, signed, who)| match &who {
             Claim::Checked => true,
             Claim::Unchecked(who) => signed.verify(who).is_ok(),
         });
-        for ((signed, _), holds) in claims.iter().zip(holds) {
+        for ((place, signed, _), holds) in claims.iter().zip(holds) {
             if holds {
-                self.count(signed);
+                self.count(signed, place.is_reported);
             } else {
-                self.messages.unverified += 1;
+                self.doubt(*place, &Unverified::Signature);
             }
         }
     }
@@ -135,45 +186,81 @@ impl Judge {
         }
     }
 
-    fn count(&mut self, signed: &Signed) {
+    fn doubt(&mut self, place: Place, why: &Unverified) {
+        if !matches!(why, Unverified::Revoked { .. }) {
+            return self.unverified(place, why);
+        }
+        if place.is_reported {
+            self.messages.revoked += 1;
+            keep_first(&mut self.messages.first_revoked, place.index, || place.doubt(why));
+        }
+    }
+
+    fn unverified(&mut self, place: Place, why: impl ToString) {
+        if place.is_reported {
+            self.messages.unverified += 1;
+            keep_first(&mut self.messages.first_unverified, place.index, || place.doubt(why));
+        }
+    }
+
+    fn look_at_time(&mut self, place: Place) {
+        if !place.is_reported || !place.bracket.excludes(place.entry.received_ms) {
+            return;
+        }
+        self.messages.outside_bracket += 1;
+        keep_first(&mut self.messages.first_outside_bracket, place.index, || {
+            let limit = |at: Option<UnixMillis>, open: &str| at.map_or_else(|| open.to_owned(), date);
+            let Bracket { from_ms, until_ms } = place.bracket;
+            let (from, until) = (limit(from_ms, "the beginning"), limit(until_ms, "now"));
+            place.doubt(format!("by the ledger it was received between {from} and {until}"))
+        });
+    }
+
+    fn count(&mut self, signed: &Signed, is_reported: bool) {
         let from = &signed.header.from;
-        let sessions = &mut self.sessions;
         match signed.header.seq {
             Some(seq) => {
-                let session = sessions.entry((from.clone(), signed.header.session)).or_default();
-                let new = session.logged.insert(seq);
-                *(if new { &mut self.messages.verified } else { &mut self.messages.duplicates }) += 1;
+                let is_new = self.sessions.log(from, signed.header.session, seq, is_reported);
+                let counted = if is_new { &mut self.messages.verified } else { &mut self.messages.duplicates };
+                *counted += u64::from(is_reported);
             }
-            None => self.messages.last_wills += 1,
+            None => self.messages.last_wills += u64::from(is_reported),
         }
         match &signed.content {
             Content::Status { previous: Some(previous), .. } => {
-                let before = sessions.entry((from.clone(), previous.session)).or_default();
-                before.announced = before.announced.max(previous.seq);
+                self.sessions.announce(from, previous.session, previous.seq, is_reported);
             }
             Content::Overflow { of, from_seq, to_seq } => {
-                sessions.entry((from.clone(), *of)).or_default().lost.insert_range(*from_seq, *to_seq);
+                self.sessions.lose(from, *of, (*from_seq, *to_seq), is_reported);
             }
             Content::Status { previous: None, .. } | Content::LastWill { .. } | Content::Other => {}
         }
     }
 
     /// What was heard, with the gaps.
-    pub fn finish(mut self) -> Messages {
-        for ((device, session), known) in self.sessions {
-            let mut settled = known.logged.clone();
-            for (from_seq, to_seq) in known.lost.ranges() {
-                settled.insert_range(from_seq, to_seq);
-            }
-            self.messages.sessions += u64::from(known.logged.count() > 0);
-            *self.messages.by_sender.entry(device.clone()).or_default() += known.logged.count();
-            self.messages.lost += settled.count() - known.logged.count();
-            for (from_seq, to_seq) in settled.missing_through(settled.highest().max(known.announced)) {
-                self.messages.missing = self.messages.missing.saturating_add(to_seq - from_seq + 1);
-                self.messages.gaps.push(Gap { device: device.clone(), session, from_seq, to_seq });
-            }
+    pub fn finish(self) -> Messages {
+        let summary = self.sessions.summary();
+        let mut messages = self.messages;
+        messages.sessions = summary.sessions;
+        messages.by_sender = summary.by_sender;
+        for gap in &summary.gaps {
+            let count = match gap.explanation {
+                Explanation::ReplayedLater => &mut messages.replayed_later,
+                Explanation::DeclaredLost => &mut messages.lost,
+                Explanation::Dropped => &mut messages.dropped,
+                Explanation::Unexplained => &mut messages.missing,
+            };
+            *count = count.saturating_add(gap.count());
         }
-        self.messages
+        messages.gaps = summary.gaps;
+        messages
+    }
+}
+
+/// Keeps the doubt about the entry that stands first in the log: signatures are judged behind the rest of their batch.
+fn keep_first(kept: &mut Option<Doubt>, index: u64, doubt: impl FnOnce() -> Doubt) {
+    if kept.as_ref().is_none_or(|kept| index < kept.entry.index) {
+        *kept = Some(doubt());
     }
 }
 
@@ -183,17 +270,16 @@ enum Claim {
 }
 
 fn find<'a>(entry: &'a Entry, notices: &str) -> Found<'a> {
-    let Payload::Bytes(payload) = &entry.payload else { return Found::Unverified };
+    let Payload::Bytes(payload) = &entry.payload else {
+        return Found::Unverified("the log holds only its SHA-256".into());
+    };
     if entry.topic == notices {
-        return match Notice::read(payload) {
-            Some(Notice::NotLogged(count)) => Found::NotLogged(count),
-            Some(Notice::Certificate { .. } | Notice::Revoked(_)) | None => Found::Unverified,
-        };
+        return Notice::read(payload).map_or(Found::Unverified("it is no notice that we know".into()), Found::Notice);
     }
     match hear(&entry.topic, payload) {
         Ok(Heard::Command(_)) => Found::Command,
         Ok(Heard::Revocations(topic)) => Found::Revocations(topic, payload),
-        Ok(Heard::Signed(signed)) => Found::Claimed(signed, entry.received_ms),
-        Err(_) => Found::Unverified,
+        Ok(Heard::Signed(signed)) => Found::Claimed(signed),
+        Err(why) => Found::Unverified(why.to_string().into()),
     }
 }

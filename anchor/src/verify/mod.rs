@@ -2,10 +2,15 @@
 //!
 //! The log is read bundle by bundle, so memory does not grow with it. For each entry its leaf hash must stand in the
 //! level-0 tile, each full tile's hash in the tile above, and the root in the checkpoint that the policy's key signed
-//! (`tree`); files that do not belong are named (`files`). Then each message is judged by the certificates that
-//! stand before it (`messages`).
+//! (`tree`); files that do not belong are named (`files`). Then each message is judged by the certificates and the
+//! revocations that stand before it (`messages`), and each session by its numbers (`sessions`).
 //!
-//! What the ledger says of it is a question of its own (`ledger`).
+//! What the ledger says of it is a question of its own (`ledger`); where it is asked, its records also say between which
+//! times each entry was received (`time`). An older checkpoint that somebody kept is asked for in [`Questions::since`]:
+//! a log that was rewritten, or cut back, does not continue it.
+//!
+//! Retention may have dropped bundles and level-0 tiles in front (C2SP tlog-tiles, section "Pruning"). Then the tree is
+//! computed from the level-1 hashes there, and messages are judged by what the anchor repeats of it (`recall`).
 //!
 //! A log that is being written may have files that its checkpoint does not cover yet, and partial tiles of older
 //! checkpoints after a kill. They must fit too.
@@ -13,26 +18,35 @@
 mod files;
 mod ledger;
 mod messages;
+mod recall;
+mod report;
+mod sessions;
 #[cfg(test)]
 mod tests;
+mod time;
 mod tree;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::thread;
 use std::time::Duration;
-use std::{fmt, fs, io, thread};
 
-use grid_protocol::message::Session;
-use grid_protocol::topic::Name;
 use grid_protocol::units::UnixMillis;
-use serde::Serialize;
-use tlog_tiles::Hash;
 
 use crate::checkpoint::{BadCheckpoint, Head, read_unsigned};
 use crate::policy::Policy;
+use crate::source::{Folder, ReadError, ScanError, Source, SourceError, dropped_bundles, read_bundle, read_hashes};
+use crate::speech::Speakers;
+use crate::tile::{FULL, Level, Tile};
+use crate::tree::Edge;
 
-pub use ledger::{LedgerFailure, LedgerReport, NewestRecord, verify_ledger};
-pub use messages::{Gap, Messages};
+pub use ledger::{LedgerFailure, LedgerReport, NewestRecord, Records, Standing, verify_ledger};
+pub use messages::{Doubt, Messages};
+pub use recall::recall;
+pub use report::{FailedEntry, Failure, Report, Since};
+pub use sessions::{DeviceSession, Explanation, Gap};
+pub use time::{Bracket, Brackets};
+pub use tree::Roots;
 
 /// How often a log that changes meanwhile is looked at again.
 const TRIES: u32 = 3;
@@ -43,95 +57,71 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// There is no log.
-    #[error("there is no log in {0}: expected a folder with a file named checkpoint, such as <data_dir>/log")]
-    NoLog(PathBuf),
+    #[error("there is no log in {0}: expected a folder or URL with a file named checkpoint, such as <data_dir>/log")]
+    NoLog(String),
     /// A file cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Unreadable {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The older checkpoint is none of this log.
+    #[error("the older checkpoint: {0}")]
+    Since(BadCheckpoint),
+    /// The older checkpoint is another log's.
+    #[error("the older checkpoint is of the log {found}, not of {expected}")]
+    OtherSince {
+        /// Of which log it is.
+        found: String,
+        /// Which is verified.
+        expected: String,
     },
 }
 
-/// What was found out about a log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// Whether everything holds, and the policy vouches for it.
-    pub holds: bool,
-    /// The log's name.
-    pub origin: String,
-    /// How many entries are under the checkpoint.
-    pub tree_size: u64,
-    /// The root hash in the checkpoint, base64.
-    pub root_hash: String,
-    /// The keys that the checkpoint says signed it.
-    pub keys: Vec<String>,
-    /// Whether a policy vouches for the key. Without one, signatures of checkpoint and messages are not looked at.
-    pub vouched: bool,
-    /// How many entries were looked at: all of them, unless something does not hold.
+/// A span of time: from a moment on, before another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// The first moment.
+    pub from: Option<UnixMillis>,
+    /// The first moment after it.
+    pub to: Option<UnixMillis>,
+}
+
+impl Span {
+    fn contains(self, at: UnixMillis) -> bool {
+        self.from.is_none_or(|from| at >= from) && self.to.is_none_or(|to| at < to)
+    }
+}
+
+/// How far a verification is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// How many entries were looked at.
     pub entries: u64,
-    /// What the entries are.
-    pub messages: Messages,
-    /// How many entries stand in files that the checkpoint does not cover yet.
-    pub ahead: u64,
-    /// The first thing that does not hold.
-    pub failure: Option<Failure>,
+    /// Of how many.
+    pub of: u64,
+    /// How many bytes were read.
+    pub bytes: u64,
 }
 
-/// Something that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Failure {
-    /// The file, relative to the log's folder.
-    pub file: String,
-    /// The entry, if it is about one.
-    pub entry: Option<FailedEntry>,
-    /// What is wrong.
-    pub why: String,
-}
-
-/// Which entry does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FailedEntry {
-    /// Its index, from 0.
-    pub index: u64,
-    /// When it says it was received.
-    pub received_ms: Option<UnixMillis>,
-    /// The topic that it says it came on.
-    pub topic: Option<String>,
-}
-
-impl Failure {
-    fn of(file: impl Into<String>, why: impl fmt::Display) -> Self {
-        Self { file: file.into(), entry: None, why: why.to_string() }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.entry {
-            Some(FailedEntry { index, received_ms, topic }) => {
-                write!(f, "entry {index} (in {}", self.file)?;
-                if let Some(at) = received_ms {
-                    write!(f, ", received {}", crate::show::date(*at))?;
-                }
-                if let Some(topic) = topic {
-                    write!(f, ", on {topic}")?;
-                }
-                write!(f, "): {}", self.why)
-            }
-            None => write!(f, "{}: {}", self.file, self.why),
-        }
-    }
+/// What is asked about a log.
+#[derive(Clone, Default)]
+pub struct Questions<'a> {
+    /// Who vouches for it. Without a policy only its inner consistency is checked.
+    pub policy: Option<&'a Policy>,
+    /// A checkpoint of it that somebody kept.
+    pub since: Option<&'a [u8]>,
+    /// At which sizes the root is wanted.
+    pub sizes: BTreeSet<u64>,
+    /// When the ledger's records were added.
+    pub brackets: Brackets,
+    /// Of which entries to tell, by the time at which they say they were received. All are checked.
+    pub reported: Span,
+    /// Is told how far it is.
+    pub watch: Option<&'a (dyn Fn(Progress) + Sync)>,
 }
 
 /// Why a step ended early.
 enum Broken {
     /// Something does not hold.
     Fails(Box<Failure>),
-    /// A file beside those of the checkpoint does not hold.
-    Extra(Box<Failure>),
     /// It cannot be told.
     Unknown(VerifyError),
 }
@@ -142,110 +132,144 @@ impl From<Failure> for Broken {
     }
 }
 
-/// A log in a folder.
-struct Folder<'a>(&'a Path);
+impl From<SourceError> for Broken {
+    fn from(error: SourceError) -> Self {
+        Self::Unknown(error.into())
+    }
+}
 
-impl Folder<'_> {
-    /// Reads a file that must be there.
+impl From<ScanError> for Broken {
+    fn from(error: ScanError) -> Self {
+        match error {
+            ScanError::File { why: ReadError::Failed(error), .. } => error.into(),
+            ScanError::File { path, why } => Failure::of(path, why).into(),
+            ScanError::Bundle { path, why } => Failure::of(path, why).into(),
+        }
+    }
+}
+
+/// A log whose files must be there.
+struct Log<'a> {
+    source: &'a dyn Source,
+}
+
+impl Log<'_> {
+    /// Reads a file.
     fn read(&self, path: &str) -> Result<Vec<u8>, Broken> {
-        use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
-        let full = self.0.join(path);
-        fs::read(&full).map_err(|source| match source.kind() {
-            NotFound => Failure::of(path, "it is missing").into(),
-            IsADirectory | NotADirectory => Failure::of(path, "it is not a file").into(),
-            _ => Broken::Unknown(VerifyError::Unreadable { path: full, source }),
-        })
+        self.source.read(path).map_err(|why| unreadable(path, why))
+    }
+
+    /// Reads the hashes of a tile, also from a fuller one.
+    fn hashes(&self, tile: Tile) -> Result<Vec<u8>, Broken> {
+        read_hashes(self.source, tile).map_err(|why| unreadable(&tile.path(), why))
+    }
+
+    /// Reads lengths and entries of a bundle, also from a fuller one, and how many bytes its file has.
+    fn bundle(&self, tile: Tile) -> Result<(Vec<u8>, u64), Broken> {
+        let (plain, bytes) = read_bundle(self.source, tile).map_err(|why| unreadable(&tile.path(), why))?;
+        Ok((plain.map_err(|why| Failure::of(tile.path(), why))?, bytes))
+    }
+}
+
+fn unreadable(path: &str, why: ReadError) -> Broken {
+    match why {
+        ReadError::Failed(error) => error.into(),
+        ReadError::Missing | ReadError::NotAFile => Failure::of(path, why).into(),
     }
 }
 
 /// Checks the log in a folder. Without a policy nobody vouches for its key, and only its inner consistency is checked.
 pub fn verify_log(folder: &Path, policy: Option<&Policy>) -> Result<Report, VerifyError> {
-    verify_log_with_roots(folder, policy, &mut BTreeMap::new())
+    let questions = Questions { policy, ..Questions::default() };
+    verify(&Folder::new(folder), &questions).map(|(report, _)| report)
 }
 
-/// Like [`verify_log`]. `roots` names sizes, and is given the root that the log had at each of them.
-pub fn verify_log_with_roots(
-    folder: &Path,
-    policy: Option<&Policy>,
-    roots: &mut BTreeMap<u64, Option<Hash>>,
-) -> Result<Report, VerifyError> {
+/// Checks a log. Also says which roots it had at the sizes that were asked for.
+pub fn verify(source: &dyn Source, questions: &Questions) -> Result<(Report, Roots), VerifyError> {
+    let log = Log { source };
     let mut tries = 0;
     loop {
         tries += 1;
-        let before = fs::read(folder.join("checkpoint")).ok();
-        let (report, moving) = verify_once(folder, policy, roots)?;
-        let changed = fs::read(folder.join("checkpoint")).ok() != before;
-        // An anchor that writes a checkpoint while we read replaces files that we expect, and adds others.
-        if report.failure.is_none() || !(changed || moving) || tries == TRIES {
-            return Ok(report);
+        let before = source.read("checkpoint").ok();
+        let (report, roots) = verify_once(&log, questions)?;
+        // An anchor that writes a checkpoint while we read replaces files that we expect, and retention drops others.
+        let changed = || {
+            let dropped = dropped_bundles(source, report.tree_size);
+            source.read("checkpoint").ok() != before
+                || dropped.is_ok_and(|dropped| dropped * u64::from(FULL) != report.minimum_index)
+        };
+        if report.failure.is_none() || tries == TRIES || !changed() {
+            return Ok((report, roots));
         }
         thread::sleep(PAUSE);
     }
 }
 
-/// Also says whether what does not hold is about files that a running anchor adds and removes.
-fn verify_once(
-    folder: &Path,
-    policy: Option<&Policy>,
-    roots: &mut BTreeMap<u64, Option<Hash>>,
-) -> Result<(Report, bool), VerifyError> {
-    let folder = Folder(folder);
-    let mut report = Report {
-        holds: false,
-        origin: String::new(),
-        tree_size: 0,
-        root_hash: String::new(),
-        keys: Vec::new(),
-        vouched: policy.is_some(),
-        entries: 0,
-        messages: Messages::default(),
-        ahead: 0,
-        failure: None,
-    };
-    match check(&folder, policy, roots, &mut report) {
+fn verify_once(log: &Log, questions: &Questions) -> Result<(Report, Roots), VerifyError> {
+    let mut report = Report { vouched: questions.policy.is_some(), ..Report::default() };
+    let mut roots: Roots = questions.sizes.iter().map(|size| (*size, None)).collect();
+    match check(log, questions, &mut roots, &mut report) {
         Ok(()) => report.holds = report.vouched,
         Err(Broken::Fails(failure)) => report.failure = Some(*failure),
-        Err(Broken::Extra(failure)) => {
-            report.failure = Some(*failure);
-            return Ok((report, true));
-        }
         Err(Broken::Unknown(error)) => return Err(error),
     }
-    Ok((report, false))
+    Ok((report, roots))
 }
 
-fn check(
-    folder: &Folder,
-    policy: Option<&Policy>,
-    roots: &mut BTreeMap<u64, Option<Hash>>,
-    report: &mut Report,
-) -> Result<(), Broken> {
-    if !folder.0.join("checkpoint").exists() && !folder.0.join("tile").exists() {
-        return Err(Broken::Unknown(VerifyError::NoLog(folder.0.to_owned())));
+fn check(log: &Log, questions: &Questions, roots: &mut Roots, report: &mut Report) -> Result<(), Broken> {
+    let head = check_checkpoint(log, questions.policy, report)?;
+    let since = questions.since.map(|note| read_since(note, questions.policy, &head)).transpose()?;
+    let dropped = dropped_bundles(log.source, head.size)?;
+    report.minimum_index = dropped * u64::from(FULL);
+    check_dropped(log, dropped)?;
+    let mut judge = match questions.policy {
+        None => None,
+        Some(policy) => {
+            let mut speakers = Speakers::new(policy.site.clone(), policy.authority.clone());
+            if dropped > 0 {
+                recall(log.source, head.size, dropped, &mut speakers)?;
+            }
+            let brackets = questions.brackets.clone();
+            Some(messages::Judge::new(speakers, brackets, questions.reported, dropped > 0))
+        }
+    };
+    if let Some(since) = &since {
+        roots.entry(since.size).or_insert(None);
     }
-    let head = check_checkpoint(folder, policy, report)?;
-    let extra = files::find_extra(folder, head.size)?;
-    let mut judge = policy.map(|policy| messages::Judge::new(policy.site.clone(), policy.authority.clone()));
-    let outcome = tree::check_tree(folder, &head, roots, |bundles| {
-        report.entries += bundles.iter().map(|entries| entries.len() as u64).sum::<u64>();
+    let mut bytes = 0;
+    let outcome = tree::check_tree(log, &head, dropped, roots, |batch| {
+        report.entries += batch.entries.iter().map(|entries| entries.len() as u64).sum::<u64>();
         if let Some(judge) = &mut judge {
-            judge.hear_all(bundles);
+            judge.hear_all(batch.first, batch.entries);
+        }
+        bytes += batch.bytes;
+        if let Some(watch) = questions.watch {
+            watch(Progress { entries: report.entries, of: head.size - report.minimum_index, bytes });
         }
     });
     report.messages = judge.map(messages::Judge::finish).unwrap_or_default();
     let edge = outcome?;
-    report.ahead = files::check_extra(folder, &edge, extra).map_err(|broken| match broken {
-        Broken::Fails(failure) => Broken::Extra(failure),
-        Broken::Extra(_) | Broken::Unknown(_) => broken,
-    })?;
     if edge.root() != head.root {
         return Err(Failure::of("checkpoint", "the entries do not give its root hash").into());
     }
+    if let Some(since) = since {
+        report.since = Some(check_since(&since, &head, roots)?);
+    }
+    report.ahead = check_files(log, &edge, dropped)?;
     Ok(())
 }
 
-fn check_checkpoint(folder: &Folder, policy: Option<&Policy>, report: &mut Report) -> Result<Head, Broken> {
-    let note = folder.read("checkpoint")?;
+fn check_checkpoint(log: &Log, policy: Option<&Policy>, report: &mut Report) -> Result<Head, Broken> {
+    let note = match log.source.read("checkpoint") {
+        Err(ReadError::Missing) => {
+            let has_tiles = |files: Vec<crate::source::Listed>| files.iter().any(|file| file.path.starts_with("tile/"));
+            if log.source.files()?.is_some_and(has_tiles) {
+                return Err(Failure::of("checkpoint", ReadError::Missing).into());
+            }
+            return Err(Broken::Unknown(VerifyError::NoLog(log.source.place())));
+        }
+        other => other.map_err(|why| unreadable("checkpoint", why))?,
+    };
     let fails = |why: BadCheckpoint| Failure::of("checkpoint", why);
     let unsigned = read_unsigned(&note).map_err(fails)?;
     report.origin = unsigned.head.origin.clone();
@@ -258,5 +282,62 @@ fn check_checkpoint(folder: &Folder, policy: Option<&Policy>, report: &mut Repor
     }
 }
 
-/// A device session, as gaps and failures name it.
-pub type DeviceSession = (Name, Session);
+/// The head in an older checkpoint of the same log.
+fn read_since(note: &[u8], policy: Option<&Policy>, head: &Head) -> Result<Head, Broken> {
+    let since = match policy {
+        Some(policy) => policy.log.open(note),
+        None => read_unsigned(note).map(|unsigned| unsigned.head),
+    };
+    let since = since.map_err(|why| Broken::Unknown(VerifyError::Since(why)))?;
+    if since.origin != head.origin {
+        let (found, expected) = (since.origin, head.origin.clone());
+        return Err(Broken::Unknown(VerifyError::OtherSince { found, expected }));
+    }
+    Ok(since)
+}
+
+/// The log must continue an older checkpoint.
+fn check_since(since: &Head, head: &Head, roots: &Roots) -> Result<Since, Broken> {
+    let Head { size, root, .. } = since;
+    if *size > head.size {
+        let why =
+            format!("the log was cut back: an older checkpoint vouches for {size} entries, this one for {}", head.size);
+        return Err(Failure::of("checkpoint", why).into());
+    }
+    match roots.get(size).copied().flatten() {
+        Some(now) if now != *root => {
+            let why = format!(
+                "the log was rewritten: by the older checkpoint its first {size} entries had root {root}, now they have {now}"
+            );
+            Err(Failure::of("checkpoint", why).into())
+        }
+        found => Ok(Since { tree_size: *size, continued: found.is_some() }),
+    }
+}
+
+/// A level-0 tile is dropped with its bundle, not alone.
+fn check_dropped(log: &Log, dropped: u64) -> Result<(), Broken> {
+    let Some(last) = dropped.checked_sub(1) else { return Ok(()) };
+    match log.source.read(&Tile::full(Level::Entries, last).path()) {
+        Err(ReadError::Missing) => Ok(()),
+        Err(ReadError::Failed(error)) => Err(error.into()),
+        Ok(_) | Err(ReadError::NotAFile) => {
+            let tile = Tile::full(Level::Hashes(0), last).path();
+            Err(Failure::of(tile, "it is missing, although the entries that it is about are there").into())
+        }
+    }
+}
+
+/// Looks at all files, as long as a running anchor adds and removes some meanwhile.
+fn check_files(log: &Log, edge: &Edge, dropped: u64) -> Result<u64, Broken> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let Some(files) = log.source.files()? else { return Ok(0) };
+        let extra = files::find_extra(&files, edge.size(), dropped);
+        match extra.and_then(|extra| files::check_extra(log, edge, extra)) {
+            Err(Broken::Fails(_)) if tries < TRIES => thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+}

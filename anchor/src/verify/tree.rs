@@ -1,51 +1,40 @@
 //! The tree, computed again from the entries and compared with every tile.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
-use std::thread;
 
 use tlog_tiles::{Hash, record_hash};
 
-use super::{Broken, FailedEntry, Failure, Folder};
+use super::{Broken, FailedEntry, Failure, Log};
 use crate::bundle;
 use crate::checkpoint::Head;
 use crate::entry::{self, Entry};
+use crate::parallel::{cores, in_parallel};
+use crate::source::{BATCH, bundles};
 use crate::tile::{FULL, Level, Tile};
 use crate::tree::{Edge, subtree_hash, tile_bytes, tile_hashes};
 
-/// How many bundles are read at a time.
-const BATCH: u64 = 64;
+/// The roots of a tree at some sizes, where they are known.
+pub type Roots = BTreeMap<u64, Option<Hash>>;
 
-/// Applies `work` to all items on all cores, in order.
-pub fn in_parallel<'a, T: Sync, U: Send>(items: &'a [T], work: impl Fn(&'a T) -> U + Sync) -> Vec<U> {
-    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let share = items.len().div_ceil(cores).max(1);
-    if share >= items.len() {
-        return items.iter().map(work).collect();
-    }
-    thread::scope(|scope| {
-        let work = &work;
-        let parts: Vec<_> =
-            items.chunks(share).map(|part| scope.spawn(move || part.iter().map(work).collect::<Vec<U>>())).collect();
-        let mut results = Vec::with_capacity(items.len());
-        for part in parts {
-            match part.join() {
-                Ok(part) => results.extend(part),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        results
-    })
+/// A batch of entries, as their bundles hold them.
+pub struct Batch<'a> {
+    /// The index of the first.
+    pub first: u64,
+    /// Bundle by bundle.
+    pub entries: &'a [Vec<Entry<'a>>],
+    /// How many bytes were read for them.
+    pub bytes: u64,
 }
 
-/// Checks bundles and tiles of the tree under `head`, and shows `each` batch of entries, in order, as the bundles hold
-/// them. `roots` names sizes, and is given the root that the tree had at each of them. Returns the right edge; its root
-/// is still to be compared.
+/// Checks bundles and tiles of the tree under `head`, and shows `each` batch of entries, in order. Of the first `dropped`
+/// bundles only the hashes above level 0 are there. `roots` names sizes, and is given the root that the tree had at each
+/// of them, where that can be told. Returns the right edge; its root is still to be compared.
 pub fn check_tree(
-    folder: &Folder,
+    log: &Log,
     head: &Head,
-    roots: &mut BTreeMap<u64, Option<Hash>>,
-    mut each: impl FnMut(&[Vec<Entry>]),
+    dropped: u64,
+    roots: &mut Roots,
+    mut each: impl FnMut(Batch),
 ) -> Result<Edge, Broken> {
     let mut edge = Edge::default();
     let mut note_root = |edge: &Edge| {
@@ -54,71 +43,98 @@ pub fn check_tree(
         }
     };
     note_root(&edge);
-    let bundles: u64 = head.size.div_ceil(u64::from(FULL));
-    for start in (0..bundles).step_by(BATCH as usize) {
-        let batch: Vec<Tile> = (start..bundles.min(start + BATCH)).map(|index| bundle_at(index, head.size)).collect();
-        let read = in_parallel(&batch, |tile| read_bundle(folder, head.size, *tile));
-        let read: Vec<(Vec<u8>, Vec<Hash>)> = read.into_iter().collect::<Result<_, _>>()?;
-        for hash in read.iter().flat_map(|(_, hashes)| hashes) {
-            let mut filled = Vec::new();
-            edge.push(*hash, |tile, hashes| filled.push((tile, tile_bytes(hashes))));
-            note_root(&edge);
-            // Level 0 was compared when its bundle was read.
-            for (tile, bytes) in filled.iter().filter(|(tile, _)| tile.level > Level::Hashes(0)) {
-                compare(folder, *tile, bytes)?;
-            }
+    let mut push = |edge: &mut Edge, level: u8, hash: Hash| {
+        let mut filled = Vec::new();
+        edge.push_subtree(level, hash, |tile, hashes| filled.push((tile, tile_bytes(hashes))));
+        note_root(edge);
+        // Level 0 was compared when its bundle was read.
+        for (tile, bytes) in filled.iter().filter(|(tile, _)| tile.level > Level::Hashes(0)) {
+            compare(log, *tile, bytes)?;
         }
-        let numbered: Vec<(Tile, &Vec<u8>)> = batch.iter().copied().zip(read.iter().map(|(plain, _)| plain)).collect();
-        let entries = in_parallel(&numbered, |(tile, plain)| read_entries(*tile, plain));
+        Ok::<(), Broken>(())
+    };
+    for hash in dropped_subtrees(log, head.size, dropped)? {
+        push(&mut edge, 1, hash)?;
+    }
+    let all: Vec<Tile> = bundles(head.size, dropped).collect();
+    for batch in all.chunks(BATCH as usize) {
+        let read = in_parallel(log.source.readers(), batch, |tile| read_bundle(log, head.size, *tile));
+        let read: Vec<Bundle> = read.into_iter().collect::<Result<_, _>>()?;
+        let first = edge.size();
+        for hash in read.iter().flat_map(|bundle| &bundle.hashes) {
+            push(&mut edge, 0, *hash)?;
+        }
+        let numbered: Vec<(Tile, &Vec<u8>)> = batch.iter().copied().zip(read.iter().map(|read| &read.plain)).collect();
+        let entries = in_parallel(cores(), &numbered, |(tile, plain)| read_entries(*tile, plain));
         let entries: Vec<Vec<Entry>> = entries.into_iter().collect::<Result<_, _>>()?;
-        each(&entries);
+        each(Batch { first, entries: &entries, bytes: read.iter().map(|read| read.bytes).sum() });
     }
     for level in 1..=Level::HIGHEST {
         if let Some(tile) = Level::Hashes(level).partial_tile(head.size) {
-            compare(folder, tile, &tile_bytes(edge.partial(level)))?;
+            compare(log, tile, &tile_bytes(edge.partial(level)))?;
         }
     }
     Ok(edge)
 }
 
-fn bundle_at(index: u64, size: u64) -> Tile {
-    let width = (size - index * u64::from(FULL)).min(u64::from(FULL)) as u16;
-    Tile { level: Level::Entries, index, width }
+/// The hashes of the bundles that were dropped, from the tiles of level 1.
+fn dropped_subtrees(log: &Log, size: u64, dropped: u64) -> Result<Vec<Hash>, Broken> {
+    let level = Level::Hashes(1);
+    let mut hashes = Vec::new();
+    for index in 0..dropped.div_ceil(u64::from(FULL)) {
+        let full = Some(Tile::full(level, index)).filter(|_| index < level.full_tiles(size));
+        let Some(tile) = full.or_else(|| level.partial_tile(size)) else { break };
+        hashes.extend(checked_hashes(log, tile)?);
+    }
+    hashes.truncate(usize::try_from(dropped).unwrap_or(usize::MAX));
+    Ok(hashes)
 }
 
-fn compare(folder: &Folder, tile: Tile, expected: &[u8]) -> Result<(), Broken> {
-    if folder.read(&tile.path())? == expected {
+fn checked_hashes(log: &Log, tile: Tile) -> Result<Vec<Hash>, Broken> {
+    let wrong = || Failure::of(tile.path(), format!("it does not hold {} hashes of 32 bytes", tile.width));
+    Ok(tile_hashes(&log.hashes(tile)?, tile.width).ok_or_else(wrong)?)
+}
+
+fn compare(log: &Log, tile: Tile, expected: &[u8]) -> Result<(), Broken> {
+    if log.hashes(tile)? == expected {
         Ok(())
     } else {
         Err(Failure::of(tile.path(), "it differs from what the entries give").into())
     }
 }
 
+struct Bundle {
+    plain: Vec<u8>,
+    hashes: Vec<Hash>,
+    bytes: u64,
+}
+
 /// Reads a bundle and compares its leaf hashes with the level-0 tile.
-fn read_bundle(folder: &Folder, size: u64, tile: Tile) -> Result<(Vec<u8>, Vec<Hash>), Broken> {
+fn read_bundle(log: &Log, size: u64, tile: Tile) -> Result<Bundle, Broken> {
     let fails = |why| Broken::from(Failure::of(tile.path(), why));
-    let plain = bundle::unpack(&folder.read(&tile.path())?).map_err(fails)?;
+    let (plain, bytes) = log.bundle(tile)?;
     let entries = bundle::entries(&plain, tile.width).map_err(fails)?;
     let hashes: Vec<Hash> = entries.iter().map(|entry| record_hash(entry)).collect();
     let hash_tile = Tile { level: Level::Hashes(0), ..tile };
-    let bytes = folder.read(&hash_tile.path())?;
-    let recorded = tile_hashes(&bytes, tile.width)
-        .ok_or_else(|| Failure::of(hash_tile.path(), format!("it does not hold {} hashes of 32 bytes", tile.width)))?;
-    let Some(at) = (0..hashes.len()).find(|at| hashes[*at] != recorded[*at]) else { return Ok((plain, hashes)) };
+    let recorded = checked_hashes(log, hash_tile)?;
+    let Some(at) = (0..hashes.len()).find(|at| hashes[*at] != recorded[*at]) else {
+        let bytes = bytes + u64::from(tile.width) * 32;
+        return Ok(Bundle { plain, hashes, bytes });
+    };
     // One of the two was changed. Which, the level above knows.
-    if !tile_is_vouched(folder, size, hash_tile, &recorded) {
+    if !tile_is_vouched(log, size, hash_tile, &recorded) {
         return Err(Failure::of(hash_tile.path(), "it differs from what the entries give").into());
     }
     let index = tile.index * u64::from(FULL) + at as u64;
     Err(failed_entry(tile, index, entries[at], "it is not the entry whose hash stands in the tree").into())
 }
 
-fn tile_is_vouched(folder: &Folder, size: u64, tile: Tile, hashes: &[Hash]) -> bool {
+fn tile_is_vouched(log: &Log, size: u64, tile: Tile, hashes: &[Hash]) -> bool {
     let above = Level::Hashes(1);
     let index = tile.index / u64::from(FULL);
     let parent = if index < above.full_tiles(size) { Some(Tile::full(above, index)) } else { above.partial_tile(size) };
     let Some(parent) = parent.filter(|parent| tile.is_full() && parent.index == index) else { return false };
-    let Ok(bytes) = folder.read(&parent.path()) else { return false };
+    let Ok(bytes) = log.hashes(parent) else { return false };
     let at = (tile.index % u64::from(FULL)) as usize;
     tile_hashes(&bytes, parent.width).is_some_and(|above| above.get(at) == Some(&subtree_hash(hashes)))
 }
@@ -135,10 +151,7 @@ fn read_entries(tile: Tile, plain: &[u8]) -> Result<Vec<Entry<'_>>, Broken> {
 
 fn failed_entry(tile: Tile, index: u64, bytes: &[u8], why: impl std::fmt::Display) -> Failure {
     let entry = entry::read(bytes).ok();
-    let named = FailedEntry {
-        index,
-        received_ms: entry.as_ref().map(|entry| entry.received_ms),
-        topic: entry.map(|entry| entry.topic.into_owned()),
-    };
-    Failure { file: tile.path(), entry: Some(named), why: why.to_string() }
+    let received_ms = entry.as_ref().map(|entry| entry.received_ms);
+    let named = FailedEntry::new(index, received_ms, entry.as_ref().map(|entry| entry.topic.as_ref()));
+    Failure { entry: Some(named), ..Failure::of(tile.path(), why) }
 }

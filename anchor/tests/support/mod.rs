@@ -1,5 +1,7 @@
 //! A street of one broker, one device that repeats itself until it is acknowledged, and an anchor.
 
+#![allow(dead_code, reason = "each test file uses another part")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,8 @@ use grid_service::broker::{Broker, BrokerSettings};
 use grid_service::clock::unix_now;
 use grid_service::identity::IdentitySettings;
 use grid_service::link::{Delivery, Incoming, Link};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use tokio::net::TcpListener;
 
 pub fn name(text: &str) -> Name {
@@ -49,6 +53,11 @@ impl Site {
             grid_broker::Access::open(),
             std::future::pending(),
         ));
+        Self::on(port)
+    }
+
+    /// A site whose broker is somebody else's.
+    pub fn on(port: u16) -> Self {
         let issuer = Issuer::create(&name("demo"), unix_now()).unwrap();
         Self { folder: tempfile::tempdir().unwrap(), port, issuer }
     }
@@ -201,7 +210,15 @@ impl Device {
             self.repeat();
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        assert!(left < count || count == 0, "the device never connected");
+    }
+
+    /// Goes on until everything that it said is acknowledged.
+    pub async fn until_acknowledged(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while self.unacknowledged() > 0 {
+            assert!(Instant::now() < deadline, "{} messages were never acknowledged", self.unacknowledged());
+            self.live(0, Duration::from_millis(100)).await;
+        }
     }
 
     fn acknowledged(&mut self, ack: &Ack) {
@@ -225,6 +242,24 @@ impl Device {
             self.link.publish(&signed.topic.to_string(), signed.payload, Delivery::Assured).ok();
         }
     }
+}
+
+/// Everything that a device said is in the log once, and the log holds.
+pub fn everything_is_there_once(site: &Site, device: &Device) {
+    let report = site.verify();
+    assert!(report.holds, "{:?}", report.failure);
+    assert_eq!(report.messages.by_sender.get(&name("cp-1")), Some(&device.said()));
+    assert_eq!((report.messages.duplicates, report.messages.unverified, report.messages.not_logged), (0, 0, 0));
+    assert!(report.messages.gaps.iter().all(|gap| gap.device != name("cp-1")), "{:?}", report.messages.gaps);
+    assert_eq!(entries_of(&site.log(), "cp-1"), device.said());
+}
+
+/// How many times to kill, and the moments at which to do so. `KILLS` and `KILL_SEED` say otherwise.
+pub fn kills() -> (u32, StdRng) {
+    let given = |variable| std::env::var(variable).ok().map(|value: String| value.parse().unwrap());
+    let seed = given("KILL_SEED").unwrap_or_else(rand::random);
+    println!("KILL_SEED={seed}");
+    (given("KILLS").map_or(20, |kills| u32::try_from(kills).unwrap()), StdRng::seed_from_u64(seed))
 }
 
 /// How many entries of the log are on this device's topics.

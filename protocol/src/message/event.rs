@@ -179,6 +179,21 @@ pub enum Event {
         /// The last.
         to_seq: u64,
     },
+    /// There is little room left on the anchor's disk: nothing more is logged or acknowledged, and agents keep what they
+    /// say in their outboxes.
+    DiskLow {
+        /// How much room there is, in units of 10^6 bytes.
+        free_mb: u64,
+        /// How much there must be.
+        min_free_mb: u64,
+    },
+    /// There is room again, and messages are logged.
+    DiskRecovered {
+        /// How much room there is, in units of 10^6 bytes.
+        free_mb: u64,
+        /// For how long nothing was logged.
+        after_ms: Millis,
+    },
     /// An event of a newer version.
     #[serde(other)]
     Unknown,

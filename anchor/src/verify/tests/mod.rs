@@ -1,95 +1,31 @@
 //! A log holds, and nothing can be changed in it unnoticed.
 
-use std::collections::BTreeSet;
+mod messages;
+mod pruned;
+mod remote;
+mod since;
+
 use std::fs;
 
-use grid_protocol::message::{Event, PreviousSession, Role};
+use grid_protocol::message::{Role, Session};
 
 use super::*;
 use crate::checkpoint::LogKey;
-use crate::intake::Arrival;
-use crate::recorder::Recorder;
-use crate::testing::{START, Street, at, folder, name, recorder_settings};
+use crate::testing::log::StreetLog;
+use crate::testing::{START, name};
 use crate::tile::{Level, Tile};
-use grid_durable::Stop;
 
-struct Log {
-    folder: tempfile::TempDir,
-    street: Street,
-}
-
-impl Log {
-    /// A log of one birth, measurements of one device, and the anchor's goodbye: `size` entries.
-    fn of(size: u64) -> Self {
-        let log = Self { folder: folder(), street: Street::new() };
-        let mut device = log.street.speaker("cp-1", Role::Device, 1);
-        log.record(201, |recorder| {
-            let mut said = vec![device.birth()];
-            said.extend((2..size).map(|_| device.measurement()));
-            for said in said {
-                let topic = said.topic.to_string();
-                let arrival = Arrival { topic: &topic, payload: &said.payload, retained: false };
-                recorder.receive(arrival, at(0)).unwrap();
-            }
-        });
-        log
-    }
-
-    fn record(&self, session: u64, work: impl FnOnce(&mut Recorder)) {
-        let mut recorder = Recorder::open(
-            self.folder.path(),
-            recorder_settings(),
-            self.street.anchor(),
-            Session(session),
-            Stop::never(),
-            at(0),
-        )
-        .unwrap();
-        work(&mut recorder);
-        recorder.finish(at(1000)).unwrap();
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("log")
-    }
-
-    fn policy(&self) -> Policy {
-        Policy::read(&fs::read_to_string(self.folder.path().join("site.policy")).unwrap()).unwrap()
-    }
-
-    fn verify(&self) -> Report {
-        verify_log(&self.path(), Some(&self.policy())).unwrap()
-    }
-
-    fn files(&self) -> Vec<String> {
-        let mut files = Vec::new();
-        let mut folders = vec![self.path()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    files.push(path.strip_prefix(self.path()).unwrap().to_str().unwrap().to_owned());
-                }
-            }
-        }
-        files.sort();
-        files
-    }
-
-    /// The change is noticed, and what is blamed is `file` or an entry in it.
-    fn notices(&self, file: &str, what: &str) {
-        let report = self.verify();
-        let failure = report.failure.unwrap_or_else(|| panic!("{file}: {what} went unnoticed"));
-        assert!(!report.holds);
-        assert_eq!(failure.file, file, "{what}: {failure}");
-    }
+/// The change is noticed, and what is blamed is `file` or an entry in it.
+fn notices(log: &StreetLog, file: &str, what: &str) {
+    let report = log.verify();
+    let failure = report.failure.unwrap_or_else(|| panic!("{file}: {what} went unnoticed"));
+    assert!(!report.holds);
+    assert_eq!(failure.file, file, "{what}: {failure}");
 }
 
 #[test]
 fn a_log_holds_and_says_what_is_in_it() {
-    let log = Log::of(600);
+    let log = StreetLog::of(600);
     let report = log.verify();
     assert!(report.holds, "{:?}", report.failure);
     assert_eq!((report.tree_size, report.entries, report.ahead), (600, 600, 0));
@@ -99,7 +35,7 @@ fn a_log_holds_and_says_what_is_in_it() {
 
 #[test]
 fn every_changed_bit_of_every_file_of_a_small_log_is_noticed() {
-    let log = Log::of(4);
+    let log = StreetLog::of(4);
     let files = log.files();
     assert_eq!(files, ["checkpoint", "tile/0/000.p/4", "tile/entries/000.p/4"]);
     for file in files {
@@ -110,7 +46,7 @@ fn every_changed_bit_of_every_file_of_a_small_log_is_noticed() {
                 let mut bad = good.clone();
                 bad[at] ^= 1 << bit;
                 fs::write(&path, &bad).unwrap();
-                log.notices(&file, &format!("bit {bit} of byte {at}"));
+                notices(&log, &file, &format!("bit {bit} of byte {at}"));
             }
         }
         fs::write(&path, &good).unwrap();
@@ -120,7 +56,7 @@ fn every_changed_bit_of_every_file_of_a_small_log_is_noticed() {
 
 #[test]
 fn changed_bytes_in_all_files_of_a_larger_log_are_noticed() {
-    let log = Log::of(1030);
+    let log = StreetLog::of(1030);
     let files = log.files();
     assert_eq!(files.len(), 1 + 5 + 5 + 1);
     for file in files {
@@ -131,16 +67,16 @@ fn changed_bytes_in_all_files_of_a_larger_log_are_noticed() {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
             fs::write(&path, &bad).unwrap();
-            log.notices(&file, &format!("byte {at}"));
+            notices(&log, &file, &format!("byte {at}"));
         }
         for bad in [&good[..good.len() - 1], &[good.as_slice(), b"x"].concat(), &[]] {
             fs::write(&path, bad).unwrap();
-            log.notices(&file, "another length");
+            notices(&log, &file, "another length");
         }
         fs::remove_file(&path).unwrap();
-        log.notices(&file, "missing");
+        notices(&log, &file, "missing");
         fs::create_dir(&path).unwrap();
-        log.notices(&file, "a folder instead");
+        notices(&log, &file, "a folder instead");
         fs::remove_dir(&path).unwrap();
         fs::write(&path, &good).unwrap();
     }
@@ -149,7 +85,7 @@ fn changed_bytes_in_all_files_of_a_larger_log_are_noticed() {
 
 #[test]
 fn swapped_files_are_noticed() {
-    let log = Log::of(1030);
+    let log = StreetLog::of(1030);
     let by_kind = |kind: &str| log.files().into_iter().filter(|file| file.starts_with(kind)).collect::<Vec<_>>();
     for kind in ["tile/entries/", "tile/0/"] {
         let files = by_kind(kind);
@@ -169,7 +105,7 @@ fn swapped_files_are_noticed() {
 
 #[test]
 fn files_that_do_not_belong_are_named() {
-    let log = Log::of(300);
+    let log = StreetLog::of(300);
     let some = fs::read(log.path().join("tile/0/000")).unwrap();
     for (file, bytes) in [
         ("notes.txt", b"x".as_slice()),
@@ -188,16 +124,16 @@ fn files_that_do_not_belong_are_named() {
         let path = log.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, bytes).unwrap();
-        log.notices(file, "added");
+        notices(&log, file, "added");
         fs::remove_file(&path).unwrap();
     }
     std::os::unix::fs::symlink("checkpoint", log.path().join("link")).unwrap();
-    log.notices("link", "added");
+    notices(&log, "link", "added");
 }
 
 #[test]
 fn older_partial_files_that_fit_are_accepted() {
-    let log = Log::of(300);
+    let log = StreetLog::of(300);
     let tile = fs::read(log.path().join("tile/0/001.p/44")).unwrap();
     fs::write(log.path().join("tile/0/001.p/7"), &tile[..7 * 32]).unwrap();
     fs::create_dir(log.path().join("tile/0/000.p")).unwrap();
@@ -210,16 +146,14 @@ fn older_partial_files_that_fit_are_accepted() {
 /// The files of a log with another's checkpoint: what an anchor that is killed between tiles and checkpoint leaves.
 #[test]
 fn files_ahead_of_the_checkpoint_must_continue_it() {
-    let log = Log::of(300);
+    let log = StreetLog::of(300);
     let before = fs::read(log.path().join("checkpoint")).unwrap();
     let partials = ["tile/0/001.p/44", "tile/entries/001.p/44", "tile/1/000.p/1"];
     let kept = partials.map(|file| fs::read(log.path().join(file)).unwrap());
     let mut device = log.street.speaker("cp-2", Role::Device, 2);
-    log.record(202, |recorder| {
-        for said in std::iter::once(device.birth()).chain((0..300).map(|_| device.measurement())) {
-            let topic = said.topic.to_string();
-            recorder.receive(Arrival { topic: &topic, payload: &said.payload, retained: false }, at(0)).unwrap();
-        }
+    log.record(202, |desk| {
+        desk.say(&device.birth());
+        (0..300).for_each(|_| desk.say(&device.measurement()));
     });
     fs::write(log.path().join("checkpoint"), before).unwrap();
     for (file, bytes) in partials.iter().zip(kept) {
@@ -236,7 +170,7 @@ fn files_ahead_of_the_checkpoint_must_continue_it() {
         let mut bad = good.clone();
         bad[good.len() / 2] ^= 1;
         fs::write(&path, bad).unwrap();
-        log.notices(file, "changed");
+        notices(&log, file, "changed");
         fs::write(&path, good).unwrap();
     }
 }
@@ -244,7 +178,7 @@ fn files_ahead_of_the_checkpoint_must_continue_it() {
 /// Somebody with full access, but without the log's key, replaces an entry and whatever can be computed anew.
 #[test]
 fn an_entry_that_is_replaced_with_all_its_hashes_is_noticed() {
-    let log = Log::of(600);
+    let log = StreetLog::of(600);
     let tile = Tile::full(Level::Entries, 1);
     let path = log.path().join(tile.path());
     let plain = crate::bundle::unpack(&fs::read(&path).unwrap()).unwrap();
@@ -262,7 +196,6 @@ fn an_entry_that_is_replaced_with_all_its_hashes_is_noticed() {
     let mut write = |tile: Tile, hashes: &[tlog_tiles::Hash]| {
         fs::write(log.path().join(tile.path()), crate::tree::tile_bytes(hashes)).unwrap();
     };
-    crate::show::show(&log.path(), &crate::show::Selection::default(), |_| true).unwrap();
     for index in 0..3u64 {
         let width = if index == 2 { 88 } else { 256 };
         let tile = Tile { level: Level::Entries, index, width };
@@ -272,50 +205,17 @@ fn an_entry_that_is_replaced_with_all_its_hashes_is_noticed() {
         }
     }
     write(Level::Hashes(1).partial_tile(600).unwrap(), edge.partial(1));
-    log.notices("checkpoint", "all tiles anew");
+    notices(&log, "checkpoint", "all tiles anew");
     let key = LogKey::generate(&name("demo"), Some(log.policy().log.origin())).unwrap();
     fs::write(log.path().join("checkpoint"), key.sign(600, edge.root()).unwrap()).unwrap();
-    log.notices("checkpoint", "signed by another key");
+    notices(&log, "checkpoint", "signed by another key");
 }
 
 #[test]
 fn without_a_policy_it_is_consistent_but_nobody_vouches() {
-    let log = Log::of(300);
+    let log = StreetLog::of(300);
     let report = verify_log(&log.path(), None).unwrap();
     assert_eq!((report.holds, report.vouched, &report.failure), (false, false, &None));
     assert!(log.policy().log.vkey().starts_with(&report.keys[0]));
     assert!(matches!(verify_log(&log.folder.path().join("nothing"), None), Err(VerifyError::NoLog(_))));
-}
-
-#[test]
-fn gaps_forgeries_and_losses_are_told_apart() {
-    let log = Log { folder: folder(), street: Street::new() };
-    let mut device = log.street.speaker("cp-1", Role::Device, 1);
-    log.record(201, |recorder| {
-        let mut said = vec![device.birth()];
-        let dropped = |device: &mut crate::testing::Speaker, count| (0..count).for_each(|_| drop(device.measurement()));
-        dropped(&mut device, 3);
-        said.push(device.measurement());
-        dropped(&mut device, 2);
-        said.push(device.event(Event::OutboxOverflow { of: Session(1), from_seq: 6, to_seq: 7 }));
-        said.push(device.will(1));
-        let mut forged = device.measurement();
-        forged.payload[40] ^= 1;
-        said.push(forged);
-        let mut next = device.restarted(&log.street, 2);
-        said.push(next.birth_after(Some(PreviousSession { session: Session(1), seq: 11 })));
-        for said in said {
-            let topic = said.topic.to_string();
-            recorder.receive(Arrival { topic: &topic, payload: &said.payload, retained: false }, at(0)).unwrap();
-        }
-        let command = Arrival { topic: "grid/demo/cp-1/set/charging", payload: b"ON", retained: false };
-        recorder.receive(command, at(0)).unwrap();
-    });
-    let report = log.verify();
-    assert!(report.holds);
-    let messages = report.messages;
-    assert_eq!((messages.verified, messages.last_wills, messages.commands, messages.unverified), (5, 1, 1, 1));
-    assert_eq!((messages.lost, messages.missing), (2, 6));
-    let gaps: BTreeSet<(u64, u64)> = messages.gaps.iter().map(|gap| (gap.from_seq, gap.to_seq)).collect();
-    assert_eq!(gaps, BTreeSet::from([(2, 4), (9, 11)]));
 }

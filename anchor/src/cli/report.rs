@@ -1,0 +1,143 @@
+//! What `verify --log` prints.
+
+use std::io::{self, Write};
+
+use super::ledger::Notarized;
+use crate::show::date;
+use crate::verify::{Explanation, Gap, LedgerReport, Messages, Report};
+
+/// So many gaps of each kind are named; --json names all.
+const MOST_GAPS: usize = 20;
+
+pub fn print_report(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    if let Some(failure) = &report.failure {
+        writeln!(out, "DOES NOT HOLD: {failure}")?;
+        return writeln!(out, "{} entries were looked at before that", report.entries);
+    }
+    writeln!(out, "log        {}", report.origin)?;
+    writeln!(out, "entries    {}", report.tree_size)?;
+    if report.minimum_index > 0 {
+        let first = report.minimum_index;
+        writeln!(out, "           those before entry {first} were dropped; of them only the hashes were checked")?;
+    }
+    writeln!(out, "root       {}", report.root_hash)?;
+    if report.vouched {
+        print_messages(&report.messages, out)?;
+    }
+    if report.ahead > 0 {
+        writeln!(out, "ahead      {} entries are in files that no checkpoint covers yet", report.ahead)?;
+    }
+    match report.since {
+        Some(since) if since.continued => {
+            writeln!(out, "since      it continues the older checkpoint of {} entries", since.tree_size)?;
+        }
+        Some(since) => writeln!(
+            out,
+            "since      the older checkpoint ends with entry {}, within what was dropped: whether the log continues it \
+             CANNOT BE TOLD",
+            since.tree_size.saturating_sub(1)
+        )?,
+        None => {}
+    }
+    if report.vouched {
+        writeln!(out, "HOLDS")
+    } else {
+        let keys = report.keys.join(", ");
+        writeln!(out, "internally consistent, but nobody vouches for key {keys}: give --policy")
+    }
+}
+
+fn print_messages(messages: &Messages, out: &mut impl Write) -> io::Result<()> {
+    let Messages {
+        verified,
+        sessions,
+        duplicates,
+        last_wills,
+        commands,
+        revocations,
+        repeated,
+        unverified,
+        first_unverified,
+        revoked,
+        first_revoked,
+        outside_bracket,
+        first_outside_bracket,
+        not_logged,
+        replayed_later,
+        lost,
+        dropped,
+        missing,
+        gaps,
+        by_sender: _,
+    } = messages;
+    writeln!(
+        out,
+        "messages   {verified} signed, of {sessions} sessions; {last_wills} last wills; {commands} commands"
+    )?;
+    if revocations + repeated > 0 {
+        writeln!(out, "revoked    {revocations} lists of revoked certificates; {repeated} notices that repeat others")?;
+    }
+    if *revoked > 0 {
+        writeln!(out, "           {revoked} messages prove nothing, since their certificate was revoked before them")?;
+    }
+    if let Some(first) = first_revoked {
+        writeln!(out, "           the first: {first}")?;
+    }
+    writeln!(out, "unverified {unverified}, and {not_logged} counted but not logged; {duplicates} duplicates")?;
+    if let Some(first) = first_unverified {
+        writeln!(out, "           the first: {first}")?;
+    }
+    if *outside_bracket > 0 {
+        writeln!(out, "times      {outside_bracket} entries claim one that the ledger contradicts by over 5 minutes")?;
+    }
+    if let Some(first) = first_outside_bracket {
+        writeln!(out, "           the first: {first}")?;
+    }
+    writeln!(out, "missing    {missing} messages without explanation")?;
+    print_gaps(gaps, Explanation::Unexplained, out)?;
+    for (count, explanation, what) in [
+        (lost, Explanation::DeclaredLost, "declared lost by their senders"),
+        (replayed_later, Explanation::ReplayedLater, "replayed later: they are there, behind newer ones"),
+        (dropped, Explanation::Dropped, "in what was dropped, or missing: that cannot be told"),
+    ] {
+        if *count > 0 {
+            writeln!(out, "           {count} {what}")?;
+            print_gaps(gaps, explanation, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn print_gaps(gaps: &[Gap], wanted: Explanation, out: &mut impl Write) -> io::Result<()> {
+    let of_kind = || gaps.iter().filter(|gap| gap.explanation == wanted);
+    for gap in of_kind().take(MOST_GAPS) {
+        writeln!(out, "             {} session {}: {} to {}", gap.device, gap.session, gap.from_seq, gap.to_seq)?;
+    }
+    match of_kind().count().saturating_sub(MOST_GAPS) {
+        0 => Ok(()),
+        more => writeln!(out, "             and {more} more gaps (--json names all)"),
+    }
+}
+
+pub fn print_notarized(notarized: &Notarized, out: &mut impl Write) -> io::Result<()> {
+    match notarized {
+        Notarized::NotAsked => Ok(()),
+        Notarized::Yes(LedgerReport { trail, records, not_compared, newest, not_notarized }) => {
+            writeln!(out, "ledger     {records} records in the sealed trail {trail}")?;
+            if *not_compared > 0 {
+                writeln!(
+                    out,
+                    "           {not_compared} of them end within what was dropped, and could not be compared"
+                )?;
+            }
+            if let Some(newest) = newest {
+                let (size, at) = (newest.tree_size, date(newest.added_ms));
+                writeln!(out, "           the newest, of {at}, vouches for the first {size} entries")?;
+            }
+            writeln!(out, "           {not_notarized} entries are newer than that")?;
+            writeln!(out, "THE LEDGER VOUCHES FOR IT")
+        }
+        Notarized::No(failure) => writeln!(out, "THE LEDGER DOES NOT VOUCH FOR IT: {failure}"),
+        Notarized::Unknown(failure) => writeln!(out, "THE LEDGER COULD NOT BE ASKED: {failure}"),
+    }
+}

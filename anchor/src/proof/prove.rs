@@ -1,0 +1,127 @@
+//! Making a proof: it takes the few tiles on the way from the leaf to the root, and the bundle with the entry.
+
+use std::cell::RefCell;
+
+use tlog_tiles::{Error, Tile as HashTile, TileHashReader, TileReader, check_record, prove_record, record_hash};
+
+use super::Proof;
+use crate::bundle::{self, BadBundle};
+use crate::checkpoint::{BadCheckpoint, read_unsigned};
+use crate::source::{ReadError, Source, SourceError, read_bundle, read_hashes};
+use crate::tile::{FULL, Level, Tile};
+
+/// Why there is no proof.
+#[derive(Debug, thiserror::Error)]
+pub enum ProveError {
+    /// The checkpoint cannot be read.
+    #[error("the checkpoint: {0}")]
+    Checkpoint(#[from] BadCheckpoint),
+    /// The checkpoint does not cover the entry.
+    #[error("entry {index} is not under this checkpoint of {size} entries: wait for the next one")]
+    NotCovered {
+        /// Which.
+        index: u64,
+        /// How many it covers.
+        size: u64,
+    },
+    /// Retention dropped the entry.
+    #[error("entry {index} was dropped: the log holds entries from {first} on, so only a proof made before helps")]
+    Dropped {
+        /// Which.
+        index: u64,
+        /// The first that is there.
+        first: u64,
+    },
+    /// A file cannot be used.
+    #[error("{path}: {why}")]
+    File {
+        /// Which, relative to the log.
+        path: String,
+        /// What is wrong.
+        why: ReadError,
+    },
+    /// A bundle cannot be used.
+    #[error("{path}: {why}")]
+    Bundle {
+        /// Which.
+        path: String,
+        /// What is wrong.
+        why: BadBundle,
+    },
+    /// The files do not fit together.
+    #[error("the log's files do not fit its checkpoint ({0}): grid-anchor verify names what does not hold")]
+    Inconsistent(Error),
+    /// It cannot be told what the log holds.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
+/// Proves that the entry at `index` stands in the log under this checkpoint, whose signature is not looked at. Reads
+/// only the tiles that are needed. The proof is without certificate: [`super::find()`] finds it.
+pub fn prove(log: &dyn Source, checkpoint: &[u8], index: u64) -> Result<Proof, ProveError> {
+    let head = read_unsigned(checkpoint)?.head;
+    let size = head.size;
+    if index >= size {
+        return Err(ProveError::NotCovered { index, size });
+    }
+    let tiles = Tiles { log, failed: RefCell::new(None) };
+    let hashes = TileHashReader::new(size, head.root, &tiles);
+    let path = match prove_record(size, index, &hashes) {
+        Ok(path) => path,
+        Err(error) => {
+            return Err(match tiles.failed.into_inner() {
+                Some((tile, why)) => unreadable(log, size, index, tile, why),
+                None => ProveError::Inconsistent(error),
+            });
+        }
+    };
+    let number = index / u64::from(FULL);
+    let width = (size - number * u64::from(FULL)).min(u64::from(FULL)) as u16;
+    let tile = Tile { level: Level::Entries, index: number, width };
+    let (plain, _) = read_bundle(log, tile).map_err(|why| unreadable(log, size, index, tile, why))?;
+    let bad = |why| ProveError::Bundle { path: tile.path(), why };
+    let plain = plain.map_err(bad)?;
+    let entry = bundle::entries(&plain, width).map_err(bad)?[(index % u64::from(FULL)) as usize].to_vec();
+    check_record(&path, size, head.root, index, record_hash(&entry)).map_err(ProveError::Inconsistent)?;
+    Ok(Proof { entry, certificate: None, index, path, checkpoint: checkpoint.to_vec() })
+}
+
+fn unreadable(log: &dyn Source, size: u64, index: u64, tile: Tile, why: ReadError) -> ProveError {
+    let may_be_dropped = matches!(why, ReadError::Missing) && matches!(tile.level, Level::Entries | Level::Hashes(0));
+    if may_be_dropped {
+        match crate::source::dropped_bundles(log, size) {
+            Ok(dropped) if tile.index < dropped => {
+                return ProveError::Dropped { index, first: dropped * u64::from(FULL) };
+            }
+            Ok(_) => {}
+            Err(error) => return error.into(),
+        }
+    }
+    ProveError::File { path: tile.path(), why }
+}
+
+/// The log's tiles as `tlog_tiles` reads them.
+struct Tiles<'a> {
+    log: &'a dyn Source,
+    failed: RefCell<Option<(Tile, ReadError)>>,
+}
+
+impl TileReader for Tiles<'_> {
+    fn height(&self) -> u8 {
+        8
+    }
+
+    fn read_tiles(&self, tiles: &[HashTile]) -> Result<Vec<Vec<u8>>, Error> {
+        let read = |tile: &HashTile| {
+            let width = u16::try_from(tile.width()).map_err(|_| Error::InvalidTile)?;
+            let tile = Tile { level: Level::Hashes(tile.level()), index: tile.level_index(), width };
+            read_hashes(self.log, tile).map_err(|why| {
+                self.failed.replace(Some((tile, why)));
+                Error::InvalidTile
+            })
+        };
+        tiles.iter().map(read).collect()
+    }
+
+    fn save_tiles(&self, _: &[HashTile], _: &[Vec<u8>]) {}
+}
