@@ -481,6 +481,7 @@ fn a_snapshot_of_a_version_without_retention_is_taken_over_with_care() {
     let (birth, said) = (first.birth(), first.measurement());
     let mut recorder = desk.open(None, 0);
     hear_at(&mut recorder, &birth, 0);
+    revoke(&mut recorder, &desk.lists[0], 0);
     let mut json = String::new();
     std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&*recorder.intake.snapshot()), &mut json).unwrap();
     let mut old: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -499,4 +500,10 @@ fn a_snapshot_of_a_version_without_retention_is_taken_over_with_care() {
     let topic = said.topic.to_string();
     intake.receive(Arrival { topic: &topic, payload: &said.payload, retained: false }, at(0), &mut admitted);
     assert_eq!(admitted.len(), 2);
+    // What it does not know of the list it learns from the broker.
+    for _ in 0..2 {
+        let list = Arrival { topic: "grid/demo/ca/revoked", payload: &desk.lists[0], retained: true };
+        intake.receive(list, at(0), &mut admitted);
+        assert_eq!(admitted.len(), 3);
+    }
 }
