@@ -7,13 +7,14 @@
 //! | [`transformer`] | which device gets which setpoint | none |
 //! | [`device`] | what a device applies and reports | none |
 //! | [`commands`] | what people want of them | the file that keeps it |
-//! | [`outbox`] | what was said and is not acknowledged | none |
+//! | [`outbox`] | what was said and is not acknowledged | its folder, on a thread of its own |
 //! | [`bucket`] | how often something may be said | none |
 //! | [`directory`] | whose key is whose | none |
 //! | [`simulated_ina219`] | the current sensor, register by register | none |
 //! | [`meter`] | reading currents | I2C |
 //! | [`actuator`] | limiting currents | the device's |
 //! | [`run`] | the shell around all of it | MQTT, clock |
+//! | [`status`] | what a person asks a running agent | a socket, files |
 //! | [`settings`] | what a person configures | files |
 
 pub mod actuator;
@@ -28,4 +29,5 @@ pub mod outbox;
 pub mod run;
 pub mod settings;
 pub mod simulated_ina219;
+pub mod status;
 pub mod transformer;

@@ -9,6 +9,8 @@ use grid_agent::actuator::Advice;
 use grid_agent::meter::{Meter, open_linux};
 use grid_agent::run::{Summary, run_device, run_transformer};
 use grid_agent::settings::{Agent, Settings};
+use grid_agent::status;
+use grid_service::clock::unix_now;
 use grid_service::{chain, log_to_stderr, shutdown};
 
 /// One device behind the transformer: it measures, obeys leased limits, and signs what it says.
@@ -31,6 +33,20 @@ enum Command {
         #[arg(long)]
         print_config: bool,
     },
+    /// Tell what the anchor has not acknowledged, and since when.
+    ///
+    /// Asks the agent through a socket in its outbox's folder; if it does not run, the folder's files tell. Ends with 0 if
+    /// nothing has waited for more than a minute and broker and anchor are there (of an agent that does not run: if nothing
+    /// waits), 1 if not, 2 if it cannot tell.
+    #[command(after_help = "Example:\n  grid-agent status --config /etc/grid/agent.toml --json")]
+    Status {
+        /// The agent's settings (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Read the agent's meter and print one reading per line.
     #[command(after_help = "Example:\n  grid-agent read --config /etc/grid/agent.toml --count 5")]
     Read {
@@ -49,12 +65,14 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log_to_stderr("info");
     let result = match arguments.command {
-        Command::Run { config, print_config: true } => print(&config),
-        Command::Run { config, print_config: false } => run(&config),
-        Command::Read { config, count } => read(&config, count),
+        Command::Run { config, print_config: true } => print(&config).map(|()| true),
+        Command::Run { config, print_config: false } => run(&config).map(|()| true),
+        Command::Status { config, json } => tell_status(&config, json),
+        Command::Read { config, count } => read(&config, count).map(|()| true),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
         Err(error) => {
             eprintln!("grid-agent: {}", chain(error.as_ref()));
             ExitCode::from(2)
@@ -65,6 +83,18 @@ fn main() -> ExitCode {
 fn print(config: &std::path::Path) -> Result<(), Failure> {
     println!("{}", toml::to_string(&Settings::load(config)?)?);
     Ok(())
+}
+
+/// Says whether all is well.
+fn tell_status(config: &std::path::Path, json: bool) -> Result<bool, Failure> {
+    let settings = Settings::load(config)?;
+    let report = status::ask(settings.outbox.dir.as_deref(), &settings.name)?;
+    let now = unix_now();
+    match json {
+        true => println!("{}", serde_json::to_string(&report)?),
+        false => print!("{}", status::text(&report, now)),
+    }
+    Ok(status::is_well(&report, now))
 }
 
 fn read(config: &std::path::Path, count: u32) -> Result<(), Failure> {

@@ -34,7 +34,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::lease::Terms;
 use crate::meter::{ChipConfig, problems};
-use crate::run::{Common, Credentials, DeviceSettings, TransformerSettings};
+use crate::run::{
+    Common, Credentials, DEVICE_DISK_BYTES, DeviceSettings, MEMORY_BYTES, OutboxSettings, TRANSFORMER_DISK_BYTES,
+    TransformerSettings,
+};
 use crate::transformer::{Enrolment, Fuse, Plan, per_phase};
 
 /// The longest lease of a site, unless it is configured otherwise.
@@ -43,6 +46,11 @@ const MAX_TTL_MS: u64 = 10_000;
 const SHORTEST_TTL_MS: u64 = 300;
 /// Above this a device that is gone keeps its share for too long.
 const LONGEST_TTL_MS: u64 = 60_000;
+
+/// Below this a burst of messages has no room; above it the agent is no longer small.
+const OUTBOX_MEMORY: std::ops::RangeInclusive<u64> = 65_536..=67_108_864;
+/// Below this a segment would hold too few messages.
+const LEAST_OUTBOX_DISK: u64 = 1_048_576;
 
 /// One agent's settings. It has either a `[device]` or a `[transformer]` section.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -58,6 +66,9 @@ pub struct Settings {
     /// How long a message may stay unacknowledged before it is said again, in milliseconds. Default: 15000.
     #[serde(default = "default_replay_after")]
     pub replay_after_ms: Millis,
+    /// Where messages wait until the anchor acknowledges them.
+    #[serde(default)]
+    pub outbox: OutboxSection,
     /// The broker.
     #[serde(default)]
     pub broker: BrokerSettings,
@@ -79,6 +90,58 @@ fn default_anchor() -> Name {
 
 fn default_replay_after() -> Millis {
     Millis(15_000)
+}
+
+/// Where messages wait until the anchor acknowledges them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutboxSection {
+    /// A folder of this agent's own, for what no longer fits in memory or waits for more than half a minute. With it
+    /// nothing is lost when the agent ends, and `grid-agent status` can be asked. Default: none, so memory must do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// How many bytes may wait in memory. Default: 1048576 (1 MiB).
+    #[serde(default = "default_memory_bytes")]
+    pub memory_bytes: u64,
+    /// How many bytes the folder may take. Default: 268435456 (256 MiB); for a transformer 2147483648 (2 GiB).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+}
+
+impl Default for OutboxSection {
+    fn default() -> Self {
+        Self { dir: None, memory_bytes: default_memory_bytes(), disk_bytes: None }
+    }
+}
+
+fn default_memory_bytes() -> u64 {
+    MEMORY_BYTES as u64
+}
+
+impl OutboxSection {
+    fn check(&self, wrong: &mut Problems) {
+        let memory = self.memory_bytes;
+        wrong.unless(OUTBOX_MEMORY.contains(&memory), || {
+            let (least, most) = OUTBOX_MEMORY.into_inner();
+            format!("outbox.memory_bytes = {memory}: expected {least} to {most}")
+        });
+        let disk = self.disk_bytes.unwrap_or(LEAST_OUTBOX_DISK);
+        wrong.unless(disk >= LEAST_OUTBOX_DISK, || {
+            format!("outbox.disk_bytes = {disk}: expected at least {LEAST_OUTBOX_DISK}")
+        });
+        wrong.unless(self.dir.is_some() || self.disk_bytes.is_none(), || {
+            format!("outbox.disk_bytes = {disk}: there is no outbox.dir to which it could apply")
+        });
+    }
+
+    fn resolve(self, is_transformer: bool) -> OutboxSettings {
+        let usual = if is_transformer { TRANSFORMER_DISK_BYTES } else { DEVICE_DISK_BYTES };
+        OutboxSettings {
+            dir: self.dir,
+            memory_bytes: usize::try_from(self.memory_bytes).unwrap_or(usize::MAX),
+            disk_bytes: self.disk_bytes.unwrap_or(usual),
+        }
+    }
 }
 
 /// A controllable device.
@@ -217,6 +280,7 @@ impl Settings {
             wrong.unless(false, || format!("meter: {problem}"));
         }
         let patience = self.replay_after_ms.0;
+        self.outbox.check(&mut wrong);
         wrong.unless(patience >= 1000, || format!("replay_after_ms = {patience}: expected at least 1000"));
         if let Some(device) = &self.device {
             check_max_ttl("device", device.max_ttl_ms, &mut wrong);
@@ -256,6 +320,7 @@ impl Settings {
             broker,
             anchor: self.anchor,
             replay_after: self.replay_after_ms,
+            outbox: self.outbox.resolve(self.transformer.is_some()),
             simulation: None,
             probe: None,
         };

@@ -164,3 +164,27 @@ fuse = "row-b"
         assert!(said.contains(problem), "{problem} in {said}");
     }
 }
+
+#[test]
+fn the_status_of_an_agent_that_never_ran_or_has_no_outbox_cannot_be_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), "/dev/i2c-99");
+    let complaint = |settings: &str| complaint(&grid_agent("status", settings, &[]));
+    assert!(complaint(&settings).contains("[outbox] dir"));
+    let outbox = folder.path().join("outbox");
+    let with_outbox = settings.replace("[identity]", &format!("[outbox]\ndir = {outbox:?}\n[identity]"));
+    let never_ran = complaint(&with_outbox);
+    assert!(never_ran.contains("never run here") && never_ran.contains("outbox"), "{never_ran}");
+    assert!(!outbox.exists(), "asking makes no folder");
+}
+
+#[test]
+fn an_outbox_out_of_bounds_is_refused_with_the_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = settings(folder.path(), "/dev/i2c-99")
+        .replace("[identity]", "[outbox]\nmemory_bytes = 10\ndisk_bytes = 20\n[identity]");
+    let complaint = complaint(&grid_agent("run", &wrong, &[]));
+    for named in ["outbox.memory_bytes = 10", "65536", "outbox.disk_bytes = 20", "1048576", "no outbox.dir"] {
+        assert!(complaint.contains(named), "{named} in {complaint}");
+    }
+}

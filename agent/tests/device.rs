@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::SigningKey;
 use grid_agent::actuator::Advice;
 use grid_agent::meter::{Meter, MeterError, PhaseReading, Reading};
-use grid_agent::run::{Common, Credentials, DeviceSettings, run_device};
+use grid_agent::run::{Common, Credentials, DeviceSettings, OutboxSettings, run_device};
 use grid_protocol::identity::{Identity, Issuer};
 use grid_protocol::message::{Capabilities, DeviceKind, Event, Measurement, Message, Phase, Role};
 use grid_protocol::topic::Name;
@@ -183,6 +183,7 @@ fn charge_point(broker: &Broker, port: u16) -> Runtime {
         broker: grid_service::broker::Broker::plain("127.0.0.1", port),
         anchor: "anchor-1".parse().unwrap(),
         replay_after: Millis(5000),
+        outbox: OutboxSettings::in_memory(),
         simulation: None,
         probe: None,
     };

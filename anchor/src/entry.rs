@@ -112,7 +112,11 @@ pub fn write(received_ms: UnixMillis, topic: &str, payload: &[u8]) -> Vec<u8> {
     digest.write()
 }
 
-/// Reads an entry. Accepts only what [`write()`] writes.
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Reads an entry. Accepts only what [`write()`] writes; of a digest, as far as that can be told.
 pub fn read(bytes: &[u8]) -> Result<Entry<'_>, BadEntry> {
     let members: Members = serde_json::from_slice(bytes)?;
     if members.write() != bytes {
@@ -122,9 +126,13 @@ pub fn read(bytes: &[u8]) -> Result<Entry<'_>, BadEntry> {
         (Some(Cow::Borrowed(text)), None, None, None) => Payload::Bytes(Cow::Borrowed(text.as_bytes())),
         (Some(Cow::Owned(text)), None, None, None) => Payload::Bytes(Cow::Owned(text.into_bytes())),
         (None, Some(text), None, None) => {
-            Payload::Bytes(Cow::Owned(STANDARD.decode(text.as_bytes()).map_err(|_| BadEntry::Payload)?))
+            let bytes = STANDARD.decode(text.as_bytes()).map_err(|_| BadEntry::Payload)?;
+            if std::str::from_utf8(&bytes).is_ok() {
+                return Err(BadEntry::Spelling);
+            }
+            Payload::Bytes(Cow::Owned(bytes))
         }
-        (None, None, Some(sha256), Some(length)) => Payload::Digest { sha256, length },
+        (None, None, Some(sha256), Some(length)) if is_sha256(&sha256) => Payload::Digest { sha256, length },
         _ => return Err(BadEntry::Payload),
     };
     Ok(Entry { received_ms: UnixMillis(members.received_ms), topic: members.topic, payload })
@@ -181,6 +189,9 @@ mod tests {
             r#"{"received_ms":1,"topic":"a"}"#,
             r#"{"received_ms":1,"topic":"a","payload":"x","payload_base64":""}"#,
             r#"{"received_ms":1,"topic":"a","payload_base64":"x"}"#,
+            r#"{"received_ms":1,"topic":"a","payload_base64":"dGV4dA=="}"#,
+            r#"{"received_ms":1,"topic":"a","payload_sha256":"00ff","payload_length":70000}"#,
+            &format!(r#"{{"received_ms":1,"topic":"a","payload_sha256":"{}","payload_length":70000}}"#, "F".repeat(64)),
             r#"{"received_ms":1,"topic":"a","payload":"x","more":1}"#,
             r#"[]"#,
         ] {

@@ -187,7 +187,8 @@ impl<R: Read> Records<R> {
         if record.index != self.next {
             return Err(BadJournal::Order { offset: self.offset, found: record.index, expected: self.next });
         }
-        self.next += 1;
+        // No log gets that far, but a file may say so.
+        self.next = self.next.checked_add(1).ok_or(BadJournal::Header)?;
         self.offset += record.length();
         Ok(Some(record))
     }
@@ -296,6 +297,12 @@ mod tests {
             bytes[at] ^= 0x01;
             assert!(matches!(read(&bytes), Err(BadJournal::Header)), "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_log_without_end_is_refused() {
+        let bytes = journal(u64::MAX, &[record(u64::MAX, 0)]);
+        assert!(matches!(read(&bytes), Err(BadJournal::Header)));
     }
 
     #[test]

@@ -39,7 +39,6 @@ pub mod proof;
 pub mod pruning;
 pub mod recorder;
 pub mod retention;
-pub mod sequence;
 pub mod service;
 pub mod settings;
 pub mod show;
@@ -52,3 +51,5 @@ mod testing;
 pub mod tile;
 pub mod tree;
 pub mod verify;
+
+pub use grid_protocol::sequence;

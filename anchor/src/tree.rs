@@ -102,7 +102,10 @@ mod tests {
     use super::*;
     use sha2::{Digest, Sha256};
     use std::collections::HashMap;
-    use tlog_tiles::{TileHashReader, TileReader, check_record, check_tree, prove_record, prove_tree, record_hash};
+    use tlog_tiles::{
+        HashReader, RecordProof, TileHashReader, TileReader, TreeProof, check_record, check_tree, prove_record,
+        prove_tree, record_hash, stored_hashes_for_record_hash,
+    };
 
     /// RFC 6962 section 2.1, word by word.
     fn naive_root(leaves: &[Hash]) -> Hash {
@@ -142,16 +145,30 @@ mod tests {
         fn save_tiles(&self, _: &[HashTile], _: &[Vec<u8>]) {}
     }
 
+    /// All hashes of complete subtrees, in the order in which they come to be. Reading tiles, which proves them against
+    /// the root each time, would take too long for all histories.
+    #[derive(Default)]
+    struct Stored(Vec<Hash>);
+
+    impl HashReader for Stored {
+        fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<Hash>, tlog_tiles::Error> {
+            Ok(indexes.iter().map(|index| self.0[*index as usize]).collect())
+        }
+    }
+
     #[test]
-    fn every_tree_up_to_300_has_the_right_root_tiles_and_proofs() {
+    fn every_tree_up_to_300_has_the_right_root_and_tiles_and_every_proof_in_it_proves_that_and_nothing_else() {
         let mut edge = Edge::default();
         let mut full = Tiles::default();
+        let mut stored = Stored::default();
         let mut leaves = Vec::new();
         let mut roots = vec![edge.root()];
         assert_eq!(edge.root(), naive_root(&[]));
         for size in 1..=300u64 {
             let index = size - 1;
             leaves.push(leaf(index));
+            let hashes = stored_hashes_for_record_hash(index, leaf(index), &stored).unwrap();
+            stored.0.extend(hashes);
             assert_eq!(leaf(index), record_hash(&index.to_be_bytes()));
             edge.push(leaf(index), |tile, hashes| {
                 full.0.insert(tile, tile_bytes(hashes));
@@ -173,15 +190,78 @@ mod tests {
                 }
             }
 
-            let reader = TileHashReader::new(size, edge.root(), &tiles);
+            let (root, reader) = (edge.root(), TileHashReader::new(size, edge.root(), &tiles));
             for index in 0..size {
                 let proof = prove_record(size, index, &reader).unwrap();
-                check_record(&proof, size, edge.root(), index, leaf(index)).unwrap();
+                check_record(&proof, size, root, index, leaf(index)).unwrap();
+                only_this_entry_is_proved(&proof, &roots, size, index);
             }
-            for older in [1, size / 2, size.saturating_sub(1), size].into_iter().filter(|older| *older > 0) {
-                let proof = prove_tree(size, older, &reader).unwrap();
-                check_tree(&proof, size, edge.root(), older, roots[older as usize]).unwrap();
+            for older in [1, size / 2, size - 1, size].into_iter().filter(|older| *older > 0) {
+                assert_eq!(prove_tree(size, older, &reader).unwrap(), prove_tree(size, older, &stored).unwrap());
             }
+            for older in 1..=size {
+                let proof = prove_tree(size, older, &stored).unwrap();
+                check_tree(&proof, size, root, older, roots[older as usize]).unwrap();
+                only_this_history_is_proved(&proof, &roots, size, older);
+            }
+        }
+    }
+
+    /// What is one change away from a proof: a hash has another bit, one is missing, one is too many.
+    fn changed(proof: &[Hash]) -> Vec<Vec<Hash>> {
+        let more = [Hash([0; 32])];
+        let mut all = vec![[proof, &more].concat(), [&more, proof].concat()];
+        all.extend(proof.split_first().map(|(_, rest)| rest.to_vec()));
+        all.extend(proof.split_last().map(|(_, rest)| rest.to_vec()));
+        all.extend((0..proof.len()).map(|at| {
+            let mut other = proof.to_vec();
+            other[at].0[at % 32] ^= 1 << (at % 8);
+            other
+        }));
+        all
+    }
+
+    /// `size` alone is not proved (RFC 6962 section 2.1.1: trees of several sizes share a path), only size and root
+    /// together, as a checkpoint signs them.
+    fn only_this_entry_is_proved(proof: &RecordProof, roots: &[Hash], size: u64, index: u64) {
+        let refused = |proof: &RecordProof, size: u64, index: u64, entry: u64| {
+            let root = roots.get(size as usize).copied().unwrap_or(EMPTY_HASH);
+            assert!(
+                check_record(proof, size, root, index, leaf(entry)).is_err(),
+                "{proof:?} for entry {entry} at {index} of {size}"
+            );
+        };
+        for wrong in changed(proof) {
+            refused(&wrong, size, index, index);
+        }
+        refused(proof, size, index, index + 1);
+        for other in [index.wrapping_sub(1), index + 1, index ^ 2, size, u64::MAX] {
+            refused(proof, size, other, index);
+        }
+        for other in [0, index, size - 1, size + 1] {
+            refused(proof, other, index, index);
+        }
+    }
+
+    fn only_this_history_is_proved(proof: &TreeProof, roots: &[Hash], size: u64, older: u64) {
+        let refused = |proof: &TreeProof, size: u64, older: u64, old_root: Hash| {
+            let root = roots.get(size as usize).copied().unwrap_or(EMPTY_HASH);
+            assert!(check_tree(proof, size, root, older, old_root).is_err(), "{proof:?} from {older} to {size}");
+        };
+        let old_root = roots[older as usize];
+        for wrong in changed(proof) {
+            refused(&wrong, size, older, old_root);
+        }
+        let mut other_root = old_root;
+        other_root.0[31] ^= 1;
+        refused(proof, size, older, other_root);
+        refused(proof, size, older - 1, roots[older as usize - 1]);
+        refused(proof, size, size + 1, old_root);
+        for other in [0, older - 1, size - 1, size + 1].into_iter().filter(|other| *other != size) {
+            refused(proof, other, older, old_root);
+        }
+        if older < size {
+            refused(proof, size, older + 1, roots[older as usize + 1]);
         }
     }
 

@@ -11,6 +11,7 @@
 //! | [`message`] | the bodies of all messages |
 //! | [`json`] | what JSON we accept: integers only, no key twice |
 //! | [`seal`] | how a message is signed, opened and checked |
+//! | [`sequence`] | sets of sequence numbers |
 //! | [`author`] | who signs: key, session and sequence number |
 //! | [`identity`] | certificates: which key belongs to whom |
 //! | [`revocation`] | which certificates are revoked |
@@ -21,5 +22,6 @@ pub mod json;
 pub mod message;
 pub mod revocation;
 pub mod seal;
+pub mod sequence;
 pub mod topic;
 pub mod units;

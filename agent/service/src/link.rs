@@ -13,7 +13,7 @@
 //!   thrown out because somebody else uses its name waits thirty seconds (lease rule 8).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -120,6 +120,8 @@ pub struct NotSent;
 pub struct Link {
     client: AsyncClient,
     up: Arc<AtomicBool>,
+    /// Messages that were handed over and are not on their way yet.
+    queued: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -145,9 +147,11 @@ impl Link {
         let (client, events) = AsyncClient::new(options, QUEUE);
         let (incoming, receiver) = mpsc::channel(QUEUE);
         let up = Arc::new(AtomicBool::new(false));
+        let queued = Arc::new(AtomicUsize::new(0));
         let host = broker.host.clone();
-        let task = Task { events, host, client: client.clone(), filters, incoming, up: up.clone() };
-        (Self { client, up, task: tokio::spawn(task.run()) }, receiver)
+        let task =
+            Task { events, host, client: client.clone(), filters, incoming, up: up.clone(), queued: queued.clone() };
+        (Self { client, up, queued, task: tokio::spawn(task.run()) }, receiver)
     }
 
     /// Hands a message over for sending. Never waits.
@@ -155,7 +159,16 @@ impl Link {
         if !self.up.load(Ordering::Acquire) {
             return Err(NotSent);
         }
-        self.client.try_publish(topic, delivery.qos(), delivery.is_retained(), payload).map_err(|_| NotSent)
+        self.queued.fetch_add(1, Ordering::AcqRel);
+        self.client.try_publish(topic, delivery.qos(), delivery.is_retained(), payload).map_err(|_| {
+            one_less(&self.queued);
+            NotSent
+        })
+    }
+
+    /// Whether all that was handed over is on its way, so that something less urgent keeps nothing waiting.
+    pub fn is_idle(&self) -> bool {
+        self.queued.load(Ordering::Acquire) == 0
     }
 
     /// Sends what is queued, says goodbye (so that the broker does not publish the last will) and ends.
@@ -173,6 +186,11 @@ impl Drop for Link {
     }
 }
 
+fn one_less(queued: &AtomicUsize) {
+    // None are left if a new connection has begun meanwhile.
+    let _ = queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1));
+}
+
 struct Task {
     events: EventLoop,
     host: String,
@@ -180,6 +198,7 @@ struct Task {
     filters: Vec<String>,
     incoming: mpsc::Sender<Incoming>,
     up: Arc<AtomicBool>,
+    queued: Arc<AtomicUsize>,
 }
 
 /// A subscription. Of a command it must be seen whether it was published to be retained, also by who is there when it is.
@@ -237,6 +256,8 @@ impl Task {
             let told = match event {
                 Event::Incoming(Packet::ConnAck(_)) => {
                     up_since = Some(Instant::now());
+                    // What waited for the connection before was dropped.
+                    self.queued.store(0, Ordering::Release);
                     self.up.store(true, Ordering::Release);
                     let filters = self.filters.iter().map(|path| filter(path));
                     if !self.filters.is_empty() && self.client.try_subscribe_many(filters).is_err() {
@@ -249,6 +270,10 @@ impl Task {
                 }
                 Event::Outgoing(rumqttc::Outgoing::Disconnect) => {
                     leaving = true;
+                    Ok(())
+                }
+                Event::Outgoing(rumqttc::Outgoing::Publish(_)) => {
+                    one_less(&self.queued);
                     Ok(())
                 }
                 Event::Incoming(_) | Event::Outgoing(_) => Ok(()),

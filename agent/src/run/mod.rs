@@ -5,6 +5,7 @@
 
 mod clock_watch;
 mod device;
+mod evidence;
 mod outage;
 mod sampling;
 mod station;
@@ -24,6 +25,7 @@ use grid_service::clock::unix_now;
 use crate::commands::KeptError;
 
 pub use device::{DeviceSettings, run_device};
+pub use evidence::{DEVICE_DISK_BYTES, MEMORY_BYTES, OutboxSettings, SOCKET as STATUS_SOCKET, TRANSFORMER_DISK_BYTES};
 pub use transformer::{TransformerSettings, run_transformer};
 
 /// Who an agent is, and whom it believes.
@@ -52,6 +54,8 @@ pub struct Common {
     pub anchor: Name,
     /// How long a message may stay unacknowledged before it is said again.
     pub replay_after: Millis,
+    /// Where its messages wait for that.
+    pub outbox: OutboxSettings,
     /// In a simulation: how the plant's time relates to the clock.
     pub simulation: Option<Simulation>,
     /// Somebody who watches, or nobody.
@@ -104,7 +108,7 @@ pub struct Summary {
     /// Each session with the number of its last message.
     pub sessions: Vec<(Session, u64)>,
     /// How many messages were never acknowledged.
-    pub unacknowledged: usize,
+    pub unacknowledged: u64,
 }
 
 /// Why an agent ended although nobody asked it to.

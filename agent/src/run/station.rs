@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use grid_protocol::author::{Author, Signed};
-use grid_protocol::message::{Ack, Event, Message, Part, Presence, PreviousSession, Replay, Session, Status};
+use grid_protocol::message::{Ack, Event, Message, Part, Presence, Replay, Session, Status};
 use grid_protocol::seal::SealError;
 use grid_protocol::topic::{Kind, Name, Topic};
 use grid_protocol::units::{BootTime, Millis};
@@ -18,20 +18,20 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::clock_watch::ClockWatch;
+use super::evidence::Evidence;
 use super::outage::Outage;
 use super::{AgentError, Common, Credentials, Summary};
 use crate::bucket::Bucket;
 use crate::commands::{self, Command, Kept, Refusal};
 use crate::directory::{Directory, Distrust};
-use crate::outbox::{Lost, Outbox};
+use crate::outbox::{Around, Lost};
 
-/// Memory for messages that wait for an ack.
-const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
 /// Missing messages are said again at most 200 times a second: ten every 50 ms.
 const REPLAY_EVERY: Millis = Millis(50);
 const REPLAY_AT_ONCE: usize = 10;
-/// What had to go is declared at most this often, in one event a session.
+/// What had to go is declared at most this often, and in so many events.
 const DECLARE_LOSS: Millis = Millis(10_000);
+const DECLARED_AT_ONCE: usize = 20;
 /// At the end, how long acks are waited for.
 const LAST_ACKS: Duration = Duration::from_secs(10);
 /// At the end nobody waits long for an ack before saying it again.
@@ -54,7 +54,7 @@ pub struct Station {
     link: Link,
     incoming: mpsc::Receiver<Incoming>,
     directory: Directory,
-    outbox: Outbox,
+    evidence: Evidence,
     finished_sessions: Vec<(Session, u64)>,
     /// A birth that waits for its connection: the last will that went ahead names it.
     birth: Option<Signed>,
@@ -82,13 +82,13 @@ impl Station {
         let filters = subscriptions.iter().map(|filter| format!("grid/{}/{filter}", credentials.site)).collect();
         let (link, incoming) = Link::open(&common.broker, &credentials.name, filters);
         let mut station = Self {
+            evidence: Evidence::open(&common.outbox, credentials.name.as_str()),
             author: author(credentials),
             directory: Directory::new(credentials.site.clone(), credentials.authority.clone()),
             common,
             part,
             link,
             incoming,
-            outbox: Outbox::new(OUTBOX_BYTES),
             finished_sessions: Vec::new(),
             birth: None,
             anchor_is_there: false,
@@ -104,6 +104,7 @@ impl Station {
             ignored: 0,
             reported_at: boot_now(),
         };
+        station.evidence.outbox.begin(station.author.session());
         // A birth is the first message of its session, so that the log shows the key before anything signed with it.
         station.birth = Some(station.be_born()?);
         Ok(station)
@@ -133,7 +134,7 @@ impl Station {
     ) -> Result<u64, AgentError> {
         let signed = self.author.say_to(device, kind, body, unix_now())?;
         let seq = self.author.last_seq();
-        self.outbox.keep(self.author.session(), &signed, boot_now());
+        self.evidence.outbox.keep(self.author.session(), &signed, boot_now(), unix_now());
         if self.greeted {
             // Not being connected is no error: the outbox has it.
             let _ = self.link.publish(&signed.topic.to_string(), signed.payload, delivery);
@@ -155,7 +156,6 @@ impl Station {
 
     fn status(&self, state: Presence, ends: Option<u64>) -> Status {
         let simulation = self.common.simulation;
-        let last = self.finished_sessions.last().filter(|_| state == Presence::Online);
         Status {
             state,
             part: self.part.clone(),
@@ -163,7 +163,7 @@ impl Station {
             time_factor: simulation.map_or(1, |simulation| simulation.time_factor),
             plant_time_ms: simulation.map(|simulation| simulation.plant_time(unix_now())),
             ends,
-            previous: last.map(|(session, seq)| PreviousSession { session: *session, seq: *seq }),
+            previous: self.evidence.outbox.previous().filter(|_| state == Presence::Online),
             certificate: STANDARD.encode(&self.common.credentials.certificate),
         }
     }
@@ -198,7 +198,7 @@ impl Station {
 
     fn be_born(&mut self) -> Result<Signed, AgentError> {
         let birth = self.author.say(Kind::Status, self.status(Presence::Online, None), unix_now())?;
-        self.outbox.keep(self.author.session(), &birth, boot_now());
+        self.evidence.outbox.keep(self.author.session(), &birth, boot_now(), unix_now());
         Ok(birth)
     }
 
@@ -215,6 +215,7 @@ impl Station {
     pub fn new_session(&mut self) {
         let finished = std::mem::replace(&mut self.author, author(&self.common.credentials));
         self.finished_sessions.push((finished.session(), finished.last_seq()));
+        self.evidence.outbox.begin(self.author.session());
         self.birth = None;
     }
 
@@ -261,7 +262,7 @@ impl Station {
         let anchor = self.common.anchor.clone();
         if let Some(ack) = self.open_from::<Ack>(&topic, &received.payload, &anchor) {
             self.anchor_is_there = true;
-            self.outbox.acknowledged(&ack.body);
+            self.evidence.outbox.acknowledged(&ack.body, boot_now());
         }
         None
     }
@@ -338,30 +339,52 @@ impl Station {
         }
         if now.since(self.declared_at) >= DECLARE_LOSS {
             self.declared_at = now;
-            for Lost { of, from_seq, to_seq } in self.outbox.take_losses() {
-                self.event(Event::OutboxOverflow { of, from_seq, to_seq })?;
-            }
+            self.declare_losses()?;
         }
-        if !self.anchor_is_there || !self.greeted || now.since(self.replayed_at) < REPLAY_EVERY {
+        let (name, greeted, anchor_is_there) = (self.author.name(), self.greeted, self.anchor_is_there);
+        let around = || Around { name: name.clone(), is_running: true, broker_is_there: greeted, anchor_is_there };
+        let told = self.evidence.drive(now, around);
+        told.into_iter().try_for_each(|event| self.event(event))?;
+        // What is new goes first.
+        let may_replay = self.anchor_is_there && self.greeted && self.link.is_idle();
+        if !may_replay || now.since(self.replayed_at) < REPLAY_EVERY {
             return Ok(());
         }
         self.replayed_at = now;
-        for (topic, payload) in self.outbox.due(now, patience, REPLAY_AT_ONCE) {
+        for message in self.evidence.outbox.due(now, patience, REPLAY_AT_ONCE) {
             let name = self.author.name().clone();
-            let text = String::from_utf8_lossy(&payload).into_owned();
-            let replay = Replay { topic: topic.to_string(), payload: text };
+            let payload = String::from_utf8_lossy(&message.payload).into_owned();
+            let replay = Replay { topic: message.topic.to_string(), payload };
             match self.author.say_unnumbered(&name, Kind::Replay, replay, unix_now()) {
                 Ok(signed) => {
                     let _ = self.link.publish(&signed.topic.to_string(), signed.payload, Delivery::Assured);
                 }
                 // Wrapping quotes every quote: a message near the limit no longer fits, and is published again as it is.
                 Err(SealError::TooLong(_)) => {
-                    let _ = self.link.publish(&topic.to_string(), payload, Delivery::Assured);
+                    let topic = message.topic.to_string();
+                    let _ = self.link.publish(&topic, message.payload.clone(), Delivery::Assured);
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(())
+    }
+
+    fn declare_losses(&mut self) -> Result<(), AgentError> {
+        for lost in self.evidence.outbox.losses(DECLARED_AT_ONCE) {
+            let Lost { of, from_seq, to_seq } = lost;
+            tracing::warn!(device = %self.author.name(), %of, from_seq, to_seq, "messages are lost for the log");
+            let event = Event::OutboxOverflow { of, from_seq, to_seq };
+            let seq = self.tell(Kind::Event, event, Delivery::Assured)?;
+            self.evidence.outbox.declared(lost, self.author.session(), seq);
+        }
+        Ok(())
+    }
+
+    /// Whether an ack is worth waiting for: what has a disk to go to waits only while somebody is there who acknowledges.
+    fn awaits_acks(&self) -> bool {
+        let somebody_is_there = self.greeted && self.anchor_is_there;
+        self.evidence.is_at_risk() && (somebody_is_there || !self.evidence.has_disk())
     }
 
     /// Says goodbye, waits a little for the last acks, and disconnects.
@@ -370,7 +393,7 @@ impl Station {
         self.tell(Kind::Status, goodbye, Delivery::AssuredRetained)?;
         let give_up = Instant::now() + LAST_ACKS;
         let mut tick = tokio::time::interval(Duration::from_millis(REPLAY_EVERY.0));
-        while !self.outbox.is_empty() && Instant::now() < give_up {
+        while self.awaits_acks() && Instant::now() < give_up {
             tokio::select! {
                 _ = tick.tick() => self.replay_after(boot_now(), LAST_PATIENCE)?,
                 incoming = self.incoming.recv() => match incoming {
@@ -385,8 +408,10 @@ impl Station {
             }
         }
         self.finished_sessions.push((self.author.session(), self.author.last_seq()));
-        let summary = Summary { sessions: self.finished_sessions, unacknowledged: self.outbox.len() };
+        let unacknowledged = self.evidence.outbox.len();
+        let summary = Summary { sessions: self.finished_sessions, unacknowledged };
         self.link.close().await;
+        self.evidence.close(boot_now).await;
         Ok(summary)
     }
 }

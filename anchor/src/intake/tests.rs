@@ -158,6 +158,27 @@ fn what_nobody_vouches_for_is_evidence_but_not_a_flood() {
     assert_eq!(admitted.len(), 1);
 }
 
+/// No client can, but a broker that does not play fair might deliver it.
+#[test]
+fn nobody_speaks_in_the_anchors_own_name() {
+    let mut desk = Desk::new();
+    let forged = Notice::NotLogged(1_000_000).write();
+    for topic in ["grid/demo/#", "grid/+/cp-1/status", "#"] {
+        assert_eq!(desk.raw(topic, &forged, false, at(0)), []);
+    }
+    let known = desk.intake.snapshot();
+    let reported = desk.raw("grid/demo/cp-1/set/limit", b"5", false, at(0)).len();
+    let mut admitted = Vec::new();
+    desk.intake.tick(at(60_000), &mut admitted);
+    let entry = entry::read(&admitted[0].entry).unwrap();
+    assert_eq!((reported, entry.payload), (1, Payload::Bytes(Notice::NotLogged(3).write().into())));
+    // What the anchor says itself, it does not learn from.
+    let record = Record { index: 0, synced: 0, standing: Standing::Unverified, entry: admitted[0].entry.clone() };
+    let mut again = Intake::new(desk.street.speakers());
+    again.relearn(&record);
+    assert_eq!(again.snapshot(), known);
+}
+
 #[test]
 fn acks_and_topics_that_are_too_long_are_not_logged() {
     let mut desk = Desk::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use grid_agent::lease::Terms;
-use grid_agent::run::{Common, Credentials, Probe};
+use grid_agent::run::{Common, Credentials, OutboxSettings, Probe};
 use grid_agent::transformer::{Enrolment, NOMINAL_VOLTS, Plan};
 use grid_protocol::identity::{Identity, Issuer};
 use grid_protocol::message::{Capabilities, DeviceKind, Phase, Role};
@@ -94,7 +94,8 @@ pub fn common(credentials: Credentials, port: u16, probe: Option<Arc<dyn Probe>>
     let anchor = ANCHOR.parse()?;
     // Nothing is said again: what is measured is control, and the acknowledger covers the transformer alone.
     let replay_after = Millis(3_600_000);
-    Ok(Common { credentials, broker, anchor, replay_after, simulation: None, probe })
+    let outbox = OutboxSettings::in_memory();
+    Ok(Common { credentials, broker, anchor, replay_after, outbox, simulation: None, probe })
 }
 
 /// What a transformer of this benchmark keeps.

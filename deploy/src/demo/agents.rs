@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use grid_agent::lease::Terms;
 use grid_agent::meter::{Adc, ChipConfig, Ina219Meter};
-use grid_agent::run::{Common, DeviceSettings, Probe, Simulation, TransformerSettings, run_device, run_transformer};
+use grid_agent::run::{
+    Common, DEVICE_DISK_BYTES, DeviceSettings, OutboxSettings, Probe, Simulation, TRANSFORMER_DISK_BYTES,
+    TransformerSettings, run_device, run_transformer,
+};
 use grid_agent::simulated_ina219::SimulatedBus;
 use grid_agent::transformer::{Enrolment, Plan};
 use grid_protocol::message::{Capabilities, DeviceKind, Phase, Role};
@@ -34,6 +37,10 @@ impl Demo {
             broker: broker::settings(self.address),
             anchor: anchor_name(),
             replay_after: REPLAY_AFTER,
+            outbox: OutboxSettings::on_disk(
+                self.options.data_dir.join("outbox").join(name.as_str()),
+                if role == Role::Transformer { TRANSFORMER_DISK_BYTES } else { DEVICE_DISK_BYTES },
+            ),
             simulation: Some(simulation),
             probe: Some(self.watch.clone() as Arc<dyn Probe>),
         })

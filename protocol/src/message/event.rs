@@ -194,6 +194,13 @@ pub enum Event {
         /// For how long nothing was logged.
         after_ms: Millis,
     },
+    /// What waits for the anchor's acknowledgement cannot be written to disk: it is kept in memory, as far as that goes.
+    OutboxDiskFailed {
+        /// What the disk said.
+        why: String,
+    },
+    /// The outbox's disk works again.
+    OutboxDiskRecovered {},
     /// An event of a newer version.
     #[serde(other)]
     Unknown,

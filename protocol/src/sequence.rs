@@ -4,8 +4,32 @@ use serde::{Deserialize, Serialize};
 
 /// A set of numbers from 1, kept as ranges. A session without gaps is one range however long it lasts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Sequence(Vec<(u64, u64)>);
+
+impl From<Sequence> for Vec<(u64, u64)> {
+    fn from(sequence: Sequence) -> Self {
+        sequence.0
+    }
+}
+
+/// Ranges that are not those of a [`Sequence`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} are not ranges of numbers from 1, in order and apart from each other")]
+pub struct BadRanges(Vec<(u64, u64)>);
+
+impl TryFrom<Vec<(u64, u64)>> for Sequence {
+    type Error = BadRanges;
+
+    fn try_from(ranges: Vec<(u64, u64)>) -> Result<Self, BadRanges> {
+        let apart = |pair: &[(u64, u64)]| pair[0].1.saturating_add(1) < pair[1].0;
+        if ranges.iter().all(|(first, last)| (1..=*last).contains(first)) && ranges.windows(2).all(apart) {
+            Ok(Self(ranges))
+        } else {
+            Err(BadRanges(ranges.into_iter().take(8).collect()))
+        }
+    }
+}
 
 impl Sequence {
     /// Whether `seq` is in it.
@@ -38,6 +62,36 @@ impl Sequence {
             last = last.max(touched[touched.len() - 1].1);
         }
         self.0.splice(from..to.max(from), [(first, last)]);
+    }
+
+    /// Adds all of `other`.
+    pub fn insert_all(&mut self, other: &Self) {
+        other.ranges().for_each(|(first, last)| self.insert_range(first, last));
+    }
+
+    /// What is in it and not in `other`.
+    pub fn without(&self, other: &Self) -> Self {
+        let mut left = Vec::new();
+        for (first, last) in self.ranges() {
+            let mut next = Some(first);
+            let begin = other.0.partition_point(|(_, end)| *end < first);
+            for (start, end) in other.0[begin..].iter().take_while(|(start, _)| *start <= last) {
+                left.extend(next.filter(|next| next < start).map(|next| (next, start - 1)));
+                next = end.checked_add(1);
+            }
+            left.extend(next.filter(|next| *next <= last).map(|next| (next, last)));
+        }
+        Self(left)
+    }
+
+    /// What is both in it and in `other`.
+    pub fn within(&self, other: &Self) -> Self {
+        self.without(&self.without(other))
+    }
+
+    /// Whether no number is there.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The highest number through which all are there; 0 if 1 is not.
@@ -105,6 +159,25 @@ mod tests {
         assert_eq!(of(&[(5, 4), (0, 0)]), Sequence::default());
         assert_eq!(of(&[(0, 2)]), of(&[(1, 2)]));
         assert_eq!(of(&[(1, u64::MAX), (4, 4)]).through(), u64::MAX);
+        assert_eq!(of(&[(1, u64::MAX)]).without(&of(&[(5, u64::MAX)])), of(&[(1, 4)]));
+    }
+
+    #[test]
+    fn only_ranges_in_order_read_back() {
+        for good in ["[]", "[[1,1]]", "[[1,3],[5,18446744073709551615]]"] {
+            let sequence: Sequence = serde_json::from_str(good).unwrap();
+            assert_eq!(serde_json::to_string(&sequence).unwrap(), good);
+        }
+        for bad in [
+            "[[0,1]]",
+            "[[2,1]]",
+            "[[1,3],[4,5]]",
+            "[[1,3],[2,5]]",
+            "[[5,6],[1,2]]",
+            "[[1,18446744073709551615],[3,4]]",
+        ] {
+            assert!(serde_json::from_str::<Sequence>(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
@@ -130,6 +203,19 @@ mod tests {
             assert_eq!(sequence.count(), plain.len() as u64);
             let missing: Vec<u64> = sequence.missing_through(70).flat_map(|(first, last)| first..=last).collect();
             assert_eq!(missing, (1..=70).filter(|seq| !plain.contains(seq)).collect::<Vec<_>>());
+            let (mut other, mut other_plain) = (Sequence::default(), BTreeSet::new());
+            for _ in 0..draw(12) {
+                let first = draw(60) + 1;
+                other.insert_range(first, first + draw(8));
+                other_plain.extend(other.ranges().flat_map(|(first, last)| first..=last));
+            }
+            let listed = |set: &Sequence| set.ranges().flat_map(|(first, last)| first..=last).collect::<Vec<_>>();
+            let without: Vec<u64> = plain.difference(&other_plain).copied().collect();
+            let within: Vec<u64> = plain.intersection(&other_plain).copied().collect();
+            assert_eq!((listed(&sequence.without(&other)), listed(&sequence.within(&other))), (without, within));
+            let mut both = sequence.clone();
+            both.insert_all(&other);
+            assert_eq!(listed(&both), plain.union(&other_plain).copied().collect::<Vec<_>>());
         }
     }
 }

@@ -1,0 +1,62 @@
+//! Everything that the evidence side reads, made of arbitrary bytes: valid inputs with changes, some with their
+//! checksums and signatures made right again, so that what stands behind those is reached too.
+//!
+//! Used with seeded bytes by `tests/parsers.rs`, and with those of a fuzzer by `fuzz/`. Whatever is read,
+//!
+//! - nothing panics, and memory stays bounded,
+//! - what was read and has one spelling is written again in the same bytes; all else reads back as the same value,
+//! - nothing counts as signed that was not signed,
+//! - a log holds only if every byte that matters is there as it was, and goes on only with entries that were in it.
+//!
+//! | module | what is read |
+//! |---|---|
+//! | `messages` | topics, signed messages of all kinds |
+//! | `identity` | certificates, authorities, bundles of keys, lists of revoked certificates, names and numbers |
+//! | `formats` | entries, bundles of them, paths, checkpoints, keys, policies, notices, proofs, dates |
+//! | `journal` | the journal, and what the intake knew |
+//! | `intake` | whole conversations with the intake |
+//! | `folders` | logs that are verified and shown, and folders that an anchor goes on from |
+//! | `settings` | configuration files |
+#![allow(dead_code, reason = "each fuzz target uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod folders;
+mod formats;
+mod identity;
+mod intake;
+mod journal;
+mod messages;
+mod mutation;
+mod settings;
+mod source;
+mod world;
+
+/// What is wrong, if anything is.
+pub type Verdict = Result<(), String>;
+
+/// A group of inputs: `hold` makes one of the bytes, has it read, and says what is wrong.
+pub struct Group {
+    pub name: &'static str,
+    pub hold: fn(&[u8]) -> Verdict,
+    /// How many are held in a second or so.
+    pub rounds: u32,
+}
+
+pub const MESSAGES: Group = Group { name: "messages", hold: messages::hold, rounds: 20_000 };
+pub const IDENTITY: Group = Group { name: "identity", hold: identity::hold, rounds: 10_000 };
+pub const FORMATS: Group = Group { name: "formats", hold: formats::hold, rounds: 20_000 };
+pub const JOURNAL: Group = Group { name: "journal", hold: journal::hold, rounds: 10_000 };
+pub const INTAKE: Group = Group { name: "intake", hold: intake::hold, rounds: 300 };
+pub const LOG: Group = Group { name: "log", hold: folders::hold_log, rounds: 100 };
+pub const DATA_DIR: Group = Group { name: "data_dir", hold: folders::hold_data_dir, rounds: 200 };
+pub const SETTINGS: Group = Group { name: "settings", hold: settings::hold, rounds: 2_000 };
+
+/// Says what is wrong unless something holds.
+macro_rules! require {
+    ($holds:expr, $($what:tt)+) => {
+        if !$holds {
+            return Err(format!($($what)+));
+        }
+    };
+}
+use require;
