@@ -65,6 +65,11 @@ impl Carried {
         }
     }
 
+    /// Whether no list is known.
+    pub(super) fn knows_no_list(&self) -> bool {
+        self.lists.is_empty()
+    }
+
     /// An own notice is in the log.
     pub(super) fn heard(&mut self, notice: Notice) {
         match notice {

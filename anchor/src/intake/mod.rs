@@ -32,7 +32,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use grid_protocol::identity::Serial;
 use grid_protocol::message::{Ack, Header, Session};
-use grid_protocol::revocation::Revocations;
+use grid_protocol::revocation::{self, Revocations};
 use grid_protocol::seal::Sealed;
 use grid_protocol::topic::{Kind, Name};
 use grid_protocol::units::{BootTime, Millis, UnixMillis};
@@ -152,10 +152,16 @@ impl Intake {
         speakers.restore(snapshot.certificates, now);
         speakers.restore_revoked(snapshot.revoked);
         let remembered = |(topic, text): (String, String)| Some((topic, STANDARD.decode(text).ok()?.try_into().ok()?));
+        let mut remembered: HashMap<String, [u8; 32]> =
+            snapshot.remembered.into_iter().filter_map(remembered).collect();
+        if snapshot.carried.knows_no_list() {
+            // Written by a version that did not keep it: it is logged again when the broker says it again.
+            remembered.remove(&revocation::topic(speakers.site()).to_string());
+        }
         Ok(Self {
             sessions: Sessions::restore(snapshot.devices, tree_size),
             carried: snapshot.carried,
-            remembered: snapshot.remembered.into_iter().filter_map(remembered).collect(),
+            remembered,
             ..Self::new(speakers)
         })
     }
