@@ -1,6 +1,6 @@
 //! Everything that the evidence side reads, seeded: the harness of the fuzzer, bounded, on stable Rust.
 //!
-//! `ROUNDS` says how many inputs of each group are held (default: about a second's worth), `SEED` with which seed they are
+//! `ROUNDS` says how many inputs of each group are held (default: a few seconds' worth), `SEED` with which seed they are
 //! drawn (default 1). A failure says which seed draws the same input again, with `ROUNDS=1`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
