@@ -15,7 +15,7 @@ use crate::speech::{Content, Heard, Speakers, Unverified, hear};
 pub enum Opened<'a> {
     /// An acknowledgement: it is not logged.
     Ack,
-    /// A replay that is none, or something on a topic that is too long to be logged.
+    /// A replay that is none, or something on a topic that is too long to be logged or has a wildcard.
     Broken,
     /// A message.
     Plain(Arrival<'a>),
@@ -35,7 +35,8 @@ pub struct Envelope<'a> {
 
 /// Looks at what came.
 pub fn open(arrival: Arrival) -> Opened {
-    if arrival.topic.len() > LONGEST_TOPIC {
+    // Nobody can publish on a topic with a wildcard (MQTT 5 section 3.3.2.1), whatever a broker says: such a one is ours.
+    if arrival.topic.len() > LONGEST_TOPIC || arrival.topic.contains(['#', '+']) {
         return Opened::Broken;
     }
     match arrival.topic.parse::<Topic>() {
