@@ -162,12 +162,13 @@ impl LogPublicKey {
 
     /// Checks a checkpoint's signature and reads it. Every byte counts: there is one spelling for each head.
     pub fn open(&self, note: &[u8]) -> Result<Head, BadCheckpoint> {
-        let head = read_unsigned(note)?.head;
+        let Unsigned { head, keys } = read_unsigned(note)?;
         let parsed = Note::from_bytes(note).map_err(|_| BadCheckpoint::NotANote)?;
         let known = VerifierList::new(vec![Box::new(self.verifier.clone())]);
         let not_signed = || BadCheckpoint::NotSigned(self.vkey.clone());
-        let (_, unknown) = parsed.verify(&known).map_err(|_| not_signed())?;
-        if !unknown.is_empty() {
+        parsed.verify(&known).map_err(|_| not_signed())?;
+        // One signature, this log's: of several that name its key, only the first was verified.
+        if keys.len() != 1 {
             return Err(BadCheckpoint::Spelling);
         }
         if head.origin != self.origin() {
@@ -239,6 +240,17 @@ mod tests {
                 assert!(key().public().open(&changed).is_err(), "bit {bit} of byte {at}");
             }
             assert!(key().public().open(&note[..at]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_line_that_names_the_key_again_is_noticed() {
+        let sign = |size| String::from_utf8(key().sign(size, Hash([1; 32])).unwrap()).unwrap();
+        let (note, other) = (sign(300), sign(301));
+        for more in [&note, &other] {
+            let (_, signature) = more.split_once("\n\n").unwrap();
+            let twice = format!("{note}{signature}");
+            assert_eq!(key().public().open(twice.as_bytes()), Err(BadCheckpoint::Spelling), "{twice}");
         }
     }
 

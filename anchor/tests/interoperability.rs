@@ -12,18 +12,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use grid_anchor::bundle;
 use grid_anchor::checkpoint::read_unsigned;
 use grid_anchor::intake::{Arrival, Now};
 use grid_anchor::policy::Policy;
+use grid_anchor::proof::{Proof, prove};
 use grid_anchor::recorder::Recorder;
-use grid_anchor::tile::{Level, Tile};
+use grid_anchor::source::Folder;
 use grid_protocol::message::{Event, Role};
 use grid_protocol::units::MilliWattHours;
 use rand::Rng;
-use serde_json::json;
 use street::{Speaker, Street, at, receive};
-use tlog_tiles::{TileHashReader, TileReader, prove_record};
 
 /// Where Debian's packages put Go's libraries.
 const GOPATH: &str = "/usr/share/gocode";
@@ -124,13 +122,16 @@ impl Log {
         self.checkpoints.push(kept);
     }
 
-    /// Proofs of these entries as files.
+    /// Proofs of these entries as files; those of messages with the device's certificate.
     fn prove(&self, indexes: impl Iterator<Item = u64>) -> Vec<PathBuf> {
-        let folder = self.folder.path().join("proofs");
+        let (log, folder) = (PathBuf::from(self.path()), self.folder.path().join("proofs"));
         fs::create_dir_all(&folder).unwrap();
+        let checkpoint = fs::read(log.join("checkpoint")).unwrap();
         let proofs = indexes.map(|index| {
+            let certificate = Some(self.device.certificate.clone()).filter(|_| matches!(index % 50, 1 | 2));
+            let proof = Proof { certificate, ..prove(&Folder::new(&log), &checkpoint, index).unwrap() };
             let file = folder.join(format!("{index}.tlog-proof"));
-            fs::write(&file, proof(Path::new(&self.path()), index)).unwrap();
+            fs::write(&file, proof.write()).unwrap();
             file
         });
         proofs.collect()
@@ -214,38 +215,4 @@ fn sumdb_refuses_a_proof_in_which_anything_that_it_proves_was_changed() {
 fn proof_lines(log: &Log, index: u64) -> Vec<String> {
     let file = &log.prove(index..index + 1)[0];
     fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()
-}
-
-/// The tiles of a log in a folder.
-struct Tiles<'a>(&'a Path);
-
-impl TileReader for Tiles<'_> {
-    fn height(&self) -> u8 {
-        8
-    }
-
-    fn read_tiles(&self, tiles: &[tlog_tiles::Tile]) -> Result<Vec<Vec<u8>>, tlog_tiles::Error> {
-        let path = |tile: &tlog_tiles::Tile| {
-            let level = Level::Hashes(tile.level());
-            self.0.join(Tile { level, index: tile.level_index(), width: tile.width() as u16 }.path())
-        };
-        Ok(tiles.iter().map(|tile| fs::read(path(tile)).unwrap()).collect())
-    }
-
-    fn save_tiles(&self, _: &[tlog_tiles::Tile], _: &[Vec<u8>]) {}
-}
-
-fn proof(log: &Path, index: u64) -> String {
-    let checkpoint = fs::read_to_string(log.join("checkpoint")).unwrap();
-    let head = read_unsigned(checkpoint.as_bytes()).unwrap().head;
-    let tiles = Tiles(log);
-    let proof = prove_record(head.size, index, &TileHashReader::new(head.size, head.root, &tiles)).unwrap();
-    let hashes: String = proof.iter().map(|hash| format!("{hash}\n")).collect();
-    let width = (head.size - index / 256 * 256).min(256) as u16;
-    let bundle = fs::read(log.join(Tile { level: Level::Entries, index: index / 256, width }.path())).unwrap();
-    let plain = bundle::unpack(&bundle).unwrap();
-    let entry = bundle::entries(&plain, width).unwrap()[(index % 256) as usize];
-    let extra = json!({ "entry": std::str::from_utf8(entry).unwrap() }).to_string();
-    let extra = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, extra);
-    format!("c2sp.org/tlog-proof@v1\nextra {extra}\nindex {index}\n{hashes}\n{checkpoint}")
 }

@@ -15,7 +15,7 @@ use crate::speech::{Content, Heard, Speakers, Unverified, hear};
 pub enum Opened<'a> {
     /// An acknowledgement: it is not logged.
     Ack,
-    /// A replay that is none, or something on a topic that is too long to be logged or has wildcards.
+    /// A replay that is none, or something on a topic that is too long to be logged or has a wildcard.
     Broken,
     /// A message.
     Plain(Arrival<'a>),
@@ -35,8 +35,7 @@ pub struct Envelope<'a> {
 
 /// Looks at what came.
 pub fn open(arrival: Arrival) -> Opened {
-    // Nobody can publish on a topic with a wildcard (MQTT 5 section 3.3.2.1), so a broker that says so lies; the anchor's
-    // own entries stand there.
+    // Nobody can publish on a topic with a wildcard (MQTT 5 section 3.3.2.1), whatever a broker says: such a one is ours.
     if arrival.topic.len() > LONGEST_TOPIC || arrival.topic.contains(['#', '+']) {
         return Opened::Broken;
     }

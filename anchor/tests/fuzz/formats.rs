@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use tlog_tiles::Hash;
 
 use super::mutation::{edit, mutated, mutated_text};
+use super::proof;
 use super::source::Source;
 use super::world::world;
 use super::{Verdict, require};
@@ -29,7 +30,7 @@ const BUNDLE_HEADER: usize = 16;
 
 pub fn hold(bytes: &[u8]) -> Verdict {
     let mut source = Source::new(bytes);
-    match source.below(9) {
+    match source.below(10) {
         0 => an_entry(&mut source),
         1 => a_bundle(&mut source),
         2 => a_path(&mut source),
@@ -38,6 +39,7 @@ pub fn hold(bytes: &[u8]) -> Verdict {
         5 => a_policy(&mut source),
         6 => a_notice(&mut source),
         7 => a_date(&mut source),
+        8 => proof::hold(&mut source),
         _ => a_tile(&mut source),
     }
 }
@@ -146,7 +148,8 @@ fn a_checkpoint(source: &mut Source) -> Verdict {
     let (size, root) = (source.number(), Hash([source.byte(); 32]));
     let valid = log.sign(size, root).map_err(|why| format!("a checkpoint is not signed: {why}"))?;
     let mut note = valid.clone();
-    edit(source, &mut note, std::slice::from_ref(&valid));
+    let signature = valid.iter().position(|byte| *byte == 0xe2).map_or_else(Vec::new, |at| valid[at..].to_vec());
+    edit(source, &mut note, &[valid.clone(), signature]);
     let signed_anew = source.rarely(2);
     if signed_anew {
         let text = String::from_utf8_lossy(&note).into_owned();
