@@ -16,11 +16,12 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
-use crate::bundle::{self, BadBundle};
+use crate::bundle;
 use crate::checkpoint::{BadCheckpoint, read_unsigned};
 use crate::entry::{self, BadEntry, Entry, Payload};
-use crate::pruning;
-use crate::tile::{FULL, Level, Tile};
+use crate::pruning::minimum_index;
+use crate::source::{Folder, ReadError, ScanError, Source, bundles, read_bundle};
+use crate::tile::FULL;
 
 /// Which entries to show.
 #[derive(Clone, Debug, Default)]
@@ -57,25 +58,15 @@ pub struct Line {
 /// Why a log cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowError {
-    /// A file cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Unreadable {
-        /// Which, relative to the log's folder.
-        path: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// It cannot be told where it begins.
+    #[error("cannot read the folder of its bundles: {0}")]
+    Unlisted(#[from] std::io::Error),
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] ScanError),
     /// The checkpoint does not read.
     #[error("checkpoint: {0}")]
     Checkpoint(#[from] BadCheckpoint),
-    /// A bundle does not read.
-    #[error("{path}: {why}")]
-    Bundle {
-        /// Which.
-        path: String,
-        /// What is wrong.
-        why: BadBundle,
-    },
     /// An entry does not read.
     #[error("entry {index}: {why}")]
     Entry {
@@ -101,40 +92,62 @@ pub fn parse_date(text: &str) -> Result<UnixMillis, String> {
     u64::try_from(moment.unix_timestamp_nanos() / 1_000_000).map(UnixMillis).map_err(|_| wrong())
 }
 
-/// Goes through the log in a folder, from the first entry that was not dropped ([`pruning`]), and hands over what is
-/// selected, in order, until `each` says no more.
-pub fn show(folder: &Path, selection: &Selection, mut each: impl FnMut(Line) -> bool) -> Result<(), ShowError> {
-    entries(folder, |index, entry| selection.line(index, entry).is_none_or(&mut each))
+/// Where a log is shown from, and to: what retention left of it, as far as its checkpoint goes.
+#[derive(Debug)]
+pub struct Extent {
+    folder: Folder,
+    /// The index of the first entry that was not dropped.
+    pub first: u64,
+    /// How many entries the checkpoint covers, dropped ones included.
+    pub size: u64,
 }
 
-/// Goes through the log in a folder and hands over every entry with its index, in order, until `each` says no more.
-pub fn entries(folder: &Path, mut each: impl FnMut(u64, &Entry) -> bool) -> Result<(), ShowError> {
-    let read = |path: &str| {
-        std::fs::read(folder.join(path)).map_err(|source| ShowError::Unreadable { path: path.to_owned(), source })
-    };
-    let size = read_unsigned(&read("checkpoint")?)?.head.size;
-    let beginning = pruning::minimum_index(folder)
-        .map_err(|source| ShowError::Unreadable { path: "tile/entries".to_owned(), source })?;
-    for index in beginning / u64::from(FULL)..size.div_ceil(u64::from(FULL)) {
-        let first = index * u64::from(FULL);
-        let width = (size - first).min(u64::from(FULL)) as u16;
-        let path = Tile { level: Level::Entries, index, width }.path();
-        let bad = |why| ShowError::Bundle { path: path.clone(), why };
-        let plain = bundle::unpack(&read(&path)?).map_err(bad)?;
-        for (at, bytes) in bundle::entries(&plain, width).map_err(bad)?.into_iter().enumerate() {
-            let index = first + at as u64;
-            let entry = entry::read(bytes).map_err(|why| ShowError::Entry { index, why })?;
-            if !each(index, &entry) {
-                return Ok(());
+impl Extent {
+    /// Of the log in a folder. The signature on its checkpoint is not checked.
+    pub fn of(folder: &Path) -> Result<Self, ShowError> {
+        let source = Folder::new(folder);
+        let file = |why: ReadError| ScanError::File { path: "checkpoint".to_owned(), why };
+        let size = read_unsigned(&source.read("checkpoint").map_err(file)?)?.head.size;
+        Ok(Self { folder: source, first: minimum_index(folder)?, size })
+    }
+
+    /// Whether retention dropped its beginning.
+    pub fn is_cut(&self) -> bool {
+        self.first > 0
+    }
+
+    /// Hands over every entry with its index, in order, until `each` says no more.
+    pub fn entries(&self, mut each: impl FnMut(u64, &Entry) -> bool) -> Result<(), ShowError> {
+        for tile in bundles(self.size, self.first / u64::from(FULL)) {
+            let bad = |why| ScanError::Bundle { path: tile.path(), why };
+            let read = read_bundle(&self.folder, tile).map_err(|why| ScanError::File { path: tile.path(), why });
+            let plain = read?.0.map_err(bad)?;
+            let held = bundle::entries(&plain, tile.width).map_err(bad)?;
+            for (index, bytes) in (tile.index * u64::from(FULL)..).zip(held) {
+                let entry = entry::read(bytes).map_err(|why| ShowError::Entry { index, why })?;
+                if !each(index, &entry) {
+                    return Ok(());
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
+}
+
+/// Goes through the log in a folder, from the first entry that was not dropped ([`crate::pruning`]), and hands over what
+/// is selected, in order, until `each` says no more.
+pub fn show(folder: &Path, selection: &Selection, each: impl FnMut(Line) -> bool) -> Result<(), ShowError> {
+    selection.lines(&Extent::of(folder)?, each)
 }
 
 impl Selection {
     fn is_in_range(&self, at: UnixMillis) -> bool {
         self.from.is_none_or(|from| at >= from) && self.to.is_none_or(|to| at < to)
+    }
+
+    /// Hands over what is selected, in order, until `each` says no more.
+    pub fn lines(&self, log: &Extent, mut each: impl FnMut(Line) -> bool) -> Result<(), ShowError> {
+        log.entries(|index, entry| self.line(index, entry).is_none_or(&mut each))
     }
 
     fn line(&self, index: u64, entry: &Entry) -> Option<Line> {

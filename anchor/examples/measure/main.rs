@@ -18,7 +18,7 @@
 //! | end to end | the same messages as QoS 0 from 40 connections through our broker to the anchor as a service, until all are durable, on all cores; at most 4096 are on their way |
 //! | verify | the whole of that log, every byte, hash and signature, on all cores |
 //! | written, kept | a street's clock runs at its own speed, everything else is real: commit 5 s, checkpoint 60 s (the defaults), a third of the devices drawing (a measurement and a setpoint every 3.3 s each, since packaged charge points have a ttl of 10 s), the others idle (every 10 s), a balance a second. *Written* is `write_bytes` of `/proc/self/io`: the pages that this process made the system send to the disk, without the file system's own journal; where the folder is in memory it is 0. *Kept* is the length of all files of the log |
-//! | proof | hash tiles of a tree of synthetic leaves are written; each proof then reads its tiles from the files. Median and 99th percentile of 500 |
+//! | proof | a log with that many entries is written: signed measurements over and over, and of its bundles only those that are asked for. `grid_anchor::proof::prove` then reads checkpoint, tiles and bundle from the files for each proof, and checks it. Looking for a message whose index is not known is not part of it. Median and 99th percentile of 500 |
 //! | resident | `VmHWM` of a process of its own, which makes the messages itself and records them |
 //!
 //! *On one core* means that this thread is bound to one processor (`sched_setaffinity`). There are two rates for it: by the

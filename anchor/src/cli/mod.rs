@@ -106,7 +106,7 @@ pub fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Prove(arguments) => prove::prove_message(&arguments, &mut io::stdout().lock()),
         Command::Verify(arguments) => verify::verify(&arguments, &mut io::stdout().lock()),
         Command::Fsck(arguments) => fsck::check_folder(&arguments),
-        Command::Show(arguments) => show::show_log(&arguments),
+        Command::Show(arguments) => show::show_log(&arguments, &mut io::stdout().lock(), &mut io::stderr()),
         Command::Status(arguments) => status::status(&arguments),
     }
 }

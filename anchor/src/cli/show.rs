@@ -10,9 +10,8 @@ use grid_protocol::units::UnixMillis;
 
 use super::Failure;
 use crate::policy::Policy;
-use crate::pruning::minimum_index;
 use crate::show::sessions::{self, ChargingSession, CsvLine, legend, table};
-use crate::show::{Line, Selection, parse_date, show};
+use crate::show::{Extent, Line, Selection, parse_date};
 
 #[derive(Args)]
 pub struct ShowArguments {
@@ -55,27 +54,38 @@ pub struct ShowArguments {
     csv: bool,
 }
 
-pub(super) fn show_log(arguments: &ShowArguments) -> Result<u8, Failure> {
+/// Prints to `out`, and to `remarks` what is no part of the answer.
+pub(super) fn show_log(
+    arguments: &ShowArguments,
+    out: &mut impl Write,
+    remarks: &mut impl Write,
+) -> Result<u8, Failure> {
     let selection = Selection {
         device: arguments.device.clone(),
         kind: arguments.kind.clone(),
         from: arguments.from,
         to: arguments.to,
     };
-    let first = minimum_index(&arguments.log).unwrap_or(0);
-    if first > 0 {
-        eprintln!("the log begins with entry {first}: older ones were dropped when their retention time was over");
+    let log = Extent::of(&arguments.log)?;
+    if log.is_cut() {
+        let first = log.first;
+        writeln!(
+            remarks,
+            "the log begins with entry {first}: older ones were dropped when their retention time was over"
+        )?;
     }
+    let mut out = io::BufWriter::new(out);
     if arguments.sessions {
-        return ended(show_sessions(arguments, &selection)?);
+        return ended(show_sessions(arguments, &log, &selection, &mut out)?);
     }
     let mut written = Ok(());
-    let mut print = printer(arguments)?;
-    show(&arguments.log, &selection, |line| {
+    let mut print = printer(arguments, &mut out)?;
+    selection.lines(&log, |line| {
         written = print(&line);
         written.is_ok()
     })?;
-    ended(written)
+    drop(print);
+    ended(written.and_then(|()| out.flush()))
 }
 
 fn ended(written: io::Result<()>) -> Result<u8, Failure> {
@@ -86,10 +96,9 @@ fn ended(written: io::Result<()>) -> Result<u8, Failure> {
     }
 }
 
-type Printer = Box<dyn FnMut(&Line) -> io::Result<()>>;
+type Printer<'a> = Box<dyn FnMut(&Line) -> io::Result<()> + 'a>;
 
-fn printer(arguments: &ShowArguments) -> io::Result<Printer> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
+fn printer<'a>(arguments: &ShowArguments, out: &'a mut impl Write) -> io::Result<Printer<'a>> {
     if arguments.csv {
         let mut csv = csv::Writer::from_writer(out);
         return Ok(Box::new(move |line| csv.serialize(line).map_err(io::Error::from)));
@@ -104,7 +113,12 @@ fn printer(arguments: &ShowArguments) -> io::Result<Printer> {
     }))
 }
 
-fn show_sessions(arguments: &ShowArguments, selection: &Selection) -> Result<io::Result<()>, Failure> {
+fn show_sessions(
+    arguments: &ShowArguments,
+    log: &Extent,
+    selection: &Selection,
+    out: &mut impl Write,
+) -> Result<io::Result<()>, Failure> {
     let policy = match &arguments.policy {
         Some(file) => {
             let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
@@ -112,12 +126,11 @@ fn show_sessions(arguments: &ShowArguments, selection: &Selection) -> Result<io:
         }
         None => None,
     };
-    let sessions = sessions::read(&arguments.log, selection, policy.as_ref())?;
-    let out = io::BufWriter::new(io::stdout().lock());
+    let sessions = sessions::read(log, selection, policy.as_ref())?;
     Ok(print_sessions(&sessions, arguments, out))
 }
 
-fn print_sessions(sessions: &[ChargingSession], arguments: &ShowArguments, mut out: impl Write) -> io::Result<()> {
+fn print_sessions(sessions: &[ChargingSession], arguments: &ShowArguments, out: &mut impl Write) -> io::Result<()> {
     if arguments.csv {
         let mut csv = csv::Writer::from_writer(out);
         for session in sessions {

@@ -148,7 +148,10 @@ impl Judge {
                     Err(why) => self.doubt(place, &why),
                 },
                 Found::Notice(notice) => match (hear_notice(&mut self.speakers, &notice, place.received()), &notice) {
-                    (Ok(()), Notice::NotLogged(count)) if is_reported => self.messages.not_logged += count,
+                    (Ok(()), Notice::NotLogged(count)) if is_reported => {
+                        // Nobody signs this number: it can be any.
+                        self.messages.not_logged = self.messages.not_logged.saturating_add(*count);
+                    }
                     (Ok(()), Notice::NotLogged(_)) => {}
                     (Ok(()), _) => self.messages.repeated += u64::from(is_reported),
                     (Err(why), _) => self.doubt(place, &why),

@@ -42,7 +42,7 @@ use crate::tree::Edge;
 
 pub use ledger::{LedgerFailure, LedgerReport, NewestRecord, Records, Standing, verify_ledger};
 pub use messages::{Doubt, Messages};
-pub use recall::recall;
+pub use recall::{hear_notice, recall};
 pub use report::{FailedEntry, Failure, Report, Since};
 pub use sessions::{DeviceSession, Explanation, Gap};
 pub use time::{Bracket, Brackets};

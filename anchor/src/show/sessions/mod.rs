@@ -27,7 +27,6 @@ mod setpoints;
 mod table;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
 use grid_protocol::message::{Event, Header, Measurement, Message, Reference, Session, Setpoint, Status};
 use grid_protocol::seal::Sealed;
@@ -38,7 +37,7 @@ use serde::Serialize;
 pub use genuine::Genuine;
 pub use table::{CsvLine, legend, table};
 
-use super::{Selection, ShowError, date, entries};
+use super::{Extent, Selection, ShowError, date};
 use crate::entry::{Entry, Payload};
 use crate::policy::Policy;
 use run::{End, Part, Run, Said, What};
@@ -104,12 +103,16 @@ pub struct ChargingSession {
     pub time_factor: u32,
 }
 
-/// Reads the charging sessions in a log's folder: of one device or all, in the range that is selected. With a policy only
-/// messages count whose signatures hold.
-pub fn read(folder: &Path, selection: &Selection, policy: Option<&Policy>) -> Result<Vec<ChargingSession>, ShowError> {
-    let mut genuine = policy.map(Genuine::new);
-    let mut sessions = Sessions::new(selection.from.is_none());
-    entries(folder, |_, entry| {
+/// Reads the charging sessions in a log: of one device or all, in the range that is selected. With a policy only messages
+/// count whose signatures hold, by certificates that are not revoked.
+pub fn read(log: &Extent, selection: &Selection, policy: Option<&Policy>) -> Result<Vec<ChargingSession>, ShowError> {
+    let mut genuine = policy.map(|policy| Genuine::new(policy, log)).transpose()?;
+    let mut sessions = Sessions::new(selection.from.is_none() && !log.is_cut());
+    log.entries(|_, entry| {
+        if let Some(genuine) = genuine.as_mut().filter(|genuine| genuine.is_teaching(&entry.topic)) {
+            genuine.is(entry);
+            return true;
+        }
         let Ok(topic) = entry.topic.parse::<Topic>() else { return true };
         let is_wanted = selection.device.as_ref().is_none_or(|device| *device == topic.device)
             && selection.is_in_range(entry.received_ms);

@@ -3,6 +3,7 @@
 use grid_protocol::message::{Event, PreviousSession};
 
 use super::*;
+use crate::notice::Notice;
 use crate::show::date;
 use crate::testing::log::Desk;
 use crate::testing::{Speaker, at};
@@ -146,4 +147,16 @@ fn whoever_waits_is_told_how_far_it_is() {
     let last = seen.lock().unwrap().last().copied().unwrap();
     assert_eq!((last.entries, last.of), (300, 300));
     assert!(last.bytes > 300 * 32);
+}
+
+#[test]
+fn a_log_may_say_that_any_number_of_messages_was_not_logged() {
+    let log = StreetLog::of(4);
+    let notices = [3, u64::MAX, u64::MAX].map(|count| log.notice(&Notice::NotLogged(count)));
+    for (said, not_logged) in [(1, 3), (2, u64::MAX), (3, u64::MAX)] {
+        log.rewrite(&[&log.entries()[..4], &notices[..said]].concat(), &log.key());
+        let report = log.verify();
+        assert!(report.holds);
+        assert_eq!((report.messages.not_logged, report.messages.unverified), (not_logged, 0));
+    }
 }
