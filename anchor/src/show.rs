@@ -241,6 +241,7 @@ mod tests {
     use super::*;
     use crate::intake::Arrival;
     use crate::recorder::Recorder;
+    use crate::testing::log::StreetLog;
     use crate::testing::{Street, at, folder, name, recorder_settings};
     use grid_durable::Stop;
     use grid_protocol::message::{Role, Session};
@@ -304,6 +305,21 @@ mod tests {
         assert_eq!(lines(of_kind), expected[6..7]);
         let between = Selection { from: Some(at(2000).unix), to: Some(at(4000).unix), ..Selection::default() };
         assert_eq!(lines(between), expected[2..4]);
+    }
+
+    #[test]
+    fn a_log_that_grows_meanwhile_is_shown_as_far_as_it_was_when_it_was_opened() {
+        let log = StreetLog::of(300);
+        let opened = Extent::of(&log.path()).unwrap();
+        log.record(202, |desk| (0..300).for_each(|_| desk.say_raw("grid/demo/cp-1/set/charging", b"ON")));
+        assert!(!log.path().join("tile/entries/001.p/44").exists());
+        let mut shown = Vec::new();
+        let all = |line: Line| {
+            shown.push(line.index);
+            true
+        };
+        Selection::default().lines(&opened, all).unwrap();
+        assert_eq!(shown, (0..300).collect::<Vec<u64>>());
     }
 
     #[test]

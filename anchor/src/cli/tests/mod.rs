@@ -2,6 +2,7 @@
 
 mod adversaries;
 mod proofs;
+mod show;
 
 use clap::Parser;
 

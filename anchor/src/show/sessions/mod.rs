@@ -273,4 +273,6 @@ fn conclude(device: &Name, part: Part, restarts: u32, time_factor: u32, setpoint
 }
 
 #[cfg(test)]
+mod pruned_tests;
+#[cfg(test)]
 mod tests;

@@ -15,16 +15,16 @@ struct Log {
 
 /// What a device measures; by default it is idle.
 #[derive(Clone, Copy)]
-struct Reading {
-    demand: i64,
-    limit: i64,
-    draws: i64,
-    energy: i64,
-    obeys: Option<Reference>,
+pub(super) struct Reading {
+    pub(super) demand: i64,
+    pub(super) limit: i64,
+    pub(super) draws: i64,
+    pub(super) energy: i64,
+    pub(super) obeys: Option<Reference>,
 }
 
-const IDLE: Reading = Reading { demand: 0, limit: 0, draws: 0, energy: 0, obeys: None };
-const FULL: Reading = Reading { demand: 16_000, limit: 16_000, draws: 15_900, energy: 0, obeys: None };
+pub(super) const IDLE: Reading = Reading { demand: 0, limit: 0, draws: 0, energy: 0, obeys: None };
+pub(super) const FULL: Reading = Reading { demand: 16_000, limit: 16_000, draws: 15_900, energy: 0, obeys: None };
 
 impl Log {
     fn new() -> Self {
@@ -57,15 +57,15 @@ impl Log {
     }
 }
 
-fn started(device: &mut Speaker, mwh: i64) -> impl FnOnce(UnixMillis) -> Signed {
+pub(super) fn started(device: &mut Speaker, mwh: i64) -> impl FnOnce(UnixMillis) -> Signed {
     move |at| device.author.say(Kind::Event, Event::ChargingStarted { energy_mwh: MilliWattHours(mwh) }, at).unwrap()
 }
 
-fn ended(device: &mut Speaker, mwh: i64) -> impl FnOnce(UnixMillis) -> Signed {
+pub(super) fn ended(device: &mut Speaker, mwh: i64) -> impl FnOnce(UnixMillis) -> Signed {
     move |at| device.author.say(Kind::Event, Event::ChargingEnded { energy_mwh: MilliWattHours(mwh) }, at).unwrap()
 }
 
-fn measured(device: &mut Speaker, reading: Reading) -> impl FnOnce(UnixMillis) -> Signed {
+pub(super) fn measured(device: &mut Speaker, reading: Reading) -> impl FnOnce(UnixMillis) -> Signed {
     move |at| {
         let state = match reading {
             Reading { demand: 0, .. } => Activity::Idle,
