@@ -112,12 +112,12 @@ pub async fn run(
     progress: watch::Sender<Progress>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Summary, AnchorError> {
-    let http = match &settings.http {
+    let mut http = match &settings.http {
         Some(http) => Some(Http::bind(http, settings.data_dir.clone()).await?),
         None => None,
     };
-    // The log is served until the end of this function.
-    let _serving = http.map(|http| http.serve(progress.subscribe()));
+    // From when it is open on, the log is served until the end of this function.
+    let mut _serving = None;
     tokio::pin!(shutdown);
     let mut full_since = None;
     let mut wait = LOOK_FOR_ROOM;
@@ -127,6 +127,9 @@ pub async fn run(
         let ended = async {
             let worker =
                 Worker::start(&settings, notary.is_some(), identity.clone(), progress.clone(), full_since).await?;
+            if let Some(http) = http.take() {
+                _serving = Some(http.serve(progress.subscribe()));
+            }
             let shutdown = async {
                 shutdown.as_mut().await;
                 ending.store(true, Ordering::Relaxed);
