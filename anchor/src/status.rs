@@ -20,6 +20,7 @@ use crate::entry::{self, Payload};
 use crate::journal::{BadJournal, Records};
 use crate::pruning::{dropped_with, minimum_index};
 use crate::settings::Settings;
+use crate::store::in_log;
 use crate::tile::{FULL, Level, Tile};
 
 /// In milliseconds.
@@ -236,14 +237,13 @@ impl Folder<'_> {
 
     /// The entries of a bundle of a log of `size` entries.
     fn bundle(&self, index: u64, size: u64) -> Result<Vec<Vec<u8>>, StatusError> {
-        let width = (size - index * u64::from(FULL)).min(u64::from(FULL)) as u16;
-        let tile = Tile { level: Level::Entries, index, width };
-        let path = format!("log/{}", tile.path());
+        let tile = Level::Entries.tile(index, size).ok_or(StatusError::Moving)?;
+        let path = in_log(tile);
         // Retention or a new checkpoint took it away.
         let file = self.read(&path)?.ok_or(StatusError::Moving)?;
         let bad = |why| StatusError::Bundle { path: path.clone(), why };
         let plain = bundle::unpack(&file).map_err(bad)?;
-        Ok(bundle::entries(&plain, width).map_err(bad)?.into_iter().map(<[u8]>::to_vec).collect())
+        Ok(bundle::entries(&plain, tile.width).map_err(bad)?.into_iter().map(<[u8]>::to_vec).collect())
     }
 
     /// The newest receipt in the last bundles, which the anchor's own messages name.

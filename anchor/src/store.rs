@@ -274,10 +274,7 @@ impl Store {
     pub fn received_at(&self, index: u64) -> Result<UnixMillis, StoreError> {
         let size = self.edge.size();
         let (bundle, place) = (index / u64::from(FULL), (index % u64::from(FULL)) as usize);
-        let tile = match Level::Entries.partial_tile(size) {
-            Some(partial) if partial.index == bundle => partial,
-            Some(_) | None => Tile::full(Level::Entries, bundle),
-        };
+        let tile = Level::Entries.tile(bundle, size).unwrap_or_else(|| Tile::full(Level::Entries, bundle));
         let path = in_log(tile);
         let bad = |why: Inconsistency| refuse(&self.durable, &path, why);
         let file = self.durable.read(&path)?.ok_or_else(|| bad(Inconsistency::Missing))?;
@@ -388,7 +385,8 @@ impl Store {
     }
 }
 
-fn in_log(tile: Tile) -> String {
+/// Where a tile lies, relative to the anchor's folder.
+pub(crate) fn in_log(tile: Tile) -> String {
     format!("log/{}", tile.path())
 }
 

@@ -51,6 +51,14 @@ impl Level {
         (width > 0).then(|| Tile { level: self, index: self.full_tiles(size), width })
     }
 
+    /// Its tile number `index` in a tree of `size` entries, full or partial, if there is one.
+    pub fn tile(self, index: u64, size: u64) -> Option<Tile> {
+        if index < self.full_tiles(size) {
+            return Some(Tile::full(self, index));
+        }
+        self.partial_tile(size).filter(|partial| partial.index == index)
+    }
+
     /// All levels of a tree of `size` entries, bundles first.
     pub fn of(size: u64) -> impl Iterator<Item = Self> {
         let hashes = (0..=Self::HIGHEST).map(Self::Hashes);
@@ -187,5 +195,18 @@ mod tests {
         assert_eq!(Tile::full(Level::Hashes(1), 0).needs_size(), 65_536);
         assert_eq!(Tile { level: Level::Hashes(0), index: 1, width: 3 }.needs_size(), 259);
         assert_eq!(Tile::full(Level::Hashes(7), u64::MAX).needs_size(), u64::MAX);
+    }
+
+    #[test]
+    fn a_tree_has_its_full_tiles_and_one_partial_tile_at_each_level_and_no_other() {
+        for size in [0, 1, 255, 256, 257, 70_000] {
+            for level in [Level::Entries, Level::Hashes(0), Level::Hashes(1)] {
+                let full = (0..level.full_tiles(size)).map(|index| Tile::full(level, index));
+                let expected: Vec<Tile> = full.chain(level.partial_tile(size)).collect();
+                let found: Vec<Tile> = (0..400).filter_map(|index| level.tile(index, size)).collect();
+                assert_eq!(found, expected, "{level:?} of {size}");
+            }
+        }
+        assert_eq!(Level::Entries.tile(u64::MAX, 300), None);
     }
 }

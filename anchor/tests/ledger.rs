@@ -129,6 +129,16 @@ impl Bench {
         verify_ledger(&data_dir.join("log"), &policy, &reader).await
     }
 
+    /// An empty folder with the log's own key and policy.
+    fn with_the_true_key(&self, data_dir: &Path) -> PathBuf {
+        let forged = self.path("forged");
+        fs::create_dir_all(&forged).unwrap();
+        for file in ["log.key", "site.policy"] {
+            fs::copy(data_dir.join(file), forged.join(file)).unwrap();
+        }
+        forged
+    }
+
     fn anchor(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_grid-anchor")).args(arguments).output().unwrap()
     }
@@ -247,11 +257,7 @@ async fn a_history_rewritten_with_the_true_key_is_called_rewritten() {
     bench.initialise(&data_dir).await;
     bench.log_and_notarize(&data_dir, &["80000", "70000"]).await;
 
-    let forged = bench.path("forged");
-    fs::create_dir_all(&forged).unwrap();
-    for file in ["log.key", "site.policy"] {
-        fs::copy(data_dir.join(file), forged.join(file)).unwrap();
-    }
+    let forged = bench.with_the_true_key(&data_dir);
     let mut recorder = bench.recorder(&forged);
     log(&mut recorder, 1, "80000");
     log(&mut recorder, 2, "50000");
@@ -464,11 +470,7 @@ async fn a_proof_under_a_head_that_the_ledger_knows_otherwise_is_worth_nothing()
     let data_dir = bench.path("anchor");
     bench.initialise(&data_dir).await;
     bench.log_and_notarize(&data_dir, &["80000", "70000"]).await;
-    let forged = bench.path("forged");
-    fs::create_dir_all(&forged).unwrap();
-    for file in ["log.key", "site.policy"] {
-        fs::copy(data_dir.join(file), forged.join(file)).unwrap();
-    }
+    let forged = bench.with_the_true_key(&data_dir);
     let mut recorder = bench.recorder(&forged);
     log(&mut recorder, 1, "80000");
     log_and_checkpoint(&mut recorder, 2, "50000");

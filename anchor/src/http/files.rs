@@ -10,6 +10,7 @@ use std::{fs, io};
 
 use crate::bundle::{self, BadBundle};
 use crate::checkpoint::{BadCheckpoint, read_unsigned};
+use crate::store::in_log;
 use crate::tile::{Level, Tile};
 
 /// How often a tile is looked for while checkpoints go by.
@@ -118,14 +119,13 @@ impl Files {
             if tile.needs_size() > size {
                 return Err(NotServed::Beyond(size));
             }
-            if let Some(bytes) = self.read(&format!("log/{}", tile.path()))? {
+            if let Some(bytes) = self.read(&in_log(tile))? {
                 return Ok(bytes);
             }
             if let Some(wider) = wider(tile, size)
-                && let Some(bytes) = self.read(&format!("log/{}", wider.path()))?
+                && let Some(bytes) = self.read(&in_log(wider))?
             {
-                return cut(tile, wider, bytes)
-                    .map_err(|why| NotServed::Damaged { path: format!("log/{}", wider.path()), why });
+                return cut(tile, wider, bytes).map_err(|why| NotServed::Damaged { path: in_log(wider), why });
             }
             if before == Some(size) {
                 break;
@@ -144,13 +144,7 @@ impl Files {
 
 /// What holds a partial tile, and more, in a tree of `size` entries.
 fn wider(tile: Tile, size: u64) -> Option<Tile> {
-    if tile.is_full() {
-        None
-    } else if tile.index < tile.level.full_tiles(size) {
-        Some(Tile::full(tile.level, tile.index))
-    } else {
-        tile.level.partial_tile(size).filter(|newest| *newest != tile)
-    }
+    tile.level.tile(tile.index, size).filter(|newest| *newest != tile)
 }
 
 /// The first hashes or entries of a wider tile.

@@ -75,13 +75,11 @@ pub fn prove(log: &dyn Source, checkpoint: &[u8], index: u64) -> Result<Proof, P
             });
         }
     };
-    let number = index / u64::from(FULL);
-    let width = (size - number * u64::from(FULL)).min(u64::from(FULL)) as u16;
-    let tile = Tile { level: Level::Entries, index: number, width };
+    let tile = Level::Entries.tile(index / u64::from(FULL), size).ok_or(ProveError::NotCovered { index, size })?;
     let (plain, _) = read_bundle(log, tile).map_err(|why| unreadable(log, size, index, tile, why))?;
     let bad = |why| ProveError::Bundle { path: tile.path(), why };
     let plain = plain.map_err(bad)?;
-    let entry = bundle::entries(&plain, width).map_err(bad)?[(index % u64::from(FULL)) as usize].to_vec();
+    let entry = bundle::entries(&plain, tile.width).map_err(bad)?[(index % u64::from(FULL)) as usize].to_vec();
     check_record(&path, size, head.root, index, record_hash(&entry)).map_err(ProveError::Inconsistent)?;
     Ok(Proof { entry, certificate: None, index, path, checkpoint: checkpoint.to_vec() })
 }

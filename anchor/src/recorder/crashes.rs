@@ -16,8 +16,8 @@ use super::*;
 use crate::bundle;
 use crate::checkpoint::read_unsigned;
 use crate::entry::{self, Payload};
+use crate::source::bundles;
 use crate::testing::{Speaker, Street, at, folder, recorder_settings};
-use crate::tile::{FULL, Level, Tile};
 use crate::tree::Edge;
 use crate::verify::verify_log;
 use grid_durable::Disk;
@@ -198,11 +198,10 @@ impl Scene {
 fn read(log: &Path, size: u64) -> (Vec<Vec<u8>>, Vec<Hash>) {
     let mut edge = Edge::default();
     let (mut payloads, mut roots) = (Vec::new(), vec![edge.root()]);
-    for index in 0..size.div_ceil(u64::from(FULL)) {
-        let width = (size - index * u64::from(FULL)).min(u64::from(FULL)) as u16;
-        let file = std::fs::read(log.join(Tile { level: Level::Entries, index, width }.path())).unwrap();
+    for tile in bundles(size, 0) {
+        let file = std::fs::read(log.join(tile.path())).unwrap();
         let plain = bundle::unpack(&file).unwrap();
-        for bytes in bundle::entries(&plain, width).unwrap() {
+        for bytes in bundle::entries(&plain, tile.width).unwrap() {
             edge.push(record_hash(bytes), |_, _| {});
             roots.push(edge.root());
             let Payload::Bytes(payload) = entry::read(bytes).unwrap().payload else { panic!("no entry is too long") };

@@ -43,10 +43,7 @@ pub fn batches(size: u64, from: u64) -> impl Iterator<Item = Vec<Tile>> {
 
 /// The bundles of a tree of `size` entries from one on.
 pub fn bundles(size: u64, from: u64) -> impl Iterator<Item = Tile> {
-    (from..size.div_ceil(u64::from(FULL))).map(move |index| {
-        let width = (size - index * u64::from(FULL)).min(u64::from(FULL)) as u16;
-        Tile { level: Level::Entries, index, width }
-    })
+    (from..size.div_ceil(u64::from(FULL))).filter_map(move |index| Level::Entries.tile(index, size))
 }
 
 /// Goes through the entries from bundle `from` on. `pick` is shown each of them by its index, on all cores; what it

@@ -27,12 +27,7 @@ pub fn find_extra(files: &[Listed], size: u64, dropped: u64) -> Result<Vec<Tile>
                 format!("the log begins with entry {first}: what was dropped before must be dropped without gaps");
             return Err(Failure::of(path, why).into());
         }
-        let expected = if tile.is_full() {
-            tile.index < tile.level.full_tiles(size)
-        } else {
-            tile.level.partial_tile(size) == Some(tile)
-        };
-        if !expected {
+        if tile.level.tile(tile.index, size) != Some(tile) {
             extra.push(tile);
         }
     }
@@ -67,12 +62,7 @@ fn check_older(log: &Log, size: u64, tile: Tile) -> Result<(), Broken> {
         Level::Entries => (tile_bytes(&leaves(log, tile)?), Level::Hashes(0)),
         level @ Level::Hashes(_) => (log.read(&tile.path())?, level),
     };
-    let now = if tile.index < level.full_tiles(size) {
-        Some(Tile::full(level, tile.index))
-    } else {
-        level.partial_tile(size).filter(|partial| partial.index == tile.index)
-    };
-    let now = now.ok_or_else(|| differs(tile))?;
+    let now = level.tile(tile.index, size).ok_or_else(|| differs(tile))?;
     let fits = hashes.len() == usize::from(tile.width) * 32 && log.hashes(now)?.starts_with(&hashes);
     if fits { Ok(()) } else { Err(differs(tile)) }
 }

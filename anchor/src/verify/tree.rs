@@ -81,8 +81,7 @@ fn dropped_subtrees(log: &Log, size: u64, dropped: u64) -> Result<Vec<Hash>, Bro
     let level = Level::Hashes(1);
     let mut hashes = Vec::new();
     for index in 0..dropped.div_ceil(u64::from(FULL)) {
-        let full = Some(Tile::full(level, index)).filter(|_| index < level.full_tiles(size));
-        let Some(tile) = full.or_else(|| level.partial_tile(size)) else { break };
+        let Some(tile) = level.tile(index, size) else { break };
         hashes.extend(checked_hashes(log, tile)?);
     }
     hashes.truncate(usize::try_from(dropped).unwrap_or(usize::MAX));
@@ -131,8 +130,7 @@ fn read_bundle(log: &Log, size: u64, tile: Tile) -> Result<Bundle, Broken> {
 fn tile_is_vouched(log: &Log, size: u64, tile: Tile, hashes: &[Hash]) -> bool {
     let above = Level::Hashes(1);
     let index = tile.index / u64::from(FULL);
-    let parent = if index < above.full_tiles(size) { Some(Tile::full(above, index)) } else { above.partial_tile(size) };
-    let Some(parent) = parent.filter(|parent| tile.is_full() && parent.index == index) else { return false };
+    let Some(parent) = above.tile(index, size).filter(|_| tile.is_full()) else { return false };
     let Ok(bytes) = log.hashes(parent) else { return false };
     let at = (tile.index % u64::from(FULL)) as usize;
     tile_hashes(&bytes, parent.width).is_some_and(|above| above.get(at) == Some(&subtree_hash(hashes)))
