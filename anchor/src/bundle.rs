@@ -19,6 +19,9 @@ use crate::tile::FULL;
 const HEADER: [u8; 16] = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 36, 0, b'G', b'A', 32, 0];
 const BODY: usize = HEADER.len() + 32;
 const TRAILER: usize = 8;
+/// Signatures and hashes do not compress, all else repeats: for messages of this project level 6 takes twice the time of
+/// level 2, and makes bundles smaller by 7 %.
+const LEVEL: Compression = Compression::new(2);
 /// The longest entry: its length must fit its two bytes.
 pub const LONGEST_ENTRY: usize = u16::MAX as usize;
 /// The most bytes that lengths and entries of a bundle have.
@@ -69,7 +72,7 @@ pub fn pack<'a>(entries: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
 }
 
 fn deflate(plain: &[u8], out: &mut Vec<u8>) {
-    let mut compressor = Compress::new(Compression::default(), false);
+    let mut compressor = Compress::new(LEVEL, false);
     loop {
         let done = compressor.total_in() as usize;
         out.reserve(plain.len() / 4 + 1024);

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use ed25519_dalek::{Signature, VerifyingKey, verify_batch};
+use ed25519_dalek::{Signature, VerifyingKey};
+use ed25519_zebra::batch::Verifier;
 use grid_anchor::intake::Arrival;
 use grid_anchor::policy::Policy;
 use grid_anchor::recorder::Recorder;
@@ -49,10 +50,11 @@ pub fn signatures(messages: &[Signed], keys: &[VerifyingKey], table: &mut Table)
         let watch = Stopwatch::start();
         let mut batches_held = 0;
         for batch in checks.chunks(BATCH) {
-            let bytes: Vec<&[u8]> = batch.iter().map(|check| check.bytes.as_slice()).collect();
-            let signatures: Vec<Signature> = batch.iter().map(|check| check.signature).collect();
-            let keys: Vec<VerifyingKey> = batch.iter().map(|check| check.key).collect();
-            batches_held += usize::from(verify_batch(&bytes, &signatures, &keys).is_ok());
+            let mut verifier = Verifier::new();
+            for Check { bytes, signature, key } in batch {
+                verifier.queue((key.to_bytes().into(), *signature, bytes));
+            }
+            batches_held += usize::from(verifier.verify(rand::thread_rng()).is_ok());
         }
         together = together.min(watch.read());
         if held != checks.len() || batches_held != checks.len().div_ceil(BATCH) {

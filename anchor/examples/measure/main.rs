@@ -12,7 +12,7 @@
 //!
 //! | figure | how it comes about |
 //! |---|---|
-//! | Ed25519 alone | the signatures of the very messages that go into the log, on one core, best of three runs: one by one and strict as `verify` does it, and 1024 at a time with `ed25519_dalek::verify_batch` |
+//! | Ed25519 alone | the signatures of the very messages that go into the log, on one core, best of three runs: one by one and strict as `verify` does it, and 1024 at a time with `ed25519_zebra::batch`, as intake does it |
 //! | signatures at intake | 1024 messages of 40 senders through the intake's check alone, best of three: the first batch with that kind of forgery, and the next one |
 //! | recorder | the same messages through intake, journal, bundles, tiles and checkpoints, synced, with commit 1 s and checkpoint 60 s or 16,384 entries; on one core, 1024 messages at a time as the service does it when they come fast, and one by one |
 //! | end to end | the same messages as QoS 0 from 40 connections through our broker to the anchor as a service, until all are durable, on all cores; at most 4096 are on their way |

@@ -1,27 +1,30 @@
 //! Signatures checked together: much cheaper than one by one, as long as all of them hold.
 //!
 //! Many signatures are checked as one equation, of which each is a summand times a factor that nobody can foresee
-//! (`ed25519_dalek::verify_batch`). If it holds, all hold. If not, some signature is wrong, and it does not say which. So
-//! the signatures of each key are checked for themselves, and one by one only those of a key with a wrong one. For a
-//! while such a key is a suspect: its signatures stay out of the common equation. So who forges costs a second look at
-//! one batch, and from then on no more than the check of what he sent.
+//! ([`ed25519_zebra::batch`]; summands of one key are added up first, so that it costs the less the fewer keys there are).
+//! If it holds, all hold. If not, some signature is wrong, and it does not say which. So the signatures of each key are
+//! checked for themselves, and one by one only those of a key with a wrong one. For a while such a key is a suspect: its
+//! signatures stay out of the common equation. So who forges costs a second look at one batch, and from then on no more
+//! than the check of what he sent.
 //!
-//! Together is less strict than one by one ([`grid_protocol::seal::Sealed::verify`]): a signature that is wrong only by a
-//! point of small order passes by chance, once in eight times or less. Only who has the key can make such a signature, and
-//! harms only himself: the anchor acknowledges it, and `verify`, which checks one by one, counts it as unverified. What
-//! passes one by one always passes here. Keys of small order, for which anybody could sign, are in no certificate that is
-//! accepted ([`grid_protocol::identity::Identity::from_uri`]). The tests hold all this against the edge cases of
-//! "Taming the many EdDSAs" (Chalkias, Garillot, Nikolaenko; IACR ePrint 2020/1244).
+//! Together is less strict than one by one ([`grid_protocol::seal::Sealed::verify`]): it follows ZIP 215, which allows a
+//! difference of small order and encodings that are not canonical. Only who has the key can make a signature that passes
+//! together and not one by one, and harms only himself: the anchor acknowledges it, and `verify`, which checks one by
+//! one, counts it as unverified. What passes one by one always passes here. Keys of small order, for which anybody could
+//! sign, are in no certificate that is accepted ([`grid_protocol::identity::Identity::from_uri`]). The tests hold all this
+//! against the edge cases of "Taming the many EdDSAs" (Chalkias, Garillot, Nikolaenko; IACR ePrint 2020/1244).
 
 use std::collections::HashMap;
 
-use ed25519_dalek::{Signature, VerifyingKey, verify_batch};
+use ed25519_dalek::{Signature, VerifyingKey};
+use ed25519_zebra::batch::Verifier;
 use grid_protocol::units::{BootTime, Millis};
 
 /// Fewer signatures than this are cheaper one by one.
 const FEWEST: usize = 4;
 /// How long the signatures of a key are kept apart after a wrong one.
 const SUSPECT_FOR: Millis = Millis(60_000);
+
 /// A signature to be checked.
 #[derive(Clone, Debug)]
 pub struct Claim {
@@ -71,10 +74,12 @@ fn all_hold(claims: &[Claim], chosen: &[usize]) -> bool {
     if chosen.len() < FEWEST {
         return chosen.iter().all(|at| claims[*at].holds());
     }
-    let messages: Vec<&[u8]> = chosen.iter().map(|at| claims[*at].message.as_slice()).collect();
-    let signatures: Vec<Signature> = chosen.iter().map(|at| claims[*at].signature).collect();
-    let keys: Vec<VerifyingKey> = chosen.iter().map(|at| claims[*at].key).collect();
-    verify_batch(&messages, &signatures, &keys).is_ok()
+    let mut together = Verifier::new();
+    for at in chosen {
+        let Claim { key, message, signature } = &claims[*at];
+        together.queue((key.to_bytes().into(), *signature, message));
+    }
+    together.verify(rand::thread_rng()).is_ok()
 }
 
 /// The chosen claims of each key; the keys in the order in which they first come.
