@@ -23,6 +23,7 @@ use signed_note::{
     new_ed25519_verifier_key,
 };
 use tlog_tiles::{Checkpoint, Hash};
+use zeroize::Zeroizing;
 
 const ED25519: u8 = 1;
 
@@ -41,7 +42,8 @@ pub struct Head {
 #[derive(Clone)]
 pub struct LogKey {
     origin: String,
-    line: String,
+    line: Zeroizing<String>,
+    key: SigningKey,
     signer: StandardSigner,
     public: LogPublicKey,
 }
@@ -100,9 +102,10 @@ impl LogKey {
             return Err(BadKey::Origin(origin.to_owned()));
         }
         let public = [&[ED25519], key.verifying_key().as_bytes().as_slice()].concat();
-        let private = [&[ED25519], key.as_bytes().as_slice()].concat();
+        let private = Zeroizing::new([&[ED25519], key.as_bytes().as_slice()].concat());
         let id = key_id(origin, &public);
-        Self::read(&format!("PRIVATE+KEY+{origin}+{id:08x}+{}\n", STANDARD.encode(private)))
+        let encoded = Zeroizing::new(STANDARD.encode(&*private));
+        Self::read(&Zeroizing::new(format!("PRIVATE+KEY+{origin}+{id:08x}+{}\n", *encoded)))
     }
 
     /// Reads the content of a key's file.
@@ -113,10 +116,11 @@ impl LogKey {
         let (Some(origin), Some(_), Some(encoded)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(BadKey::Private);
         };
-        let bytes = STANDARD.decode(encoded).map_err(|_| BadKey::Private)?;
-        let bytes: [u8; 32] = bytes.get(1..).and_then(|key| key.try_into().ok()).ok_or(BadKey::Private)?;
-        let vkey = new_ed25519_verifier_key(origin, &SigningKey::from_bytes(&bytes).verifying_key());
-        Ok(Self { origin: origin.to_owned(), line: format!("{text}\n"), signer, public: LogPublicKey::read(&vkey)? })
+        let bytes = Zeroizing::new(STANDARD.decode(encoded).map_err(|_| BadKey::Private)?);
+        let key = bytes.get(1..).and_then(|key| SigningKey::try_from(key).ok()).ok_or(BadKey::Private)?;
+        let public = LogPublicKey::read(&new_ed25519_verifier_key(origin, &key.verifying_key()))?;
+        let line = Zeroizing::new(format!("{text}\n"));
+        Ok(Self { origin: origin.to_owned(), line, key, signer, public })
     }
 
     /// The content of the key's file.
@@ -127,6 +131,11 @@ impl LogKey {
     /// The log's name.
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// The key itself, without its name.
+    pub(crate) fn signing_key(&self) -> SigningKey {
+        self.key.clone()
     }
 
     /// The public half.

@@ -12,6 +12,7 @@
 //! | [`speech`] | who said what: the rule that intake and verifier share |
 //! | [`sequence`], [`intake`] | what goes into the log, what is there already, what to acknowledge |
 //! | [`initialise`] | a log and its trail on the ledger, tied together once |
+//! | [`keys`] | the keys, encrypted, to keep elsewhere |
 //! | [`notary`] | checkpoints on the ledger, one at a time |
 //! | [`recorder`] | intake and store together, with the anchor's own messages |
 //! | [`http`] | the log as others read it over the network |
@@ -31,6 +32,7 @@ pub mod http;
 pub mod initialise;
 pub mod intake;
 pub mod journal;
+pub mod keys;
 pub mod notary;
 pub mod notice;
 mod parallel;

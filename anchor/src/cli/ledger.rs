@@ -17,12 +17,12 @@ use tokio::net::TcpListener;
 
 use super::Failure;
 use crate::initialise::initialise;
+use crate::keys::MESSAGE_KEY;
 use crate::policy::Policy;
 use crate::settings::endpoints;
 use crate::verify::{LedgerFailure, LedgerReport, Records};
 use grid_durable::{Durable, Stop};
 
-const MESSAGE_KEY: &str = "message.key";
 const NANOS: u64 = 1_000_000_000;
 
 #[derive(Args)]

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod fsck;
+mod keys;
 mod ledger;
 mod progress;
 mod prove;
@@ -19,6 +20,7 @@ use clap::{Parser, Subcommand};
 use tokio::sync::watch;
 
 use fsck::FsckArguments;
+use keys::KeysCommand;
 use ledger::{InitArguments, MockArguments, init, mock_ledger};
 use prove::ProveArguments;
 use show::ShowArguments;
@@ -68,6 +70,12 @@ enum Command {
     /// named, and nothing was changed. 2: it could not be told: an anchor is running in it, or it cannot be read.
     #[command(after_help = "Example:\n  grid-anchor fsck --data-dir /var/lib/grid-anchor --check")]
     Fsck(FsckArguments),
+    /// Keep the anchor's keys elsewhere, and put them back.
+    ///
+    /// The log's key signs checkpoints, the message key what the anchor says, and the ledger key its records and the gas
+    /// for them. Without the first two of them the log cannot go on; without the last the trail cannot.
+    #[command(subcommand, after_help = "Example:\n  grid-anchor keys export keys.pem --data-dir /var/lib/grid-anchor")]
+    Keys(KeysCommand),
     /// Run a development double of an IOTA node: one process, state in one file. It is NOT IOTA.
     #[command(after_help = "Example:\n  grid-anchor mock-ledger --listen 127.0.0.1:50052 --state mock.state")]
     MockLedger(MockArguments),
@@ -102,6 +110,7 @@ pub fn run(arguments: Arguments) -> Result<u8, Failure> {
         }
         Command::Run { config, print_config: false } => serve(&config),
         Command::Init(arguments) => init(&arguments),
+        Command::Keys(command) => keys::keys(&command),
         Command::MockLedger(arguments) => mock_ledger(&arguments),
         Command::Prove(arguments) => prove::prove_message(&arguments, &mut io::stdout().lock()),
         Command::Verify(arguments) => verify::verify(&arguments, &mut io::stdout().lock()),

@@ -17,6 +17,7 @@ fn answer(arguments: &[&str]) -> (u8, String) {
         Command::Verify(arguments) => verify::verify(&arguments, &mut out),
         Command::Run { .. }
         | Command::Init(_)
+        | Command::Keys(_)
         | Command::MockLedger(_)
         | Command::Show(_)
         | Command::Fsck(_)
