@@ -56,18 +56,20 @@ impl List {
 }
 
 impl Carried {
-    /// A list that the authority signed is about to be logged, unless it is there.
-    pub(super) fn list(&mut self, payload: &[u8]) {
-        let payload = String::from_utf8_lossy(payload).into_owned();
-        let is_known = |said: &Unplaced| matches!(said, Unplaced::List(known) if *known == payload);
-        if self.lists.iter().all(|known| known.payload != payload) && !self.unplaced.iter().any(is_known) {
-            self.unplaced.push(Unplaced::List(payload));
-        }
+    /// Whether this list is in the log, or about to be.
+    pub(super) fn knows(&self, payload: &[u8]) -> bool {
+        let unplaced = self.unplaced.iter().filter_map(|said| match said {
+            Unplaced::List(list) | Unplaced::ListAgain(list) => Some(list),
+            Unplaced::Certificate(..) => None,
+        });
+        self.lists.iter().map(|list| &list.payload).chain(unplaced).any(|known| known.as_bytes() == payload)
     }
 
-    /// Whether no list is known.
-    pub(super) fn knows_no_list(&self) -> bool {
-        self.lists.is_empty()
+    /// A list that the authority signed is about to be logged.
+    pub(super) fn list(&mut self, payload: &[u8]) {
+        if !self.knows(payload) {
+            self.unplaced.push(Unplaced::List(String::from_utf8_lossy(payload).into_owned()));
+        }
     }
 
     /// An own notice is in the log.

@@ -127,8 +127,7 @@ struct Snapshot {
     /// Older snapshots say nothing of it.
     #[serde(default)]
     revoked: BTreeSet<Serial>,
-    #[serde(default)]
-    carried: Carried,
+    carried: Option<Carried>,
 }
 
 impl Intake {
@@ -154,13 +153,13 @@ impl Intake {
         let remembered = |(topic, text): (String, String)| Some((topic, STANDARD.decode(text).ok()?.try_into().ok()?));
         let mut remembered: HashMap<String, [u8; 32]> =
             snapshot.remembered.into_iter().filter_map(remembered).collect();
-        if snapshot.carried.knows_no_list() {
-            // Written by a version that did not keep it: it is logged again when the broker says it again.
+        if snapshot.carried.is_none() {
+            // Its version did not keep the list itself: that is logged again when the broker says it again.
             remembered.remove(&revocation::topic(speakers.site()).to_string());
         }
         Ok(Self {
             sessions: Sessions::restore(snapshot.devices, tree_size),
-            carried: snapshot.carried,
+            carried: snapshot.carried.unwrap_or_default(),
             remembered,
             ..Self::new(speakers)
         })
@@ -174,7 +173,7 @@ impl Intake {
             certificates: self.speakers.certificates(),
             remembered: remembered.collect(),
             revoked: self.speakers.revoked().clone(),
-            carried: self.carried.clone(),
+            carried: Some(self.carried.clone()),
         };
         snapshot::write(&snapshot)
     }
@@ -268,12 +267,7 @@ impl Intake {
     ) {
         match heard.and_then(|heard| self.check(heard, arrival, verdict, now)) {
             Ok(Checked::Command) => self.admit_unnumbered(arrival, arrival.retained, now, admitted),
-            // The broker says the same list again at each start, and need not be believed about what is retained.
-            Ok(Checked::Revocations(list)) => {
-                self.carried.list(arrival.payload);
-                self.admit_unnumbered(arrival, true, now, admitted);
-                self.speakers.revoke(&list);
-            }
+            Ok(Checked::Revocations(list)) => self.admit_revocations(&list, arrival, now, admitted),
             Ok(Checked::Said(signed, who)) => self.admit(&signed, who, arrival, now, admitted),
             Err(Unverified::Unknown(_)) if self.waiting.len() < MOST_WAITING => self.waiting.push(Waiting {
                 since: now,
@@ -373,6 +367,17 @@ impl Intake {
             let arrival = Arrival { topic: &topic, payload: &payload, retained };
             self.judge(arrival, hear(&topic, &payload), None, received, admitted);
         }
+    }
+
+    /// The broker says the same list again at each start, and need not be believed about what is retained.
+    fn admit_revocations(&mut self, list: &Revocations, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
+        if self.carried.knows(arrival.payload) {
+            self.counts.duplicates += 1;
+            return;
+        }
+        self.carried.list(arrival.payload);
+        self.speakers.revoke(list);
+        self.admit_unnumbered(arrival, false, now, admitted);
     }
 
     /// What has no place in a session of its device. What may be a copy is logged only if it is new.
