@@ -20,6 +20,7 @@ pub mod batch;
 mod carried;
 mod limit;
 mod reading;
+mod scarce;
 mod sessions;
 mod snapshot;
 #[cfg(test)]
@@ -335,9 +336,6 @@ impl Intake {
     /// Takes note of a verified message that is in the log.
     fn take(&mut self, signed: &Signed, status: Option<Arc<Vouched>>) {
         let Header { from, session, seq, .. } = &signed.header;
-        if let Some(seq) = seq {
-            self.sessions.log(from, *session, *seq);
-        }
         match &signed.content {
             Content::Status { previous, .. } => {
                 if let Some(who) = status {
@@ -351,6 +349,9 @@ impl Intake {
             Content::LastWill { ends, .. } => self.sessions.end(from, *session, *ends),
             Content::Overflow { of, from_seq, to_seq } => self.sessions.lose(from, *of, *from_seq, *to_seq),
             Content::Other => {}
+        }
+        if let Some(seq) = seq {
+            self.sessions.log(from, *session, *seq);
         }
     }
 
@@ -438,8 +439,8 @@ impl Intake {
         }
     }
 
-    /// The log ends here for now: reports what was not logged.
-    pub fn finish(&mut self, now: Now, admitted: &mut Vec<Admitted>) {
+    /// Says how many were not logged, if any, without waiting until a minute is over.
+    pub fn say_not_logged(&mut self, now: Now, admitted: &mut Vec<Admitted>) {
         if let Some(count) = self.limit.report_now() {
             admitted.push(self.notice(&Notice::NotLogged(count), now));
         }
