@@ -20,55 +20,62 @@ pub fn minimum_index(log: &Path) -> io::Result<u64> {
 
 /// The number of the first tile or bundle that is there, full or partial.
 pub fn first_of(log: &Path, level: Level) -> io::Result<Option<u64>> {
+    first_among(level, |folder| names_in(&log.join(folder)))
+}
+
+/// The same where `names_in` lists the folders of the log, with no names in one that is not there.
+pub fn first_among<E>(level: Level, names_in: impl Fn(&str) -> Result<Vec<String>, E>) -> Result<Option<u64>, E> {
     let folder = match level {
-        Level::Entries => log.join("tile/entries"),
-        Level::Hashes(level) => log.join(format!("tile/{level}")),
+        Level::Entries => "tile/entries".to_owned(),
+        Level::Hashes(level) => format!("tile/{level}"),
     };
     // Numbers with fewer groups of digits are smaller.
     for groups in 1..=MOST_GROUPS {
-        if let Some(first) = first_in(&folder, 0, groups)? {
+        if let Some(first) = first_in(&names_in, &folder, 0, groups)? {
             return Ok(Some(first));
         }
     }
     Ok(None)
+}
+
+fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The smallest number that has `groups` more groups of digits in this folder, which stands for the number `before`.
-fn first_in(folder: &Path, before: u64, groups: u32) -> io::Result<Option<u64>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        entries => entries?,
+fn first_in<E>(
+    names_in: &impl Fn(&str) -> Result<Vec<String>, E>,
+    folder: &str,
+    before: u64,
+    groups: u32,
+) -> Result<Option<u64>, E> {
+    let names = names_in(folder)?;
+    let number = |name: &String| {
+        let digits = if groups > 1 { name.strip_prefix('x') } else { Some(name.strip_suffix(".p").unwrap_or(name)) };
+        digits.filter(|digits| digits.len() == 3)?.parse::<u16>().ok()
     };
-    let mut numbers = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let digits = if groups > 1 { name.strip_prefix('x') } else { Some(name.strip_suffix(".p").unwrap_or(&name)) };
-        numbers.extend(digits.filter(|digits| digits.len() == 3).and_then(|digits| digits.parse::<u16>().ok()));
-    }
+    let mut numbers: Vec<u16> = names.iter().filter_map(number).collect();
     numbers.sort_unstable();
     for number in numbers {
-        let whole = before * 1000 + u64::from(number);
-        if groups == 1 {
-            if is_there(folder, number)? {
-                return Ok(Some(whole));
+        // No log gets that far, but a folder may say so.
+        let Some(whole) = before.checked_mul(1000).and_then(|before| before.checked_add(number.into())) else { break };
+        if groups > 1 {
+            if let Some(first) = first_in(names_in, &format!("{folder}/x{number:03}"), whole, groups - 1)? {
+                return Ok(Some(first));
             }
-        } else if let Some(first) = first_in(&folder.join(format!("x{number:03}")), whole, groups - 1)? {
-            return Ok(Some(first));
+            continue;
+        }
+        // Its file, or a partial version of it. The folder of those may be about to be removed.
+        let full = format!("{number:03}");
+        if names.contains(&full) || !names_in(&format!("{folder}/{full}.p"))?.is_empty() {
+            return Ok(Some(whole));
         }
     }
     Ok(None)
-}
-
-/// Whether a tile is there: its file, or a partial version of it. The folder of those may be about to be removed.
-fn is_there(folder: &Path, number: u16) -> io::Result<bool> {
-    if folder.join(format!("{number:03}")).is_file() {
-        return Ok(true);
-    }
-    match fs::read_dir(folder.join(format!("{number:03}.p"))) {
-        Ok(mut partials) => Ok(partials.next().is_some()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// The files of a bundle that retention drops, in the order in which it drops them: so there is never a bundle whose
@@ -115,6 +122,8 @@ mod tests {
         for empty in ["tile/entries/002.p", "tile/entries/x001", "tile/entries/x002/x003"] {
             fs::create_dir_all(folder.path().join(empty)).unwrap();
         }
+        assert_eq!(first_of(folder.path(), Level::Entries).unwrap(), None);
+        fs::create_dir_all(folder.path().join("tile/entries/x999/x999/x999/x999/x999/x999/999.p/1")).unwrap();
         assert_eq!(first_of(folder.path(), Level::Entries).unwrap(), None);
         let path = folder.path().join(Tile::full(Level::Entries, 2_003_004).path());
         fs::create_dir_all(path.parent().unwrap()).unwrap();

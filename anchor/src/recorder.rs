@@ -184,6 +184,8 @@ pub struct Recorder {
     /// Whether anything but our own checkpoint messages came since the last checkpoint.
     fresh: bool,
     room: Room,
+    /// The broker is to say again what it keeps.
+    wants_retained: bool,
     connected: bool,
     newest: Option<(Head, Vec<u8>)>,
     /// Whether anything but our own checkpoint messages came since the last record for the ledger.
@@ -251,6 +253,7 @@ impl Recorder {
             last_checkpoint: now.boot,
             fresh,
             room,
+            wants_retained: false,
             connected: false,
             newest: None,
             fresh_for_ledger: true,
@@ -282,7 +285,8 @@ impl Recorder {
         self.room = Room::full(self.settings.min_free_mb, since);
     }
 
-    /// Takes in a message from the broker, unless there is too little room for it: then its sender keeps it.
+    /// Takes in a message from the broker. If there is too little room for it, [`Intake::receive_scarcely`] says what
+    /// becomes of it.
     pub fn receive(&mut self, arrival: Arrival, now: Now) -> Result<(), RecorderError> {
         self.receive_all(&[arrival], now)
     }
@@ -290,9 +294,10 @@ impl Recorder {
     /// Takes in messages from the broker, in their order. Together they cost much less than one by one.
     pub fn receive_all(&mut self, arrivals: &[Arrival], now: Now) -> Result<(), RecorderError> {
         if self.room.is_low() {
-            return Ok(());
+            self.intake.receive_scarcely(arrivals, now, &mut self.admitted);
+        } else {
+            self.intake.receive_all(arrivals, now, &mut self.admitted);
         }
-        self.intake.receive_all(arrivals, now, &mut self.admitted);
         self.append(true, now)
     }
 
@@ -341,7 +346,8 @@ impl Recorder {
     }
 
     /// Says when there begins to be too little room on the disk, with everything so far under a checkpoint, and when there
-    /// is enough again. While nobody is connected nothing comes, and a last will allows us to say nothing.
+    /// is enough again, and how many messages were lost meanwhile. While nobody is connected nothing comes, and a last
+    /// will allows us to say nothing.
     fn look_for_room(&mut self, now: Now) -> Result<Vec<Outgoing>, RecorderError> {
         if !self.connected || !self.room.is_due(now.boot) {
             return Ok(Vec::new());
@@ -350,6 +356,9 @@ impl Recorder {
         let signed = self.author.say(Kind::Event, event, now.unix)?;
         let said = self.log_own(signed, Delivery::Assured, now)?;
         if !self.room.is_low() {
+            self.intake.say_not_logged(now, &mut self.admitted);
+            self.append(true, now)?;
+            self.wants_retained = true;
             return Ok(vec![said]);
         }
         self.write_checkpoint(now)?;
@@ -425,8 +434,17 @@ impl Recorder {
         self.connected = true;
         self.room.look_again();
         let signed = self.author.say(Kind::Status, self.status(Presence::Online, None), now.unix)?;
-        let birth = self.log_own(signed, Delivery::AssuredRetained, now)?;
-        Ok(std::iter::once(birth).chain(self.announce(now)?).collect())
+        let mut said = vec![self.log_own(signed, Delivery::AssuredRetained, now)?];
+        said.extend(self.announce(now)?);
+        // Not later: what the broker keeps comes next.
+        said.extend(self.look_for_room(now)?);
+        self.wants_retained = false;
+        Ok(said)
+    }
+
+    /// Whether the broker is to say again what it keeps, since not all of it could be taken in.
+    pub fn wants_retained(&mut self) -> bool {
+        std::mem::take(&mut self.wants_retained)
     }
 
     /// The connection is gone.
@@ -437,7 +455,7 @@ impl Recorder {
     /// The end: the goodbye is logged, and everything goes under a last checkpoint. Returns the goodbye, and what is due
     /// for the ledger.
     pub fn finish(&mut self, now: Now) -> Result<(Outgoing, Option<NewRecord>), RecorderError> {
-        self.intake.finish(now, &mut self.admitted);
+        self.intake.say_not_logged(now, &mut self.admitted);
         self.append(true, now)?;
         let signed = self.author.say(Kind::Status, self.status(Presence::Offline, None), now.unix)?;
         let goodbye = self.log_own(signed, Delivery::AssuredRetained, now)?;

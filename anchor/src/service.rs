@@ -94,6 +94,13 @@ enum Command {
     Finish(oneshot::Sender<Finished>),
 }
 
+/// What the recorder wants from the broker.
+enum Wanted {
+    Publish(Outgoing),
+    /// To hear again what the broker keeps.
+    Retained,
+}
+
 /// The recorder's last words.
 struct Finished {
     goodbye: Outgoing,
@@ -179,13 +186,20 @@ async fn run_until_full(
     let mut due = interval_at(Instant::now() + records.interval(), records.interval());
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(shutdown);
+    let mut wants_retained = false;
     loop {
+        // If that does not go now, it goes later.
+        wants_retained = wants_retained && link.subscribe_again().is_err();
         let command = tokio::select! {
             biased;
             () = &mut shutdown => break,
-            outgoing = worker.outgoing.recv() => match outgoing {
-                Some(outgoing) => {
+            wanted = worker.wanted.recv() => match wanted {
+                Some(Wanted::Publish(outgoing)) => {
                     publish(&link, outgoing);
+                    continue;
+                }
+                Some(Wanted::Retained) => {
+                    wants_retained = true;
                     continue;
                 }
                 None => return Err(worker.reason()),
@@ -213,8 +227,12 @@ async fn run_until_full(
     }
     let finished = timeout(FINISH_WITHIN, finished).await.map_err(|_| AnchorError::NotClosed)?;
     let Ok(Finished { goodbye, record, summary }) = finished else { return Err(worker.reason()) };
-    while let Ok(outgoing) = worker.outgoing.try_recv() {
-        publish(&link, outgoing);
+    while let Ok(wanted) = worker.wanted.try_recv() {
+        match wanted {
+            Wanted::Publish(outgoing) => publish(&link, outgoing),
+            // The next start does.
+            Wanted::Retained => {}
+        }
     }
     publish(&link, goodbye);
     link.close().await;
@@ -340,7 +358,7 @@ fn publish(link: &Link, outgoing: Outgoing) {
 /// The recorder's thread, and the channels to and from it.
 struct Worker {
     commands: mpsc::Sender<Command>,
-    outgoing: mpsc::UnboundedReceiver<Outgoing>,
+    wanted: mpsc::UnboundedReceiver<Wanted>,
     failed: std::sync::mpsc::Receiver<RecorderError>,
     stop: Stop,
     thread: Option<JoinHandle<()>>,
@@ -356,7 +374,7 @@ impl Worker {
     ) -> Result<Self, AnchorError> {
         let stop = Stop::never();
         let (commands, queue) = mpsc::channel(QUEUE);
-        let (publisher, outgoing) = mpsc::unbounded_channel();
+        let (wants, wanted) = mpsc::unbounded_channel();
         let (failure, failed) = std::sync::mpsc::channel();
         let (opened, is_open) = oneshot::channel();
         let (data_dir, its_stop) = (settings.data_dir.clone(), stop.clone());
@@ -372,7 +390,7 @@ impl Worker {
                 tracing::info!(vkey = recorder.vkey(), entries = recorder.progress().entries, "the log is open");
                 // Nobody waits for this any more if the anchor was stopped meanwhile.
                 opened.send(()).ok();
-                record(recorder, queue, &publisher, &progress)
+                record(recorder, queue, &wants, &progress)
             });
             if let Err(error) = ended {
                 // Likewise.
@@ -380,7 +398,7 @@ impl Worker {
             }
         };
         let thread = thread::Builder::new().name("recorder".to_owned()).spawn(work).map_err(AnchorError::Thread)?;
-        let worker = Self { commands, outgoing, failed, stop, thread: Some(thread) };
+        let worker = Self { commands, wanted, failed, stop, thread: Some(thread) };
         match is_open.await {
             Ok(()) => Ok(worker),
             Err(_) => Err(worker.reason()),
@@ -419,13 +437,13 @@ fn now() -> Now {
 fn record(
     mut recorder: Recorder,
     mut queue: mpsc::Receiver<Command>,
-    publisher: &mpsc::UnboundedSender<Outgoing>,
+    wants: &mpsc::UnboundedSender<Wanted>,
     progress: &watch::Sender<Progress>,
 ) -> Result<(), RecorderError> {
     let mut batch = Vec::new();
     let mut messages = Vec::new();
     // A receiver that is gone means that we are about to be stopped.
-    let publish = |outgoing| publisher.send(outgoing).unwrap_or(());
+    let publish = |outgoing| wants.send(Wanted::Publish(outgoing)).unwrap_or(());
     while queue.blocking_recv_many(&mut batch, QUEUE) > 0 {
         for command in batch.drain(..) {
             if !matches!(command, Command::Message(_)) {
@@ -461,6 +479,9 @@ fn record(
         }
         take_in(&mut recorder, &mut messages)?;
         recorder.settle(now())?.into_iter().for_each(publish);
+        if recorder.wants_retained() {
+            wants.send(Wanted::Retained).unwrap_or(());
+        }
         progress.send_replace(recorder.progress());
     }
     Ok(())

@@ -43,11 +43,10 @@ use crate::bundle::{self, BadBundle};
 use crate::checkpoint::{BadCheckpoint, BadKey, Head, LogKey};
 use crate::entry::{self, BadEntry};
 use crate::journal::{self, BadJournal, Record, Records, Standing};
-use crate::pruning::minimum_index;
 use crate::tile::{FULL, Level, Tile};
 use crate::tree::{Edge, subtree_hash, tile_bytes, tile_hashes};
 use finish::{carry_over, remove_superseded};
-use grid_durable::{Appendable, Durable, DurableError, io_error};
+use grid_durable::{Appendable, Durable, DurableError};
 
 const CHECKPOINT: &str = "log/checkpoint";
 const JOURNAL: &str = "journal";
@@ -234,8 +233,7 @@ impl Store {
         remove_superseded(&mut durable, scan.first, head.size, scan.next)?;
         let journal = carry_over(&mut durable, &edge, &scan)?;
         let next = scan.next;
-        let log = durable.path("log");
-        let minimum = minimum_index(&log).map_err(io_error("list", &log))?;
+        let minimum = dropping::minimum_index(&durable)?;
         let store = Self { durable, key, edge, edge_entries, journal, next, synced: next, buffer: Vec::new(), minimum };
         Ok((store, snapshot))
     }

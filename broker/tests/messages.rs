@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use grid_service::link::{Incoming, Link, Loss};
+use grid_service::link::{Delivery, Incoming, Link, Loss};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use support::*;
 
@@ -361,5 +361,26 @@ async fn an_agent_whose_name_another_uses_hears_that_it_was_thrown_out() {
         }
     };
     assert_eq!(within(lost).await, Loss::ThrownOut);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn who_subscribes_again_hears_again_what_is_kept_and_goes_on_as_before() {
+    let broker = Broker::start().await;
+    let settings = grid_service::broker::Broker::plain("127.0.0.1", broker.address.port());
+    let (link, mut events) = Link::open(&settings, &"anchor-1".parse().unwrap(), vec!["grid/demo/#".to_owned()]);
+    assert!(link.subscribe_again().is_err(), "there is no connection yet");
+    while !matches!(within(events.recv()).await, Some(Incoming::Connected)) {}
+    let mut heard = async || match within(events.recv()).await {
+        Some(Incoming::Message(received)) => (String::from_utf8(received.payload.to_vec()).unwrap(), received.retained),
+        other => panic!("{other:?}"),
+    };
+    link.publish("grid/demo/cp-1/status", b"kept".to_vec(), Delivery::AssuredRetained).unwrap();
+    link.publish("grid/demo/cp-1/event", b"not kept".to_vec(), Delivery::Assured).unwrap();
+    assert_eq!([heard().await, heard().await], [("kept".to_owned(), false), ("not kept".to_owned(), false)]);
+    link.subscribe_again().unwrap();
+    assert_eq!(heard().await, ("kept".to_owned(), true));
+    link.publish("grid/demo/cp-1/event", b"later".to_vec(), Delivery::Assured).unwrap();
+    assert_eq!(heard().await, ("later".to_owned(), false));
     broker.stop().await;
 }

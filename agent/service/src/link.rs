@@ -119,6 +119,7 @@ pub struct NotSent;
 /// A connection to the broker that is made again whenever it breaks.
 pub struct Link {
     client: AsyncClient,
+    filters: Vec<String>,
     up: Arc<AtomicBool>,
     /// Messages that were handed over and are not on their way yet.
     queued: Arc<AtomicUsize>,
@@ -149,9 +150,16 @@ impl Link {
         let up = Arc::new(AtomicBool::new(false));
         let queued = Arc::new(AtomicUsize::new(0));
         let host = broker.host.clone();
-        let task =
-            Task { events, host, client: client.clone(), filters, incoming, up: up.clone(), queued: queued.clone() };
-        (Self { client, up, queued, task: tokio::spawn(task.run()) }, receiver)
+        let task = Task {
+            events,
+            host,
+            client: client.clone(),
+            filters: filters.clone(),
+            incoming,
+            up: up.clone(),
+            queued: queued.clone(),
+        };
+        (Self { client, filters, up, queued, task: tokio::spawn(task.run()) }, receiver)
     }
 
     /// Hands a message over for sending. Never waits.
@@ -164,6 +172,15 @@ impl Link {
             one_less(&self.queued);
             NotSent
         })
+    }
+
+    /// Subscribes again: the broker says once more what it keeps, and loses nothing meanwhile (MQTT 5 section 3.8.4).
+    /// Never waits.
+    pub fn subscribe_again(&self) -> Result<(), NotSent> {
+        if !self.up.load(Ordering::Acquire) {
+            return Err(NotSent);
+        }
+        self.client.try_subscribe_many(self.filters.iter().map(|path| filter(path))).map_err(|_| NotSent)
     }
 
     /// Whether all that was handed over is on its way, so that something less urgent keeps nothing waiting.

@@ -56,18 +56,20 @@ impl List {
 }
 
 impl Carried {
-    /// A list that the authority signed is about to be logged, unless it is there.
-    pub(super) fn list(&mut self, payload: &[u8]) {
-        let payload = String::from_utf8_lossy(payload).into_owned();
-        let is_known = |said: &Unplaced| matches!(said, Unplaced::List(known) if *known == payload);
-        if self.lists.iter().all(|known| known.payload != payload) && !self.unplaced.iter().any(is_known) {
-            self.unplaced.push(Unplaced::List(payload));
-        }
+    /// Whether this list is in the log, or about to be.
+    pub(super) fn knows(&self, payload: &[u8]) -> bool {
+        let unplaced = self.unplaced.iter().filter_map(|said| match said {
+            Unplaced::List(list) | Unplaced::ListAgain(list) => Some(list),
+            Unplaced::Certificate(..) => None,
+        });
+        self.lists.iter().map(|list| &list.payload).chain(unplaced).any(|known| known.as_bytes() == payload)
     }
 
-    /// Whether no list is known.
-    pub(super) fn knows_no_list(&self) -> bool {
-        self.lists.is_empty()
+    /// A list that the authority signed is about to be logged.
+    pub(super) fn list(&mut self, payload: &[u8]) {
+        if !self.knows(payload) {
+            self.unplaced.push(Unplaced::List(String::from_utf8_lossy(payload).into_owned()));
+        }
     }
 
     /// An own notice is in the log.
@@ -127,8 +129,12 @@ impl Intake {
         }
     }
 
-    /// A status says it, so in its session nothing needs to be carried for now.
+    /// A status says it, so in its session nothing needs to be carried for now. If another did before, that one counts:
+    /// what came between the two cannot be judged by this one.
     pub(super) fn named(&mut self, name: &Name, session: Session) {
+        if self.sessions.named(name, session).is_some_and(|index| index >= self.carried.minimum) {
+            return;
+        }
         // It will stand behind all that is dropped. Where exactly, is known when it is placed.
         self.sessions.name(name, session, self.carried.minimum);
         self.carried.unplaced.push(Unplaced::Certificate(name.clone(), session));
@@ -141,7 +147,7 @@ impl Intake {
             // They bring it along.
             Content::Status { .. } | Content::LastWill { .. } => {}
             Content::Overflow { .. } | Content::Other => {
-                if self.sessions.named(from, session) < self.carried.minimum {
+                if self.sessions.named(from, session).unwrap_or(0) < self.carried.minimum {
                     self.name(from, session, who, now, admitted);
                 }
             }
@@ -173,5 +179,38 @@ impl Intake {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intake::Arrival;
+    use crate::testing::{Street, at, name};
+    use grid_protocol::message::Role;
+
+    /// It says its status at each connect.
+    #[test]
+    fn a_session_is_named_for_what_it_said_before_a_status_that_stays() {
+        let street = Street::new();
+        let mut intake = Intake::new(street.speakers());
+        let mut device = street.speaker("cp-1", Role::Device, 1);
+        let mut index = 0;
+        let mut admitted = Vec::new();
+        for said in [device.birth(), device.measurement(), device.birth(), device.measurement()] {
+            let topic = said.topic.to_string();
+            let arrival = Arrival { topic: &topic, payload: &said.payload, retained: false };
+            intake.receive(arrival, at(0), &mut admitted);
+            intake.placed(index);
+            index += 300;
+        }
+        intake.durable(index);
+        admitted.clear();
+        intake.carry(256, at(0), &mut admitted);
+        assert_eq!(admitted.len(), 1, "the measurement at 300 needs it, and the status at 600 comes too late");
+        intake.placed(index);
+        assert_eq!(intake.sessions.named(&name("cp-1"), Session(1)), Some(index));
+        intake.carry(512, at(0), &mut admitted);
+        assert_eq!(admitted.len(), 1);
     }
 }

@@ -20,6 +20,7 @@ pub mod batch;
 mod carried;
 mod limit;
 mod reading;
+mod scarce;
 mod sessions;
 mod snapshot;
 #[cfg(test)]
@@ -127,8 +128,7 @@ struct Snapshot {
     /// Older snapshots say nothing of it.
     #[serde(default)]
     revoked: BTreeSet<Serial>,
-    #[serde(default)]
-    carried: Carried,
+    carried: Option<Carried>,
 }
 
 impl Intake {
@@ -154,13 +154,13 @@ impl Intake {
         let remembered = |(topic, text): (String, String)| Some((topic, STANDARD.decode(text).ok()?.try_into().ok()?));
         let mut remembered: HashMap<String, [u8; 32]> =
             snapshot.remembered.into_iter().filter_map(remembered).collect();
-        if snapshot.carried.knows_no_list() {
-            // Written by a version that did not keep it: it is logged again when the broker says it again.
+        if snapshot.carried.is_none() {
+            // Its version did not keep the list itself: that is logged again when the broker says it again.
             remembered.remove(&revocation::topic(speakers.site()).to_string());
         }
         Ok(Self {
             sessions: Sessions::restore(snapshot.devices, tree_size),
-            carried: snapshot.carried,
+            carried: snapshot.carried.unwrap_or_default(),
             remembered,
             ..Self::new(speakers)
         })
@@ -174,7 +174,7 @@ impl Intake {
             certificates: self.speakers.certificates(),
             remembered: remembered.collect(),
             revoked: self.speakers.revoked().clone(),
-            carried: self.carried.clone(),
+            carried: Some(self.carried.clone()),
         };
         snapshot::write(&snapshot)
     }
@@ -268,12 +268,7 @@ impl Intake {
     ) {
         match heard.and_then(|heard| self.check(heard, arrival, verdict, now)) {
             Ok(Checked::Command) => self.admit_unnumbered(arrival, arrival.retained, now, admitted),
-            // The broker says the same list again at each start, and need not be believed about what is retained.
-            Ok(Checked::Revocations(list)) => {
-                self.carried.list(arrival.payload);
-                self.admit_unnumbered(arrival, true, now, admitted);
-                self.speakers.revoke(&list);
-            }
+            Ok(Checked::Revocations(list)) => self.admit_revocations(&list, arrival, now, admitted),
             Ok(Checked::Said(signed, who)) => self.admit(&signed, who, arrival, now, admitted),
             Err(Unverified::Unknown(_)) if self.waiting.len() < MOST_WAITING => self.waiting.push(Waiting {
                 since: now,
@@ -341,9 +336,6 @@ impl Intake {
     /// Takes note of a verified message that is in the log.
     fn take(&mut self, signed: &Signed, status: Option<Arc<Vouched>>) {
         let Header { from, session, seq, .. } = &signed.header;
-        if let Some(seq) = seq {
-            self.sessions.log(from, *session, *seq);
-        }
         match &signed.content {
             Content::Status { previous, .. } => {
                 if let Some(who) = status {
@@ -357,6 +349,9 @@ impl Intake {
             Content::LastWill { ends, .. } => self.sessions.end(from, *session, *ends),
             Content::Overflow { of, from_seq, to_seq } => self.sessions.lose(from, *of, *from_seq, *to_seq),
             Content::Other => {}
+        }
+        if let Some(seq) = seq {
+            self.sessions.log(from, *session, *seq);
         }
     }
 
@@ -373,6 +368,17 @@ impl Intake {
             let arrival = Arrival { topic: &topic, payload: &payload, retained };
             self.judge(arrival, hear(&topic, &payload), None, received, admitted);
         }
+    }
+
+    /// The broker says the same list again at each start, and need not be believed about what is retained.
+    fn admit_revocations(&mut self, list: &Revocations, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
+        if self.carried.knows(arrival.payload) {
+            self.counts.duplicates += 1;
+            return;
+        }
+        self.carried.list(arrival.payload);
+        self.speakers.revoke(list);
+        self.admit_unnumbered(arrival, false, now, admitted);
     }
 
     /// What has no place in a session of its device. What may be a copy is logged only if it is new.
@@ -433,8 +439,8 @@ impl Intake {
         }
     }
 
-    /// The log ends here for now: reports what was not logged.
-    pub fn finish(&mut self, now: Now, admitted: &mut Vec<Admitted>) {
+    /// Says how many were not logged, if any, without waiting until a minute is over.
+    pub fn say_not_logged(&mut self, now: Now, admitted: &mut Vec<Admitted>) {
         if let Some(count) = self.limit.report_now() {
             admitted.push(self.notice(&Notice::NotLogged(count), now));
         }

@@ -26,8 +26,9 @@ pub struct SessionLog {
     announced: u64,
     /// The newest birth whose last will is in the log.
     ended: u64,
-    /// In the log stands at this index, or later, whose certificate counts in it.
-    named: u64,
+    /// In the log stands at this index, or later, whose certificate counts in it, for all of it from there on, or for
+    /// all that is left of it. `None`: it has no entries yet.
+    named: Option<u64>,
     /// All its entries stand before this index.
     until: u64,
     /// What is durable: the newest acknowledgement.
@@ -59,7 +60,7 @@ impl From<Written> for SessionLog {
     fn from(written: Written) -> Self {
         let Written { logged, settled, announced, ended, named, until } = written;
         let settled = settled.unwrap_or_else(|| logged.clone());
-        Self { logged, settled, announced, ended, named, until, durable: None }
+        Self { logged, settled, announced, ended, named: Some(named), until, durable: None }
     }
 }
 
@@ -67,7 +68,7 @@ impl From<SessionLog> for Written {
     fn from(known: SessionLog) -> Self {
         let SessionLog { logged, settled, announced, ended, named, until, durable: _ } = known;
         let settled = Some(settled).filter(|settled| *settled != logged);
-        Self { logged, settled, announced, ended, named, until }
+        Self { logged, settled, announced, ended, named: named.unwrap_or(0), until }
     }
 }
 
@@ -137,6 +138,8 @@ impl Sessions {
         let known = self.change(name, session);
         known.logged.insert(seq);
         known.settled.insert(seq);
+        // If its first message does not name it, something did before.
+        known.named.get_or_insert(0);
     }
 
     /// A last will goes into the log.
@@ -159,19 +162,19 @@ impl Sessions {
     /// It stands in the log at this index, or later, whose certificate counts in a session.
     pub fn name(&mut self, name: &Name, session: Session, index: u64) {
         let known = self.devices.entry(name.clone()).or_default().entry(session).or_default();
-        known.named = known.named.max(index);
+        known.named = known.named.max(Some(index));
     }
 
-    /// Where in the log it stands at the earliest whose certificate counts in a session.
-    pub fn named(&self, name: &Name, session: Session) -> u64 {
-        self.get(name, session).map_or(0, |known| known.named)
+    /// Where in the log it stands at the earliest whose certificate counts in a session; `None` if it has no entries yet.
+    pub fn named(&self, name: &Name, session: Session) -> Option<u64> {
+        self.get(name, session)?.named
     }
 
     /// The sessions that have entries from `first` on, but whose certificate may stand before `minimum`.
     pub fn unnamed(&self, first: u64, minimum: u64) -> Vec<(Name, Session)> {
         let sessions = self.devices.iter().flat_map(|(name, sessions)| sessions.iter().map(move |of| (name, of)));
         sessions
-            .filter(|(_, (_, known))| known.until > first && known.named < minimum)
+            .filter(|(_, (_, known))| known.until > first && known.named.unwrap_or(0) < minimum)
             .map(|(name, (session, _))| (name.clone(), *session))
             .collect()
     }

@@ -37,6 +37,11 @@ impl Desk {
         speaker
     }
 
+    /// As the next start does, from the snapshot of a checkpoint.
+    fn restart(&mut self) {
+        self.intake = Intake::restore(self.street.speakers(), &self.intake.snapshot(), self.size, START).unwrap();
+    }
+
     fn acks(&mut self, ms: u64) -> Vec<(Name, Ack)> {
         self.intake.durable(self.size);
         self.intake.acks(at(ms).boot)
@@ -85,6 +90,34 @@ fn a_list_of_revoked_certificates_that_the_authority_did_not_sign_is_evidence_of
     let genuine = revocations(&desk.street.issuer, 1);
     assert_eq!(desk.raw("grid/demo/cp-1/revoked", &genuine, false, at(0)).len(), 1);
     assert_eq!(desk.intake.counts().unverified, 2);
+}
+
+#[test]
+fn a_list_that_is_in_the_log_is_not_logged_again_whatever_came_on_its_topic_since() {
+    let mut desk = Desk::new();
+    let [first, second] = [1, 2].map(|seq| revocations(&desk.street.issuer, seq));
+    let forged = revocations(&Street::new().issuer, 3);
+    for list in [&first, &second, &forged] {
+        assert_eq!(desk.raw("grid/demo/ca/revoked", list, false, at(0)).len(), 1);
+        desk.intake.placed(desk.size - 1);
+    }
+    for _ in 0..2 {
+        for list in [&first, &second, &forged] {
+            assert_eq!(desk.raw("grid/demo/ca/revoked", list, true, at(5_000)), []);
+        }
+        desk.restart();
+    }
+}
+
+#[test]
+fn a_retained_list_that_the_authority_did_not_sign_is_not_logged_again_after_a_restart() {
+    let mut desk = Desk::new();
+    let forged = revocations(&Street::new().issuer, 1);
+    assert_eq!(desk.raw("grid/demo/ca/revoked", &forged, true, at(0)).len(), 1);
+    for _ in 0..2 {
+        desk.restart();
+        assert_eq!(desk.raw("grid/demo/ca/revoked", &forged, true, at(5_000)), []);
+    }
 }
 
 #[test]

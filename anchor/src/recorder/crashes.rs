@@ -1,5 +1,6 @@
 //! Every point at which the power can be cut, every step that can fail. Whatever happens there: what was acknowledged is in
-//! the log, nothing is in it twice, each checkpoint that anybody may have seen is one of it, and it holds.
+//! the log, nothing is in it twice, each checkpoint that anybody may have seen is one of it, and it holds; and what was
+//! about to be dropped is dropped in the end. What a mirror took of that before still belongs to the log.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -18,13 +19,16 @@ use crate::checkpoint::read_unsigned;
 use crate::entry::{self, Payload};
 use crate::source::bundles;
 use crate::testing::{Speaker, Street, at, folder, recorder_settings};
+use crate::tile::{Level, Tile};
 use crate::tree::Edge;
-use crate::verify::verify_log;
+use crate::verify::{Messages, verify_log};
 use grid_durable::Disk;
 
 const DATA: &str = "/var/lib/grid-anchor";
-/// Enough commands between the messages to fill a bundle and begin another.
-const COMMANDS: u64 = 252;
+/// Enough commands between the messages to fill two bundles and begin another.
+const COMMANDS: u64 = 508;
+/// How long entries are kept: those of the first session are dropped in the second.
+const KEEP: Millis = Millis(60_000);
 
 /// What the rest of the world was told, and after how many steps of the disk.
 #[derive(Clone, Default)]
@@ -32,16 +36,29 @@ struct Told {
     acks: Vec<(u64, Ack)>,
     said: Vec<(u64, Vec<u8>)>,
     heads: Vec<(u64, Head)>,
+    /// What a mirror has taken: bundles by their number.
+    mirror: BTreeMap<u64, (u64, Vec<u8>)>,
 }
 
 impl Told {
     fn until(&self, operation: u64) -> Self {
-        let Self { acks, said, heads } = self.clone();
+        let Self { acks, said, heads, mirror } = self.clone();
         Self {
             acks: acks.into_iter().filter(|(at, _)| *at <= operation).collect(),
             said: said.into_iter().filter(|(at, _)| *at <= operation).collect(),
             heads: heads.into_iter().filter(|(at, _)| *at <= operation).collect(),
+            mirror: mirror.into_iter().filter(|(_, (at, _))| *at <= operation).collect(),
         }
+    }
+
+    /// On another disk, which begins to count: all that was told was told before.
+    fn on_another_disk(&self) -> Self {
+        let mut told = self.clone();
+        told.acks.iter_mut().for_each(|(at, _)| *at = 0);
+        told.said.iter_mut().for_each(|(at, _)| *at = 0);
+        told.heads.iter_mut().for_each(|(at, _)| *at = 0);
+        told.mirror.values_mut().for_each(|(at, _)| *at = 0);
+        told
     }
 
     fn hear(&mut self, operation: u64, outgoing: &[Outgoing]) {
@@ -59,11 +76,20 @@ impl Told {
         }
     }
 
-    /// Whoever reads the log while it is written sees the checkpoint as soon as it has its name.
+    /// Whoever reads the log while it is written sees the checkpoint as soon as it has its name, and may copy what it
+    /// covers.
     fn look(&mut self, operation: u64, disk: &SimulatedDisk) {
-        if let Ok(note) = disk.read(&Path::new(DATA).join("log/checkpoint")) {
-            self.heads.push((operation, read_unsigned(&note).unwrap().head));
+        // Not on the disk itself, where it would be one of the steps that can fail.
+        let disk = disk.after_kill();
+        let read = |path: &str| disk.read(&Path::new(DATA).join("log").join(path)).ok();
+        let Some(note) = read("checkpoint") else { return };
+        let head = read_unsigned(&note).unwrap().head;
+        for bundle in 0..Level::Entries.full_tiles(head.size) {
+            if let Some(file) = read(&Tile::full(Level::Entries, bundle).path()) {
+                self.mirror.entry(bundle).or_insert((operation, file));
+            }
         }
+        self.heads.push((operation, head));
     }
 
     fn is_acknowledged(&self, message: &Signed) -> bool {
@@ -93,7 +119,9 @@ impl Scene {
 
     fn open(&self, disk: &SimulatedDisk, session: u64) -> Result<Recorder, RecorderError> {
         let open = || Durable::open_on(Arc::new(disk.clone()), Path::new(DATA), Stop::never());
-        Recorder::open_in(open, recorder_settings(), self.street.anchor(), Session(session), at(0))
+        let mut settings = recorder_settings();
+        settings.retention.keep = Some(KEEP);
+        Recorder::open_in(open, settings, self.street.anchor(), Session(session), at(0))
     }
 
     fn hear(&self, recorder: &mut Recorder, message: usize, ms: u64) -> Result<(), RecorderError> {
@@ -101,7 +129,8 @@ impl Scene {
         recorder.receive(Arrival { topic: &topic.to_string(), payload, retained: false }, at(ms))
     }
 
-    /// An anchor's day: it starts, logs, acknowledges, writes checkpoints over the end of a bundle, and ends; and once more.
+    /// An anchor's day: it starts, logs, acknowledges, writes checkpoints over the end of a bundle, and ends; and once
+    /// more, when it drops what is old.
     fn play(&self, disk: &SimulatedDisk, told: &RefCell<Told>) -> Result<(), RecorderError> {
         let publish = |outgoing: Vec<Outgoing>| told.borrow_mut().hear(disk.operations(), &outgoing);
         let command = |recorder: &mut Recorder, number: u64, ms| {
@@ -133,12 +162,13 @@ impl Scene {
         self.hear(&mut recorder, 6, 131_000)?;
         publish(vec![recorder.finish(at(132_000))?.0]);
         drop(recorder);
+        told.borrow_mut().look(disk.operations(), disk);
 
         let mut recorder = self.open(disk, 92)?;
         recorder.will(at(140_000))?;
         publish(recorder.connected(at(140_000))?);
         self.hear(&mut recorder, 7, 141_000)?;
-        publish(recorder.settle(at(150_000))?);
+        (0..4).try_for_each(|step| recorder.settle(at(150_000 + step * 50)).map(publish))?;
         Ok(())
     }
 
@@ -159,6 +189,7 @@ impl Scene {
         publish(recorder.settle(at(300_000))?);
         told.borrow_mut().look(disk.operations(), disk);
         assert!(self.messages.iter().all(|message| told.borrow().is_acknowledged(message)));
+        (0..4).try_for_each(|step| recorder.settle(at(300_050 + step * 50)).map(publish))?;
         publish(vec![recorder.finish(at(400_000))?.0]);
         Ok(())
     }
@@ -172,9 +203,14 @@ impl Scene {
         let report = verify_log(&log, Some(&Policy::read(&policy).unwrap())).unwrap();
         assert_eq!(report.failure, None);
         assert!(report.holds);
-        assert_eq!(report.messages.duplicates, 0);
+        let Messages { duplicates, unverified, missing, .. } = report.messages;
+        assert_eq!((duplicates, unverified, missing), (0, 0, 0), "{:?}", report.messages);
 
-        let (entries, roots) = read(&log, report.tree_size);
+        let (entries, roots) = read(&log, report.tree_size, |bundle| &told.mirror[&bundle].1);
+        // Those of the day are old enough when it goes on.
+        let is_old = |bundle: &[(UnixMillis, Vec<u8>)]| bundle[255].0 < at(142_000).unix;
+        let old = entries.chunks_exact(256).take_while(|bundle| is_old(bundle)).count() as u64;
+        assert_eq!(report.minimum_index, old * 256);
         for (_, head) in &told.heads {
             assert_eq!(
                 roots.get(head.size as usize),
@@ -184,7 +220,7 @@ impl Scene {
             );
         }
         let mut found: BTreeMap<&[u8], usize> = BTreeMap::new();
-        for payload in &entries {
+        for (_, payload) in &entries {
             *found.entry(payload).or_default() += 1;
         }
         let said = told.said.iter().map(|(_, payload)| payload);
@@ -194,18 +230,20 @@ impl Scene {
     }
 }
 
-/// All payloads of a log, and the roots that it has at each size.
-fn read(log: &Path, size: u64) -> (Vec<Vec<u8>>, Vec<Hash>) {
+/// All payloads of a log, with the times at which they came, and the roots that it has at each size. What the log has
+/// dropped, a mirror has.
+fn read<'a>(log: &Path, size: u64, mirror: impl Fn(u64) -> &'a [u8]) -> (Vec<(UnixMillis, Vec<u8>)>, Vec<Hash>) {
     let mut edge = Edge::default();
     let (mut payloads, mut roots) = (Vec::new(), vec![edge.root()]);
     for tile in bundles(size, 0) {
-        let file = std::fs::read(log.join(tile.path())).unwrap();
+        let file = std::fs::read(log.join(tile.path())).unwrap_or_else(|_| mirror(tile.index).to_vec());
         let plain = bundle::unpack(&file).unwrap();
         for bytes in bundle::entries(&plain, tile.width).unwrap() {
             edge.push(record_hash(bytes), |_, _| {});
             roots.push(edge.root());
-            let Payload::Bytes(payload) = entry::read(bytes).unwrap().payload else { panic!("no entry is too long") };
-            payloads.push(payload.into_owned());
+            let entry = entry::read(bytes).unwrap();
+            let Payload::Bytes(payload) = entry.payload else { panic!("no entry is too long") };
+            payloads.push((entry.received_ms, payload.into_owned()));
         }
     }
     (payloads, roots)
@@ -235,10 +273,10 @@ fn wherever_the_power_is_cut_it_goes_on_with_everything_that_was_acknowledged() 
     let day = day(&scene);
     let (_, last) = day.last().unwrap();
     assert!(scene.messages[..8].iter().all(|message| last.is_acknowledged(message)));
-    assert!(day.len() > 200 && last.heads.iter().any(|(_, head)| head.size > 256), "{} points", day.len());
+    assert!(day.len() > 200 && last.heads.iter().any(|(_, head)| head.size > 512), "{} points", day.len());
     for (point, (disk, told)) in day.iter().enumerate() {
         for seed in 0..seeds() {
-            let told = RefCell::new(told.clone());
+            let told = RefCell::new(told.on_another_disk());
             let disk = disk.after_power_cut(seed);
             disk.keep_moments();
             let fails = |error| panic!("after step {point} with seed {seed}: {error}");
@@ -250,7 +288,7 @@ fn wherever_the_power_is_cut_it_goes_on_with_everything_that_was_acknowledged() 
             let again = &moments[(point * 31 + seed as usize * 17) % moments.len()];
             let mut told = told.borrow().until(again.operation);
             told.look(again.operation, &again.disk);
-            let told = RefCell::new(told);
+            let told = RefCell::new(told.on_another_disk());
             let disk = again.disk.after_power_cut(seed);
             scene.go_on(&disk, 94, &told).unwrap_or_else(fails);
             scene.holds(&disk, &told.borrow());

@@ -1,11 +1,15 @@
 //! What the anchor itself says, and when it syncs, acknowledges and checkpoints.
 
 use super::*;
+use crate::notice::Notice;
 use crate::testing::{Speaker, Street, at, folder, recorder_settings};
 use crate::verify::verify_log;
+use grid_durable::simulate::SimulatedDisk;
 use grid_protocol::message::{Ack, Event, Header, Message};
+use grid_protocol::revocation::{self, Revocations};
 use grid_protocol::seal::Sealed;
 use std::fs;
+use std::sync::Arc;
 
 struct Desk {
     folder: tempfile::TempDir,
@@ -139,6 +143,88 @@ fn the_end_puts_everything_under_a_checkpoint_with_the_goodbye() {
     let report = verify_log(&desk.folder.path().join("log"), Some(&Policy::read(&policy).unwrap())).unwrap();
     assert!(report.holds);
     assert_eq!((report.messages.verified, report.messages.missing), (3, 0));
+}
+
+const MB: u64 = 1_000_000;
+
+/// An anchor that wants 8 MB to be free on a disk of 20 MB.
+fn open_on(disk: &SimulatedDisk, desk: &Desk, session: u64) -> Recorder {
+    disk.set_capacity(Some(20 * MB));
+    let open = || Durable::open_on(Arc::new(disk.clone()), Path::new("/data"), Stop::never());
+    let settings = RecorderSettings { min_free_mb: 8, ..recorder_settings() };
+    Recorder::open_in(open, settings, desk.street.anchor(), Session(session), at(0)).unwrap()
+}
+
+/// A list of revoked certificates, as the broker keeps it.
+fn list_of(street: &Street) -> Vec<u8> {
+    let header = Header { from: revocation::authority_name(), session: Session(7), seq: Some(1), time_ms: at(0).unix };
+    revocation::write(&Message { header, body: Revocations::default() }, &street.issuer).unwrap()
+}
+
+fn events(outgoing: &[Outgoing]) -> Vec<Event> {
+    let events = outgoing.iter().filter(|outgoing| outgoing.topic.ends_with("/event"));
+    events.map(|event| Sealed::parse(&event.payload).unwrap().read::<Message<Event>>().unwrap().body).collect()
+}
+
+#[test]
+fn while_room_is_low_revocations_are_logged_and_commands_counted_and_then_the_broker_says_again_what_it_keeps() {
+    let (desk, disk) = (Desk::new(), SimulatedDisk::new());
+    let mut recorder = open_on(&disk, &desk, 1);
+    recorder.connected(at(0)).unwrap();
+    disk.occupy(13 * MB);
+    assert_eq!(events(&recorder.settle(at(2_000)).unwrap()), [Event::DiskLow { free_mb: 6, min_free_mb: 8 }]);
+    let low = recorder.progress();
+    let list = list_of(&desk.street);
+    let revoked = Arrival { topic: "grid/demo/ca/revoked", payload: &list, retained: false };
+    let command = Arrival { topic: "grid/demo/cp-1/set/limit", payload: b"7", retained: false };
+    recorder.receive_all(&[command, revoked, command, revoked], at(3_000)).unwrap();
+    recorder.settle(at(4_000)).unwrap();
+    assert_eq!((recorder.progress().durable, recorder.progress().counts.not_logged), (low.durable + 1, 2));
+    assert!(!recorder.wants_retained());
+
+    disk.occupy(0);
+    let recovered = Event::DiskRecovered { free_mb: 19, after_ms: Millis(3_000) };
+    assert_eq!(events(&recorder.settle(at(5_000)).unwrap()), [recovered]);
+    assert!(recorder.wants_retained() && !recorder.wants_retained());
+    recorder.receive_all(&[command, revoked], at(5_000)).unwrap();
+    recorder.finish(at(6_000)).unwrap();
+    let real = folder();
+    disk.export(Path::new("/data"), real.path()).unwrap();
+    let mut said = Vec::new();
+    crate::show::show(&real.path().join("log"), &crate::show::Selection::default(), |line| {
+        said.push(line.message.clone());
+        true
+    })
+    .unwrap();
+    let notice = String::from_utf8(Notice::NotLogged(2).write()).unwrap();
+    let count = |text: &str| said.iter().filter(|said| said.contains(text)).count();
+    assert_eq!((count("certificates are revoked"), count(&notice), count("7")), (1, 1, 1), "{said:?}");
+}
+
+#[test]
+fn an_anchor_that_finds_room_where_the_disk_was_full_takes_in_what_comes_with_the_connection() {
+    let (desk, disk) = (Desk::new(), SimulatedDisk::new());
+    let mut recorder = open_on(&disk, &desk, 1);
+    recorder.was_full(at(0).boot);
+    recorder.will(at(500)).unwrap();
+    let recovered = Event::DiskRecovered { free_mb: 19, after_ms: Millis(500) };
+    assert_eq!(events(&recorder.connected(at(500)).unwrap()), [recovered]);
+    let entries = recorder.progress().entries;
+    let kept = Arrival { topic: "grid/demo/cp-1/status", payload: &device(&desk).birth().payload, retained: true };
+    recorder.receive(kept, at(500)).unwrap();
+    assert_eq!(recorder.progress().entries, entries + 1);
+    assert!(!recorder.wants_retained());
+    drop(recorder);
+
+    // And one that finds none waits for it.
+    let mut recorder = open_on(&disk, &desk, 2);
+    recorder.was_full(at(0).boot);
+    disk.occupy(11 * MB);
+    recorder.will(at(500)).unwrap();
+    assert_eq!(events(&recorder.connected(at(500)).unwrap()), []);
+    disk.occupy(0);
+    assert_eq!(events(&recorder.settle(at(2_000)).unwrap()).len(), 1);
+    assert!(recorder.wants_retained());
 }
 
 #[test]

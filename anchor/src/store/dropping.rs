@@ -3,11 +3,20 @@
 
 use std::ops::Range;
 
-use grid_durable::io_error;
+use grid_durable::Durable;
 
 use super::{Store, StoreError, in_log};
-use crate::pruning::{dropped_with, first_of};
-use crate::tile::{FULL, Level};
+use crate::pruning::{dropped_with, first_among};
+use crate::tile::{FULL, Level, Tile};
+
+/// The index of the first entry that is there.
+pub(super) fn minimum_index(durable: &Durable) -> Result<u64, StoreError> {
+    Ok(first_of(durable, Level::Entries)?.unwrap_or(0) * u64::from(FULL))
+}
+
+fn first_of(durable: &Durable, level: Level) -> Result<Option<u64>, StoreError> {
+    Ok(first_among(level, |folder| durable.names_in(&format!("log/{folder}")))?)
+}
 
 impl Store {
     /// The index of the first entry that is not dropped.
@@ -17,9 +26,7 @@ impl Store {
 
     /// The first bundle of which anything is there.
     pub fn first_remains(&self) -> Result<u64, StoreError> {
-        let log = self.durable.path("log");
-        let first = |level| first_of(&log, level).map_err(io_error("list", &log));
-        let (bundle, tile) = (first(Level::Entries)?, first(Level::Hashes(0))?);
+        let (bundle, tile) = (first_of(&self.durable, Level::Entries)?, first_of(&self.durable, Level::Hashes(0))?);
         Ok(bundle.into_iter().chain(tile).min().unwrap_or(0))
     }
 
@@ -32,11 +39,21 @@ impl Store {
                 if self.durable.exists(&path)? {
                     self.durable.remove(&path)?;
                 }
+                self.remove_partials(tile)?;
                 self.remove_folders_after(&path)?;
             }
             self.minimum = self.minimum.max((bundle + 1) * u64::from(FULL));
         }
         Ok(())
+    }
+
+    /// Partial files were removed when it was full, but may have come back with a power cut too.
+    fn remove_partials(&mut self, tile: Tile) -> Result<(), StoreError> {
+        let folder = format!("log/{}", tile.partials());
+        for name in self.durable.names_in(&folder)? {
+            self.durable.remove(&format!("{folder}/{name}"))?;
+        }
+        Ok(self.durable.remove_if_empty(&folder)?)
     }
 
     /// A folder holds a thousand: with the last of them it goes too.

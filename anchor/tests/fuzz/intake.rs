@@ -54,7 +54,7 @@ pub fn hold(bytes: &[u8]) -> Verdict {
         require!(intake.counts().unverified <= most, "{} entries of nobody", intake.counts().unverified);
     }
     let mut admitted = Vec::new();
-    intake.finish(now, &mut admitted);
+    intake.say_not_logged(now, &mut admitted);
     let first = log.records.len() as u64;
     log.take(admitted)?;
     intake.placed(first);
