@@ -62,7 +62,7 @@ pub async fn run_device(
     let kept = Kept::load(settings.commands_file.as_deref())?;
     let failsafe_ma = settings.capabilities.failsafe_ma;
     let part = Part::Device(settings.capabilities.clone());
-    let station = Station::open(common.clone(), part, &subscriptions)?;
+    let station = Station::open(common.clone(), part, &subscriptions).await?;
     let core = Device::new(nature, &kept, station.session(), boot_now());
     let DeviceSettings { transformer, commands_file, .. } = settings;
     let mut running = Running { common, transformer, failsafe_ma, commands_file, kept, station, core, actuator };
