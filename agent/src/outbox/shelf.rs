@@ -194,8 +194,8 @@ impl Shelf {
         self.drop_copy(sessions);
     }
 
-    /// A power cut while a segment was cleared leaves the newest as a copy: all that waits in it waits where it came from
-    /// too. Then it is the free one again.
+    /// A power cut while a segment was cleared leaves the newest as a copy, of a part or of nothing: all that waits in it
+    /// waits where it came from too. Then it is the free one again.
     fn drop_copy(&mut self, sessions: &Sessions) {
         let Some(newest) = self.segments.values().max_by_key(|segment| segment.generation) else { return };
         let number = newest.number;
@@ -204,7 +204,7 @@ impl Shelf {
             let left = others.filter_map(|segment| segment.holds.get(&session)).fold(seqs, |left, held| left.without(held));
             left.is_empty()
         };
-        if newest.waiting > 0 && newest.waits(sessions).into_iter().all(is_elsewhere) {
+        if newest.waits(sessions).into_iter().all(is_elsewhere) {
             self.open = None;
             if let Some(copy) = self.segments.get_mut(&number) {
                 copy.is_full = true;
