@@ -1,10 +1,10 @@
 //! What is lost for the log, until the log knows it.
 //!
 //! A loss is declared in a signed event, which is a message like others: it waits for its acknowledgement, and can be lost
-//! itself. So a loss is forgotten only when the event that declares it is acknowledged. Until then it is part of the
-//! outbox's state, and declared again after a restart; the log does not mind hearing it twice. Few declarations wait at a
-//! time, so that what fills the outbox is not what tells that it is full: losses that nobody hears of grow together
-//! meanwhile.
+//! itself. So a loss is forgotten only when the log knows it: when an ack covers the lost messages, or the event. Until
+//! then it is part of the outbox's state, and declared again after a restart; the log does not mind hearing it twice. Few
+//! declarations wait at a time, so that what fills the outbox is not what tells that it is full: losses that nobody hears
+//! of grow together meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -75,11 +75,24 @@ impl Losses {
         self.declared.entry(by).or_default().push(lost);
     }
 
-    /// These messages of a session are in the log, and what they declare with them. Says whether they declared any.
+    /// These messages of a session are in the log, or declared lost there. Says whether that was news. An ack names 32
+    /// missing ranges at most, so the lost messages may be covered long before the events that declare them.
     pub fn acknowledged(&mut self, session: Session, messages: &Sequence) -> bool {
-        let before = self.declared.len();
-        self.declared.retain(|(by, seq), _| *by != session || !messages.contains(*seq));
-        self.declared.len() != before
+        let before = (self.count_undeclared(), self.declared.len());
+        if let Some(undeclared) = self.undeclared.get_mut(&session) {
+            *undeclared = undeclared.without(messages);
+        }
+        self.undeclared.retain(|_, lost| !lost.is_empty());
+        let is_covered = |lost: &Lost| {
+            let mut these = Sequence::default();
+            these.insert_range(lost.from_seq, lost.to_seq);
+            lost.of == session && these.without(messages).is_empty()
+        };
+        self.declared.retain(|(by, seq), lost| {
+            lost.retain(|lost| !is_covered(lost));
+            !lost.is_empty() && (*by != session || !messages.contains(*seq))
+        });
+        (self.count_undeclared(), self.declared.len()) != before
     }
 
     /// All that the log may not know.
@@ -144,6 +157,16 @@ mod tests {
         losses.lose(OLD, &of(&[(4, 4), (6, 6)]));
         losses.acknowledged(NEW, &of(&[(7, 7)]));
         assert_eq!(losses.undeclared(2), [lost(4, 6)]);
+    }
+
+    #[test]
+    fn a_loss_that_an_ack_covers_is_known_to_the_log_whatever_becomes_of_the_event() {
+        let mut losses = Losses::default();
+        losses.lose(OLD, &of(&[(3, 5), (7, 9)]));
+        losses.declared(lost(3, 5), (OLD, 900));
+        assert!(!losses.acknowledged(OLD, &of(&[(1, 4)])));
+        assert!(losses.acknowledged(OLD, &of(&[(1, 7)])));
+        assert_eq!(losses.all(), [lost(8, 9)]);
     }
 
     #[test]

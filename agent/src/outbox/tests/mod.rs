@@ -1,6 +1,7 @@
 //! The outbox with a disk that does at once what it is told.
 
 mod crashes;
+mod endurance;
 mod model;
 mod power_cuts;
 mod rules;
