@@ -2,7 +2,8 @@
 //!
 //! An anchor may be there and hear nothing: while its disk is full, it neither logs nor acknowledges. What waits is said
 //! again in rounds. Each message is said at most once in a round, and not more messages than an anchor that works would
-//! let pass without a word. A round without an acknowledgement is followed by one that lasts twice as long.
+//! let pass without a word. A round without an acknowledgement is followed by one that lasts twice as long and has room
+//! for half as many.
 
 use grid_protocol::units::{BootTime, Millis};
 
@@ -12,6 +13,8 @@ use super::keeping::MISSING_AGAIN;
 const LONGEST: Millis = Millis(600_000);
 /// So many messages are said in a round: as many as 15 s have room for at 200 a second.
 const MOST: usize = 3000;
+/// Every round has room for so many.
+const LEAST: usize = 20;
 /// Beyond this the longest round is reached, however short the first was.
 const MOST_SILENT: u32 = 20;
 
@@ -52,7 +55,15 @@ impl Rounds {
             *self = Self { began: Some(now), silent: silent.min(MOST_SILENT), said: 0 };
         }
         let patience = self.stretched(patience);
-        Turn { soon: self.stretched(MISSING_AGAIN).min(patience), patience, most: MOST.saturating_sub(self.said) }
+        Turn {
+            soon: self.stretched(MISSING_AGAIN).min(patience),
+            patience,
+            most: self.room().saturating_sub(self.said),
+        }
+    }
+
+    fn room(&self) -> usize {
+        (MOST >> self.silent).max(LEAST)
     }
 
     fn stretched(&self, time: Millis) -> Millis {
@@ -97,14 +108,20 @@ mod tests {
     }
 
     #[test]
-    fn a_round_has_room_for_so_many_messages_and_the_next_for_as_many() {
+    fn a_round_has_room_for_so_many_messages_and_the_next_for_half_as_many() {
         let mut rounds = Rounds::default();
         let mut said = 0;
-        for tick in 0..45_000 / 50 {
-            let most = rounds.turn(BootTime(tick * 50), PATIENCE).most.min(100);
-            rounds.said(most);
-            said += most;
-        }
-        assert_eq!(said, 2 * MOST);
+        let mut say = |seconds: std::ops::Range<u64>| {
+            for tick in seconds.start * 20..seconds.end * 20 {
+                let most = rounds.turn(BootTime(tick * 50), PATIENCE).most.min(100);
+                rounds.said(most);
+                said += most;
+            }
+            said
+        };
+        assert_eq!(say(0..15), MOST);
+        assert_eq!(say(15..45), MOST + MOST / 2);
+        let before = say(45..7200);
+        assert_eq!(say(7200..10_800) - before, 6 * LEAST, "each ten minutes");
     }
 }

@@ -201,7 +201,8 @@ impl Shelf {
         let number = newest.number;
         let is_elsewhere = |(session, seqs): (Session, Sequence)| {
             let others = self.segments.values().filter(|segment| segment.number != number);
-            let left = others.filter_map(|segment| segment.holds.get(&session)).fold(seqs, |left, held| left.without(held));
+            let left =
+                others.filter_map(|segment| segment.holds.get(&session)).fold(seqs, |left, held| left.without(held));
             left.is_empty()
         };
         if newest.waits(sessions).into_iter().all(is_elsewhere) {
@@ -346,7 +347,13 @@ impl Shelf {
     }
 
     /// These messages of a session do not read there.
-    pub fn unread(&mut self, (number, generation): (u32, u64), session: Session, unread: &Sequence, sessions: &Sessions) {
+    pub fn unread(
+        &mut self,
+        (number, generation): (u32, u64),
+        session: Session,
+        unread: &Sequence,
+        sessions: &Sessions,
+    ) {
         if let Some(held) = self.get_mut(number, generation).and_then(|segment| segment.holds.get_mut(&session)) {
             *held = held.without(unread);
             self.count(number, sessions);

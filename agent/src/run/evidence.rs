@@ -261,3 +261,99 @@ async fn tell(mut stream: UnixStream, report: &Report) -> io::Result<()> {
     stream.write_all(&serde_json::to_vec(report)?).await?;
     stream.shutdown().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::look;
+    use grid_durable::{Durable, Stop};
+    use grid_protocol::author::Signed;
+    use grid_protocol::message::Session;
+    use grid_protocol::topic::Name;
+    use grid_protocol::units::UnixMillis;
+    use grid_service::clock::boot_now;
+    use std::process::Command;
+    use std::time::Instant;
+
+    fn name() -> Name {
+        "cp-1".parse().unwrap()
+    }
+
+    fn drive(evidence: &mut Evidence) {
+        let around = || Around { name: name(), is_running: true, broker_is_there: true, anchor_is_there: false };
+        evidence.drive(boot_now(), around);
+    }
+
+    async fn open(folder: &Path) -> Evidence {
+        let settings = OutboxSettings::on_disk(folder.to_owned(), DEVICE_DISK_BYTES);
+        let mut evidence = Evidence::open(&settings, "cp-1", boot_now).await;
+        evidence.outbox.begin(Session(7));
+        evidence
+    }
+
+    async fn answering(evidence: &mut Evidence, folder: &Path) {
+        let began = Instant::now();
+        while !folder.join(SOCKET).exists() {
+            assert!(began.elapsed() < Duration::from_secs(20));
+            drive(evidence);
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn say(evidence: &mut Evidence, seq: u64) {
+        let topic = "grid/demo/cp-1/status".parse().unwrap();
+        let signed = Signed { topic, seq: Some(seq), payload: b"goodbye".to_vec() };
+        evidence.outbox.keep(Session(7), &signed, boot_now(), UnixMillis(1_800_000_000_000));
+    }
+
+    #[tokio::test]
+    async fn what_is_said_last_is_on_disk_and_the_folder_is_free_when_it_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut evidence = open(folder.path()).await;
+        answering(&mut evidence, folder.path()).await;
+        (1..=3).for_each(|seq| say(&mut evidence, seq));
+        evidence.close(boot_now).await;
+        assert!(!folder.path().join(SOCKET).exists());
+        let before = std::fs::read(folder.path().join("state.json")).unwrap();
+        assert_eq!(look(folder.path(), &name()).unwrap().disk.messages, 3);
+        assert_eq!(std::fs::read(folder.path().join("state.json")).unwrap(), before, "looking changes nothing");
+        let next = open(folder.path()).await;
+        let previous = next.outbox.previous().unwrap();
+        assert_eq!((previous.session, previous.seq), (Session(7), 3));
+    }
+
+    #[tokio::test]
+    async fn the_socket_of_the_next_agent_is_not_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut evidence = open(folder.path()).await;
+        answering(&mut evidence, folder.path()).await;
+        let path = folder.path().to_owned();
+        let next = thread::spawn(move || {
+            let began = Instant::now();
+            let folder = loop {
+                match Durable::open(&path, Stop::never()) {
+                    Ok(folder) => break folder,
+                    Err(error) => assert!(began.elapsed() < Duration::from_secs(20), "{error}"),
+                }
+            };
+            std::fs::write(path.join(SOCKET), "the next").unwrap();
+            folder
+        });
+        evidence.close(boot_now).await;
+        let _folder = next.join().unwrap();
+        assert_eq!(std::fs::read_to_string(folder.path().join(SOCKET)).unwrap(), "the next");
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_holds_back_neither_the_beginning_nor_control() {
+        let folder = tempfile::tempdir().unwrap();
+        // Reading it waits until somebody writes, which nobody does.
+        assert!(Command::new("mkfifo").arg(folder.path().join("state.json")).status().unwrap().success());
+        let opening = timeout(Duration::from_secs(60), open(folder.path()));
+        let mut evidence = opening.await.expect("it begins all the same");
+        assert!(evidence.outbox.previous().is_none() && evidence.outbox.is_opening());
+        say(&mut evidence, 1);
+        drive(&mut evidence);
+        assert_eq!(evidence.outbox.in_memory(), 1);
+    }
+}

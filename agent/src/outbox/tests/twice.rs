@@ -12,7 +12,8 @@ fn write_segment(path: &Path, number: u32, seqs: &[u64]) {
     for seq in seqs {
         let topic: Topic = "grid/demo/cp-1/event".parse().unwrap();
         let payload = payload(Session(1), *seq, LONG);
-        let message = Message { session: Session(1), seq: *seq, said_at: UnixMillis(1_800_000_000_000), topic, payload };
+        let message =
+            Message { session: Session(1), seq: *seq, said_at: UnixMillis(1_800_000_000_000), topic, payload };
         record::write(&message, generation, &mut bytes);
     }
     std::fs::write(path.join(format!("segment-{number:04}")), bytes).unwrap();
