@@ -284,10 +284,10 @@ mod tests {
         evidence.drive(boot_now(), around);
     }
 
-    async fn open(folder: &Path) -> Evidence {
+    async fn open(folder: &Path, session: u64) -> Evidence {
         let settings = OutboxSettings::on_disk(folder.to_owned(), DEVICE_DISK_BYTES);
         let mut evidence = Evidence::open(&settings, "cp-1", boot_now).await;
-        evidence.outbox.begin(Session(7));
+        evidence.outbox.begin(Session(session));
         evidence
     }
 
@@ -309,7 +309,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_said_last_is_on_disk_and_the_folder_is_free_when_it_has_ended() {
         let folder = tempfile::tempdir().unwrap();
-        let mut evidence = open(folder.path()).await;
+        let mut evidence = open(folder.path(), 7).await;
         answering(&mut evidence, folder.path()).await;
         (1..=3).for_each(|seq| say(&mut evidence, seq));
         evidence.close(boot_now).await;
@@ -317,7 +317,7 @@ mod tests {
         let before = std::fs::read(folder.path().join("state.json")).unwrap();
         assert_eq!(look(folder.path(), &name()).unwrap().disk.messages, 3);
         assert_eq!(std::fs::read(folder.path().join("state.json")).unwrap(), before, "looking changes nothing");
-        let next = open(folder.path()).await;
+        let next = open(folder.path(), 8).await;
         let previous = next.outbox.previous().unwrap();
         assert_eq!((previous.session, previous.seq), (Session(7), 3));
     }
@@ -325,7 +325,7 @@ mod tests {
     #[tokio::test]
     async fn the_socket_of_the_next_agent_is_not_taken_away() {
         let folder = tempfile::tempdir().unwrap();
-        let mut evidence = open(folder.path()).await;
+        let mut evidence = open(folder.path(), 7).await;
         answering(&mut evidence, folder.path()).await;
         let path = folder.path().to_owned();
         let next = thread::spawn(move || {
@@ -349,7 +349,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // Reading it waits until somebody writes, which nobody does.
         assert!(Command::new("mkfifo").arg(folder.path().join("state.json")).status().unwrap().success());
-        let opening = timeout(Duration::from_secs(60), open(folder.path()));
+        let opening = timeout(Duration::from_secs(60), open(folder.path(), 7));
         let mut evidence = opening.await.expect("it begins all the same");
         assert!(evidence.outbox.previous().is_none() && evidence.outbox.is_opening());
         say(&mut evidence, 1);
