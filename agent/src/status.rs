@@ -13,7 +13,7 @@ use grid_protocol::units::{Millis, UnixMillis};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use crate::outbox::{DiskReport, LookError, Report, look};
+use crate::outbox::{DiskReport, LookError, Report, Worth, look};
 use crate::run::STATUS_SOCKET;
 
 /// An agent answers at once, unless its machine is very busy.
@@ -106,7 +106,12 @@ pub fn text(report: &Report, now: UnixMillis) -> String {
         let _ = writeln!(text, "  {which}{}: {messages} messages {}", session.session, since(session.oldest_ms));
     }
     if report.is_running {
-        let _ = writeln!(text, "since the start: {} said again, {} lost", report.replayed, report.lost);
+        let worst = match report.worst_lost {
+            None | Some(Worth::Measurement) => "",
+            Some(Worth::Setpoint) => ", SETPOINTS AMONG THEM",
+            Some(Worth::Lasting) => ", EVENTS OR STATUSES AMONG THEM",
+        };
+        let _ = writeln!(text, "since the start: {} said again, {} lost{worst}", report.replayed, report.lost);
     }
     if report.lost_undeclared > 0 {
         let _ = writeln!(text, "lost, and to be declared in the log: {}", report.lost_undeclared);
@@ -159,6 +164,7 @@ mod tests {
             sessions: oldest_ms.map(|_| session).into_iter().collect(),
             replayed: 12,
             lost: 0,
+            worst_lost: None,
             lost_undeclared: 0,
         }
     }
@@ -185,6 +191,14 @@ mod tests {
              28000 bytes on disk\n  session now 0000000000000009: 73 messages since 2027-01-15 07:47:55 UTC (12 min)\n\
              since the start: 12 said again, 0 lost\n"
         );
+    }
+
+    #[test]
+    fn the_text_says_loudly_when_more_than_measurements_is_lost() {
+        let lost = |worst_lost| text(&Report { lost: 9, worst_lost, ..report(None) }, NOW);
+        assert!(lost(Some(Worth::Measurement)).contains("said again, 9 lost\n"));
+        assert!(lost(Some(Worth::Setpoint)).contains("9 lost, SETPOINTS AMONG THEM\n"));
+        assert!(lost(Some(Worth::Lasting)).contains("9 lost, EVENTS OR STATUSES AMONG THEM\n"));
     }
 
     #[test]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use grid_protocol::units::{BootTime, Millis};
 
 use super::job::{Job, Outcome};
-use super::keeping::{DiskEvent, MISSING_AGAIN, Outbox};
-use super::message::Shared;
+use super::keeping::{DiskEvent, Outbox};
+use super::message::{Shared, Worth};
 use super::record;
+use super::rounds::Turn;
 use super::sessions::Sessions;
 use super::shelf::{Contents, Place, Room, Segment, Shelf};
 use super::state::State;
@@ -49,7 +50,7 @@ enum Doing {
     Opening,
     Saving,
     Writing(Place, Vec<Shared>),
-    Clearing(u32),
+    Clearing(u32, Worth),
     Reading,
 }
 
@@ -73,8 +74,6 @@ pub(super) struct Disk {
     pub must_save: bool,
     save_by: Option<BootTime>,
     written_at: Option<BootTime>,
-    /// There was no room for this many bytes.
-    full: bool,
     /// Everything is to be written: the agent ends.
     closing: bool,
     pass: Option<Pass>,
@@ -95,7 +94,6 @@ impl Disk {
             must_save: true,
             save_by: None,
             written_at: None,
-            full: false,
             closing: false,
             pass: None,
             loaded: VecDeque::new(),
@@ -112,30 +110,30 @@ impl Disk {
 
     /// Messages from the disk that are to be said again now. What is to be read for the next time is for
     /// [`Outbox::next_job`].
-    pub fn due(&mut self, sessions: &Sessions, now: BootTime, patience: Millis, most: usize) -> Vec<Shared> {
+    pub fn due(&mut self, sessions: &Sessions, now: BootTime, turn: Turn) -> Vec<Shared> {
         let waits =
             |message: &Shared| sessions.get(message.session).is_some_and(|known| !known.settled.contains(message.seq));
         let mut due = Vec::new();
-        while due.len() < most
+        while due.len() < turn.most
             && let Some(message) = self.loaded.pop_front()
         {
             due.extend(Some(message).filter(waits));
         }
-        if self.pass.is_none() && self.loaded.len() < READ_BELOW {
-            self.pass = self.next_pass(sessions, now, patience);
+        if turn.most > 0 && self.pass.is_none() && self.loaded.len() < READ_BELOW {
+            self.pass = self.next_pass(sessions, now, turn);
         }
         due
     }
 
     /// Of the segments with something to say again, the one whose turn is longest ago.
-    fn next_pass(&self, sessions: &Sessions, now: BootTime, patience: Millis) -> Option<Pass> {
+    fn next_pass(&self, sessions: &Sessions, now: BootTime, turn: Turn) -> Option<Pass> {
         let mut waiting: Vec<&Segment> = self.shelf.segments().filter(|segment| segment.waiting > 0).collect();
         waiting.sort_by_key(|segment| (segment.said, segment.generation));
         waiting.into_iter().find_map(|segment| {
             let quiet = segment.said.map(|said| now.since(said));
             let mut wanted = segment.waits(sessions);
-            if quiet.is_some_and(|quiet| quiet < patience) {
-                if quiet < Some(MISSING_AGAIN) {
+            if quiet.is_some_and(|quiet| quiet < turn.patience) {
+                if quiet < Some(turn.soon) {
                     return None;
                 }
                 wanted.retain(|session, seqs| {
@@ -154,6 +152,14 @@ impl Disk {
                 found: Contents::new(),
             })
         })
+    }
+}
+
+impl Disk {
+    /// What waits in a segment that is about to go, and its generation. What is being read there is read no longer.
+    fn about_to_go(&mut self, number: u32, sessions: &Sessions) -> Option<(u64, Contents)> {
+        self.pass = self.pass.take().filter(|pass| pass.number != number);
+        self.shelf.get(number).map(|victim| (victim.generation, victim.waits(sessions)))
     }
 }
 
@@ -195,21 +201,22 @@ impl Outbox {
             return None;
         }
         let first = self.memory.messages().next().map(record::length)?;
-        let place = match disk.shelf.room(first) {
+        let place = match disk.shelf.room(first, self.sessions.pieces())? {
             Room::Here(place) => place,
-            Room::Clear(number, place) if is_pressed || disk.closing => {
-                let victim = disk.shelf.get(number)?;
-                // What is being read there is about to move.
-                disk.pass = disk.pass.take().filter(|pass| pass.number != number);
-                let (generation, waits) = (victim.generation, Arc::new(victim.waits(&self.sessions)));
-                return Some((Job::Clear { number, generation, waits, place }, Doing::Clearing(number)));
+            // Nothing has to go as long as memory has room.
+            Room::Clear { .. } | Room::Lose(_) if !is_pressed && !disk.closing => return None,
+            Room::Clear { number, keep, place } => {
+                let (generation, waits) = disk.about_to_go(number, &self.sessions)?;
+                let job = Job::Clear { number, generation, waits: Arc::new(waits), keep, place };
+                return Some((job, Doing::Clearing(number, keep)));
             }
-            Room::Clear(..) | Room::None => {
-                disk.full = true;
-                return None;
+            Room::Lose(number) => {
+                let (_, waits) = disk.about_to_go(number, &self.sessions)?;
+                self.gone(number, &waits, Worth::Lasting, now);
+                // That it is lost has to be kept before it is overwritten.
+                return self.job(now);
             }
         };
-        disk.full = false;
         disk.written_at = Some(now);
         let mut left = disk.shelf.left_at(place).min(WRITTEN_AT_ONCE);
         let until = if is_pressed || disk.closing { now } else { BootTime(now.0.saturating_sub(TO_DISK_AFTER.0)) };
@@ -240,7 +247,11 @@ impl Outbox {
         let Some(disk) = &mut self.disk else { return };
         let Phase::Busy(doing) = std::mem::replace(&mut disk.phase, Phase::Idle) else { return };
         match (outcome, doing) {
-            (Outcome::Opened { segments, sessions, gone }, _) => {
+            (Outcome::Opened { state, segments, sessions, gone }, _) => {
+                if let Some(state) = state.filter(|_| !disk.was_opened) {
+                    self.sessions.restore(&state.sessions);
+                    self.losses.restore(&state.lost);
+                }
                 // Of sessions that nobody knows otherwise, what the state describes is settled.
                 sessions.into_iter().for_each(|session| {
                     self.sessions.find(session);
@@ -249,13 +260,10 @@ impl Outbox {
             }
             (Outcome::Saved, _) => {}
             (Outcome::Written { end }, Doing::Writing(place, messages)) => self.written(place, end, &messages, now),
-            (Outcome::Cleared { segment, lost }, Doing::Clearing(number)) => {
-                disk.shelf.empty(number);
+            (Outcome::Cleared { segment, lost }, Doing::Clearing(number, keep)) => {
                 disk.shelf.cleared(segment, &self.sessions);
-                lost.iter().for_each(|(session, lost)| self.lose(*session, lost, now));
-                if let Some(disk) = &mut self.disk {
-                    disk.must_save = true;
-                }
+                let worst = if keep == Worth::Lasting { Worth::Setpoint } else { Worth::Measurement };
+                self.gone(number, &lost, worst, now);
             }
             (Outcome::Read { messages, next }, _) => self.was_read(messages, next, now),
             (Outcome::Failed { why }, _) => self.failed(why, now),
@@ -278,11 +286,7 @@ impl Outbox {
         }
         disk.pass = None;
         disk.must_save |= !first;
-        for (session, held) in gone {
-            let here = self.disk.as_ref().map(|disk| disk.shelf.of(session)).unwrap_or_default();
-            let lost = held.without(&here).without(&self.memory.of(session));
-            self.lose(session, &lost, now);
-        }
+        gone.iter().for_each(|(session, held)| self.lose_unless_elsewhere(*session, held, now));
         let sessions: Vec<_> = self.sessions.all().map(|(session, _)| session).collect();
         sessions.into_iter().for_each(|session| self.lose_what_is_not_here(session, now));
         self.forget_sessions();
@@ -290,20 +294,23 @@ impl Outbox {
 
     fn written(&mut self, place: Place, end: u64, messages: &[Shared], now: BootTime) {
         let Some(disk) = &mut self.disk else { return };
-        let mut safe = Contents::new();
         for message in messages {
-            safe.entry(message.session).or_default().insert(message.seq);
             self.memory.forget(message.session, message.seq);
         }
         disk.shelf.written(place, end, messages.iter().map(|message| &**message), &self.sessions);
-        let mut declared = false;
-        safe.iter().for_each(|(session, messages)| declared |= self.losses.safe(*session, messages));
         if place.is_new {
             // What the full segment holds need not be read again after a restart.
             disk.save_soon(now, LOSSES_SAVED_WITHIN);
-        } else if declared {
-            disk.save_soon(now, ACKS_SAVED_WITHIN);
         }
+    }
+
+    /// What waited in a segment is given up, but for what is elsewhere.
+    fn gone(&mut self, number: u32, lost: &Contents, worst: Worth, now: BootTime) {
+        let Some(disk) = &mut self.disk else { return };
+        disk.shelf.empty(number);
+        disk.must_save = true;
+        self.given_up(worst);
+        lost.iter().for_each(|(session, lost)| self.lose_unless_elsewhere(*session, lost, now));
     }
 
     fn was_read(&mut self, messages: Vec<Shared>, next: Option<u64>, now: BootTime) {
@@ -320,11 +327,18 @@ impl Outbox {
         }
         if let Some(segment) = disk.shelf.get_mut(pass.number, pass.generation) {
             segment.said = Some(now);
+            if segment.end > pass.until {
+                // It has grown meanwhile: what was not found may stand behind.
+                return;
+            }
         }
         // What should stand there and does not read is lost, unless it is elsewhere.
         for (session, wanted) in pass.wanted.iter() {
             let unread = wanted.without(&pass.found.remove(session).unwrap_or_default());
-            self.lose(*session, &unread, now);
+            if let Some(disk) = self.disk.as_mut().filter(|_| !unread.is_empty()) {
+                disk.shelf.unread((pass.number, pass.generation), *session, &unread, &self.sessions);
+                self.lose_unless_elsewhere(*session, &unread, now);
+            }
         }
     }
 
@@ -337,6 +351,11 @@ impl Outbox {
         if disk.trouble.replace(why.clone()).is_none() {
             disk.events.push(DiskEvent::Failed(why));
         }
+    }
+
+    /// Whether nobody knows yet if the disk can be used.
+    pub fn is_opening(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| !disk.was_opened && disk.trouble.is_none())
     }
 
     /// Whether the folder is, or was, this agent's.
@@ -372,8 +391,8 @@ impl Outbox {
     /// Whether, after [`Outbox::close`], nothing is left to be done.
     pub fn is_closed(&self) -> bool {
         self.disk.as_ref().is_none_or(|disk| {
-            let nothing_left = self.memory.len() == 0 || disk.full;
-            disk.trouble.is_some() || (matches!(disk.phase, Phase::Idle) && nothing_left && !disk.must_save)
+            let nothing_left = self.memory.len() == 0 && !disk.must_save;
+            disk.trouble.is_some() || (matches!(disk.phase, Phase::Idle) && nothing_left)
         })
     }
 }

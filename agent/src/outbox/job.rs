@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use grid_protocol::message::Session;
 
-use super::message::Shared;
+use super::message::{Shared, Worth};
 use super::shelf::{Contents, Place, Segment};
 use super::state::State;
 
@@ -23,7 +23,7 @@ pub enum Job {
         /// Which.
         messages: Vec<Shared>,
     },
-    /// Copy what must stay in a segment, and give up its measurements.
+    /// Copy what is worth keeping in a segment, and give up the rest.
     Clear {
         /// The segment.
         number: u32,
@@ -31,6 +31,8 @@ pub enum Job {
         generation: u64,
         /// What in it waits.
         waits: Arc<Contents>,
+        /// What is worth less is given up.
+        keep: Worth,
         /// Where the rest goes.
         place: Place,
     },
@@ -56,6 +58,8 @@ pub enum Job {
 pub enum Outcome {
     /// The folder is ours.
     Opened {
+        /// The state that was kept there, if one was and reads.
+        state: Option<State>,
         /// What is in it.
         segments: Vec<Segment>,
         /// Sessions of messages that were written after the state was kept.

@@ -9,14 +9,15 @@ use super::disk::Disk;
 use super::losses::{Losses, Lost};
 use super::memory::Memory;
 use super::message::{Message, Shared, Worth};
+use super::rounds::{Rounds, Turn};
 use super::sessions::Sessions;
 use super::shelf::Shelf;
-use super::state::State;
 
 /// A message that an ack names as missing is said again at most this often: the anchor needs time to write.
 pub(super) const MISSING_AGAIN: Millis = Millis(2000);
-/// Setpoints are given up only when memory holds so many times what it should.
-pub const SETPOINTS_GO: usize = 8;
+/// Setpoints, events and statuses are given up in memory only when it holds so many times what it should: the disk takes
+/// them sooner, if it works.
+pub const ROOM_FOR_CONTROL: usize = 8;
 
 /// How much may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,19 +48,27 @@ pub struct Outbox {
     pub(super) replayed: u64,
     /// Messages that were lost since the start.
     pub(super) lost: u64,
+    /// The most that any of them was worth.
+    pub(super) worst_lost: Option<Worth>,
+    /// The same since somebody was told last.
+    untold: Option<Worth>,
+    rounds: Rounds,
 }
 
 impl Outbox {
-    /// An outbox that goes on from the state that its folder has, if it has one.
-    pub fn new(bounds: Bounds, state: Option<&State>) -> Self {
+    /// An outbox that goes on from what its folder has, once that is opened.
+    pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
-            sessions: Sessions::restore(state.map_or(&[], |state| &state.sessions)),
+            sessions: Sessions::default(),
             memory: Memory::default(),
-            losses: Losses::restore(state.map_or(&[], |state| &state.lost)),
+            losses: Losses::default(),
             disk: bounds.disk_bytes.map(Disk::new),
             replayed: 0,
             lost: 0,
+            worst_lost: None,
+            untold: None,
+            rounds: Rounds::default(),
         }
     }
 
@@ -106,15 +115,33 @@ impl Outbox {
     /// Makes memory fit.
     fn give_up(&mut self, now: BootTime) {
         let room = self.bounds.memory_bytes;
-        for worth in [Worth::Measurement, Worth::Balance, Worth::Setpoint] {
-            let most = if worth == Worth::Setpoint { room.saturating_mul(SETPOINTS_GO) } else { room };
+        for worth in [Worth::Measurement, Worth::Setpoint, Worth::Lasting] {
+            let most = if worth == Worth::Measurement { room } else { room.saturating_mul(ROOM_FOR_CONTROL) };
             while self.memory.bytes() > most {
                 let Some(message) = self.memory.give_up(worth) else { break };
                 let mut lost = Sequence::default();
                 lost.insert(message.seq);
+                self.given_up(worth);
                 self.lose(message.session, &lost, now);
             }
         }
+    }
+
+    /// There was no room even for this.
+    pub(super) fn given_up(&mut self, worth: Worth) {
+        self.worst_lost = self.worst_lost.max(Some(worth));
+        self.untold = self.untold.max(Some(worth));
+    }
+
+    /// The most that anything given up since the last call was worth.
+    pub fn take_given_up(&mut self) -> Option<Worth> {
+        self.untold.take()
+    }
+
+    /// These messages of a session are no longer where they should be: they are lost, unless they are elsewhere.
+    pub(super) fn lose_unless_elsewhere(&mut self, session: Session, gone: &Sequence, now: BootTime) {
+        let on_disk = self.disk.as_ref().map(|disk| disk.shelf.of(session)).unwrap_or_default();
+        self.lose(session, &gone.without(&on_disk).without(&self.memory.of(session)), now);
     }
 
     /// These messages are lost for the log, unless they are acknowledged.
@@ -143,8 +170,8 @@ impl Outbox {
         }
     }
 
-    /// What is lost and not declared, at most so many ranges. Each is to be declared in an event, and then given to
-    /// [`Outbox::declared`].
+    /// What is lost and not declared, as long as fewer than `most` declarations wait. Each range is to be declared in an
+    /// event, and then given to [`Outbox::declared`].
     pub fn losses(&self, most: usize) -> Vec<Lost> {
         self.losses.undeclared(most)
     }
@@ -170,7 +197,10 @@ impl Outbox {
         if !is_current {
             known.last_seq = known.last_seq.max(through);
         }
-        if self.losses.safe(ack.of, &acknowledged)
+        if !acknowledged.without(&known.settled).is_empty() {
+            self.rounds.heard();
+        }
+        if self.losses.acknowledged(ack.of, &acknowledged)
             && let Some(disk) = &mut self.disk
         {
             disk.save_soon(now, super::disk::ACKS_SAVED_WITHIN);
@@ -185,18 +215,18 @@ impl Outbox {
 
     /// What the anchor misses of a session that is over, and nobody has.
     pub(super) fn lose_what_is_not_here(&mut self, session: Session, now: BootTime) {
-        let shelf = match &self.disk {
-            Some(disk) if disk.was_opened => Some(&disk.shelf),
-            // It may be there.
-            Some(_) => return,
-            None => None,
+        // What the disk has is not known before it is opened.
+        let is_known = self.disk.as_ref().is_none_or(|disk| disk.was_opened);
+        let Some(known) = self.sessions.get(session).filter(|_| is_known && !self.sessions.is_current(session)) else {
+            return;
         };
-        let Some(known) = self.sessions.get(session).filter(|_| !self.sessions.is_current(session)) else { return };
-        let mut nowhere = known.missing.without(&known.settled).without(&self.memory.of(session));
-        if let Some(shelf) = shelf {
-            nowhere = nowhere.without(&shelf.of(session));
-        }
-        self.lose(session, &nowhere, now);
+        let missing = known.missing.without(&known.settled);
+        self.lose_unless_elsewhere(session, &missing, now);
+    }
+
+    /// The anchor has just begun: whatever it did not hear before, it may hear now.
+    pub fn anchor_began(&mut self) {
+        self.rounds.heard();
     }
 
     /// Sessions of which nothing waits need no memory.
@@ -222,12 +252,19 @@ impl Outbox {
     }
 
     /// The messages to be said again now, at most `most`: those that are missing, and those that were said last longer
-    /// than `patience` ago.
+    /// than `patience` ago. While nothing is acknowledged, they are fewer and later.
     pub fn due(&mut self, now: BootTime, patience: Millis, most: usize) -> Vec<Shared> {
-        let mut due = self.memory.due(now, MISSING_AGAIN, patience, most);
-        if let Some(disk) = &mut self.disk {
-            due.extend(disk.due(&self.sessions, now, patience, most - due.len()));
+        if self.is_empty() {
+            // What comes next has not been said in vain yet.
+            self.rounds.heard();
         }
+        let turn = self.rounds.turn(now, patience);
+        let turn = Turn { most: turn.most.min(most), ..turn };
+        let mut due = self.memory.due(now, turn);
+        if let Some(disk) = &mut self.disk {
+            due.extend(disk.due(&self.sessions, now, Turn { most: turn.most - due.len(), ..turn }));
+        }
+        self.rounds.said(due.len());
         self.replayed += due.len() as u64;
         due
     }

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use grid_durable::{Durable, Stop};
+use grid_durable::Durable;
 use grid_protocol::topic::Name;
 use grid_protocol::units::BootTime;
 
 use super::job::Outcome;
 use super::keeping::{Bounds, Outbox};
 use super::report::{Around, Report};
-use super::state::{self, State};
+use super::state;
 use super::store::Store;
 
 /// Why it cannot be told what waits in a folder.
@@ -23,21 +23,15 @@ pub enum LookError {
     Failed(String),
 }
 
-/// The state in a folder, if there is one. For the agent's start, which must not wait for the rest.
-pub fn state(folder: &Path) -> Option<State> {
-    let bytes = std::fs::read(folder.join(state::FILE)).ok()?;
-    State::read(&bytes)
-}
-
-/// What waits in a folder whose agent does not run.
+/// What waits in a folder whose agent does not run. Changes nothing in it.
 pub fn look(folder: &Path, name: &Name) -> Result<Report, LookError> {
     if !folder.join(state::FILE).exists() {
         return Err(LookError::Nothing(folder.to_owned()));
     }
     let bounds = Bounds { memory_bytes: 0, disk_bytes: Some(0) };
-    let mut outbox = Outbox::new(bounds, state(folder).as_ref());
+    let mut outbox = Outbox::new(bounds);
     let path = folder.to_owned();
-    let mut store = Store::new(move || Durable::open(&path, Stop::never()));
+    let mut store = Store::new(move || Durable::look(&path));
     let Some(job) = outbox.next_job(BootTime(0)) else { unreachable!("a closed folder is to be opened") };
     match store.perform(job) {
         Outcome::Failed { why } => return Err(LookError::Failed(why)),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use grid_protocol::message::Session;
 use grid_protocol::sequence::Sequence;
-use grid_protocol::units::{BootTime, Millis};
+use grid_protocol::units::BootTime;
 
 use super::message::{Message, Shared, Worth};
+use super::rounds::Turn;
 
 /// What a message costs beside its payload: its topic, its place in the two maps.
 const OVERHEAD: usize = 200;
@@ -122,12 +123,12 @@ impl Memory {
         self.waiting.values_mut().for_each(|waiting| waiting.is_being_written = false);
     }
 
-    /// What is to be said again, at most `most`: what is missing after `soon`, all else after `patience`.
-    pub fn due(&mut self, now: BootTime, soon: Millis, patience: Millis, most: usize) -> Vec<Shared> {
+    /// What is to be said again.
+    pub fn due(&mut self, now: BootTime, turn: Turn) -> Vec<Shared> {
         let is_due = |waiting: &&mut Waiting| {
-            now.since(waiting.said) >= if waiting.is_missing { soon.min(patience) } else { patience }
+            now.since(waiting.said) >= if waiting.is_missing { turn.soon } else { turn.patience }
         };
-        let due = self.waiting.values_mut().filter(is_due).take(most);
+        let due = self.waiting.values_mut().filter(is_due).take(turn.most);
         due.map(|waiting| {
             waiting.said = now;
             waiting.message.clone()

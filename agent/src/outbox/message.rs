@@ -5,6 +5,7 @@ use std::sync::Arc;
 use grid_protocol::message::Session;
 use grid_protocol::topic::{Kind, Topic};
 use grid_protocol::units::UnixMillis;
+use serde::{Deserialize, Serialize};
 
 /// A message as it was signed, byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +26,14 @@ pub struct Message {
 pub type Shared = Arc<Message>;
 
 /// What the log would miss least goes first when there is no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Worth {
-    /// Measurements: the next one says nearly the same.
+    /// Measurements, and balances, which are a transformer's: the next one says nearly the same.
     Measurement,
-    /// Balances: readings and setpoints tell most of it.
-    Balance,
-    /// Setpoints: they decide disputes. They go only before the agent itself would.
+    /// Setpoints: they decide disputes.
     Setpoint,
-    /// Events and statuses are few and never given up.
+    /// Events and statuses are few, and tell what happens only once.
     Lasting,
 }
 
@@ -41,8 +41,7 @@ impl Worth {
     /// What a message of this kind is worth.
     pub fn of(kind: &Kind) -> Self {
         match kind {
-            Kind::Measurement => Self::Measurement,
-            Kind::Balance => Self::Balance,
+            Kind::Measurement | Kind::Balance => Self::Measurement,
             Kind::Setpoint => Self::Setpoint,
             Kind::Status | Kind::Event | Kind::Checkpoint | Kind::Ack | Kind::Replay | Kind::Revoked | Kind::Set(_) => {
                 Self::Lasting

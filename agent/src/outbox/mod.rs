@@ -18,9 +18,11 @@
 //! says as one [`Job`] at a time; a [`Worker`] does them on a thread of its own, so that control never waits for an SD
 //! card. A disk that fails is opened anew after a while; until then memory must do.
 //!
-//! When there is no room, the oldest measurements go first, then balances. Events and statuses are never given up, and
-//! setpoints only when nothing else is left and they would take [`SETPOINTS_GO`] times the memory: an agent that ends for
-//! want of memory would lose them all, and control with them. Each loss is declared, exactly.
+//! A disk is finite, and an anchor can be away for longer than it lasts. When there is no room, the oldest measurements
+//! and balances go first. Setpoints go when hardly any of these are left, and events and statuses when hardly anything
+//! else is (`shelf` has the numbers). While the disk cannot be written to, these may take [`ROOM_FOR_CONTROL`] times the
+//! memory, and not more: an agent that ends for want of memory would lose them all, and control with them. Each loss is
+//! declared, exactly, and one of setpoints or more is an error in the agent's own log.
 
 mod disk;
 mod job;
@@ -31,6 +33,7 @@ mod memory;
 mod message;
 mod record;
 mod report;
+mod rounds;
 mod sessions;
 mod shelf;
 mod state;
@@ -40,8 +43,8 @@ mod tests;
 mod worker;
 
 pub use job::{Job, Outcome};
-pub use keeping::{Bounds, DiskEvent, Outbox, SETPOINTS_GO};
-pub use look::{LookError, look, state};
+pub use keeping::{Bounds, DiskEvent, Outbox, ROOM_FOR_CONTROL};
+pub use look::{LookError, look};
 pub use losses::Lost;
 pub use message::{Message, Worth};
 pub use report::{Amount, Around, DiskReport, Report, SessionReport};

@@ -8,6 +8,7 @@ use grid_protocol::units::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 use super::keeping::Outbox;
+use super::message::Worth;
 
 /// Messages and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +78,8 @@ pub struct Report {
     pub replayed: u64,
     /// How many messages were lost for want of room since the start.
     pub lost: u64,
+    /// The most that any of them was worth.
+    pub worst_lost: Option<Worth>,
     /// How many messages are lost and not declared yet.
     pub lost_undeclared: u64,
 }
@@ -140,6 +143,7 @@ impl Outbox {
             sessions: sessions.into_values().collect(),
             replayed: self.replayed,
             lost: self.lost,
+            worst_lost: self.worst_lost,
             lost_undeclared: self.losses.count_undeclared(),
         }
     }

@@ -30,15 +30,17 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Those that were known before a restart, in the order in which they began.
-    pub fn restore(kept: &[KeptSession]) -> Self {
-        let mut sessions = Self::default();
-        for KeptSession { session, last_seq, settled } in kept {
-            let known = sessions.add(*session);
-            known.last_seq = *last_seq;
+    /// Takes up those that were known before a restart, in the order in which they began. They are older than those
+    /// that are here.
+    pub fn restore(&mut self, kept: &[KeptSession]) {
+        let older = kept.len() as u64;
+        self.begun += older;
+        self.known.values_mut().for_each(|known| known.began += older);
+        for (began, KeptSession { session, last_seq, settled }) in (1..).zip(kept) {
+            let known = self.known.entry(*session).or_insert_with(|| Known { began, ..Known::default() });
+            known.last_seq = known.last_seq.max(*last_seq);
             settled.iter().for_each(|(first, last)| known.settled.insert_range(*first, *last));
         }
-        sessions
     }
 
     fn add(&mut self, session: Session) -> &mut Known {
@@ -93,6 +95,11 @@ impl Sessions {
     /// Forgets a session.
     pub fn forget(&mut self, session: Session) {
         self.known.remove(&session);
+    }
+
+    /// In how many pieces the numbers of all of them are settled.
+    pub fn pieces(&self) -> usize {
+        self.known.values().map(|known| known.settled.ranges().count()).sum()
     }
 
     /// What is to be known after a restart.

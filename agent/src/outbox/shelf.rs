@@ -5,7 +5,13 @@
 //! acknowledged messages stay for as long as there is room.
 //!
 //! One segment is always kept free. When all others hold something that waits, the oldest of those with measurements
-//! worth the work is cleared: what must stay is copied into the free one, and its measurements are lost.
+//! worth the work is cleared: what is worth more is copied into the free one, and its measurements are lost. When no
+//! segment has enough of them, setpoints go with them, and when only events and statuses are left, the oldest segment
+//! goes whole.
+//!
+//! Each lost message between two that are kept is a piece of its own, to be remembered, and to be declared in an event
+//! as long as a measurement. So there is a most of pieces, beyond which what is worth more goes too: the outbox stays as
+//! small as it must be, and the log is not filled with what it lacks.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +27,10 @@ use super::state::KeptSegment;
 /// Messages of several sessions.
 pub type Contents = BTreeMap<Session, Sequence>;
 
-/// A segment is cleared only if this part of it is measurements: copying all the rest wears the disk.
+/// A segment is cleared only if this part of it can go: copying all the rest wears the disk.
 const WORTH_CLEARING: u64 = 8;
+/// What is kept in a segment that is cleared, as long as what is settled is in fewer pieces than this.
+const KEPT: [(Worth, usize); 2] = [(Worth::Setpoint, 4096), (Worth::Lasting, 16_384)];
 
 /// One segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +45,8 @@ pub struct Segment {
     pub is_full: bool,
     /// Bytes of measurements in it.
     pub measurement_bytes: u64,
+    /// Bytes of setpoints in it.
+    pub setpoint_bytes: u64,
     /// When its oldest message was said.
     pub oldest: UnixMillis,
     /// What is in it.
@@ -56,6 +66,7 @@ impl Segment {
             end: record::HEADER as u64,
             is_full: false,
             measurement_bytes: 0,
+            setpoint_bytes: 0,
             oldest: UnixMillis(u64::MAX),
             holds: Contents::new(),
             waiting: 0,
@@ -67,9 +78,27 @@ impl Segment {
     pub fn add(&mut self, message: &Message) {
         self.holds.entry(message.session).or_default().insert(message.seq);
         self.oldest = self.oldest.min(message.said_at);
-        if message.worth() == Worth::Measurement {
-            self.measurement_bytes += record::length(message);
+        match message.worth() {
+            Worth::Measurement => self.measurement_bytes += record::length(message),
+            Worth::Setpoint => self.setpoint_bytes += record::length(message),
+            Worth::Lasting => {}
         }
+    }
+
+    /// How many bytes in it are worth less.
+    fn bytes_below(&self, worth: Worth) -> u64 {
+        match worth {
+            Worth::Measurement => 0,
+            Worth::Setpoint => self.measurement_bytes,
+            Worth::Lasting => self.measurement_bytes + self.setpoint_bytes,
+        }
+    }
+
+    /// Nothing in it waits any more.
+    fn empty(&mut self) {
+        self.holds.clear();
+        (self.measurement_bytes, self.setpoint_bytes) = (0, 0);
+        self.waiting = 0;
     }
 
     /// What in it waits: of the sessions that are known, what is not settled.
@@ -94,6 +123,7 @@ impl Segment {
             end: self.end,
             is_full: self.is_full,
             measurement_bytes: self.measurement_bytes,
+            setpoint_bytes: self.setpoint_bytes,
             oldest_ms: self.oldest,
             holds: self.holds.iter().map(|(session, held)| (*session, held.ranges().collect())).collect(),
         }
@@ -118,10 +148,17 @@ pub struct Place {
 pub enum Room {
     /// They go here.
     Here(Place),
-    /// Only if measurements in the first segment are given up and the rest of it goes here.
-    Clear(u32, Place),
-    /// There is none.
-    None,
+    /// Only if what is worth less than `keep` in this segment is given up, and the rest of it goes to `place`.
+    Clear {
+        /// The segment.
+        number: u32,
+        /// What stays.
+        keep: Worth,
+        /// Where it goes.
+        place: Place,
+    },
+    /// Only if all that waits in this segment is given up.
+    Lose(u32),
 }
 
 /// All segments.
@@ -153,6 +190,27 @@ impl Shelf {
             segment.said = said.get(&segment.generation).copied().flatten();
             segment.is_full |= Some(segment.number) != self.open;
             segment.waiting = segment.waits(sessions).values().map(Sequence::count).sum();
+        }
+        self.drop_copy(sessions);
+    }
+
+    /// A power cut while a segment was cleared leaves the newest as a copy, of a part or of nothing: all that waits in it
+    /// waits where it came from too. Then it is the free one again.
+    fn drop_copy(&mut self, sessions: &Sessions) {
+        let Some(newest) = self.segments.values().max_by_key(|segment| segment.generation) else { return };
+        let number = newest.number;
+        let is_elsewhere = |(session, seqs): (Session, Sequence)| {
+            let others = self.segments.values().filter(|segment| segment.number != number);
+            let left =
+                others.filter_map(|segment| segment.holds.get(&session)).fold(seqs, |left, held| left.without(held));
+            left.is_empty()
+        };
+        if newest.waits(sessions).into_iter().all(is_elsewhere) {
+            self.open = None;
+            if let Some(copy) = self.segments.get_mut(&number) {
+                copy.is_full = true;
+                copy.empty();
+            }
         }
     }
 
@@ -188,30 +246,47 @@ impl Shelf {
         changed
     }
 
-    /// Where `bytes` can go.
-    pub fn room(&self, bytes: u64) -> Room {
+    /// Where `bytes` can go, if what is settled is in so many pieces.
+    pub fn room(&self, bytes: u64, pieces: usize) -> Option<Room> {
         if let Some(segment) = self.open.and_then(|open| self.segments.get(&open))
             && segment.end + bytes <= self.segment_bytes
         {
             let Segment { number, generation, end, .. } = *segment;
-            return Room::Here(Place { number, generation, is_new: false, at: end });
+            return Some(Room::Here(Place { number, generation, is_new: false, at: end }));
         }
-        let unused = (0..self.most).find(|number| !self.segments.contains_key(number));
-        let done = |segment: &&Segment| segment.waiting == 0;
-        let oldest_done = self.segments.values().filter(done).min_by_key(|segment| segment.generation);
-        let Some(number) = unused.or(oldest_done.map(|segment| segment.number)) else { return Room::None };
-        let place = Place { number, generation: self.next_generation, is_new: true, at: record::HEADER as u64 };
-        let unused = u64::from(self.most).saturating_sub(self.segments.len() as u64);
-        if unused + self.segments.values().filter(done).count() as u64 > 1 {
-            return Room::Here(place);
+        let mut unused = (0..self.most).filter(|number| !self.segments.contains_key(number));
+        let mut done: Vec<&Segment> = self.segments.values().filter(|segment| segment.waiting == 0).collect();
+        done.sort_by_key(|segment| segment.generation);
+        let mut free = unused.by_ref().chain(done.iter().map(|segment| segment.number));
+        let place = free.next().map(|number| Place {
+            number,
+            generation: self.next_generation,
+            is_new: true,
+            at: record::HEADER as u64,
+        });
+        let is_last = free.next().is_none();
+        match place {
+            Some(place) if !is_last => Some(Room::Here(place)),
+            Some(place) => self.to_clear(place, pieces).or_else(|| self.to_lose()),
+            None => self.to_lose(),
         }
-        let worth = |segment: &&Segment| {
-            segment.waiting > 0 && segment.measurement_bytes >= self.segment_bytes / WORTH_CLEARING
-        };
-        match self.segments.values().filter(worth).min_by_key(|segment| segment.generation) {
-            Some(victim) => Room::Clear(victim.number, place),
-            None => Room::None,
-        }
+    }
+
+    /// Of the segments with something that waits, the oldest that is so.
+    fn oldest(&self, is_so: impl Fn(&Segment) -> bool) -> Option<&Segment> {
+        let waiting = self.segments.values().filter(|segment| segment.waiting > 0 && is_so(segment));
+        waiting.min_by_key(|segment| segment.generation)
+    }
+
+    fn to_clear(&self, place: Place, pieces: usize) -> Option<Room> {
+        KEPT.iter().filter(|(_, most)| pieces < *most).find_map(|(keep, _)| {
+            let victim = self.oldest(|segment| segment.bytes_below(*keep) >= self.segment_bytes / WORTH_CLEARING)?;
+            Some(Room::Clear { number: victim.number, keep: *keep, place })
+        })
+    }
+
+    fn to_lose(&self) -> Option<Room> {
+        self.oldest(|_| true).map(|victim| Room::Lose(victim.number))
     }
 
     /// How many bytes the place's segment still takes.
@@ -267,9 +342,21 @@ impl Shelf {
     /// Nothing waits in this segment any more: what did is elsewhere, or lost.
     pub fn empty(&mut self, number: u32) {
         if let Some(segment) = self.segments.get_mut(&number) {
-            segment.holds.clear();
-            segment.measurement_bytes = 0;
-            segment.waiting = 0;
+            segment.empty();
+        }
+    }
+
+    /// These messages of a session do not read there.
+    pub fn unread(
+        &mut self,
+        (number, generation): (u32, u64),
+        session: Session,
+        unread: &Sequence,
+        sessions: &Sessions,
+    ) {
+        if let Some(held) = self.get_mut(number, generation).and_then(|segment| segment.holds.get_mut(&session)) {
+            *held = held.without(unread);
+            self.count(number, sessions);
         }
     }
 

@@ -12,7 +12,7 @@ use super::shelf::Segment;
 
 /// The file's name in the outbox's folder.
 pub const FILE: &str = "state.json";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,8 @@ pub struct KeptSegment {
     pub is_full: bool,
     /// Bytes of measurements in it.
     pub measurement_bytes: u64,
+    /// Bytes of setpoints in it.
+    pub setpoint_bytes: u64,
     /// When its oldest message was said.
     pub oldest_ms: UnixMillis,
     /// Ranges of messages in it, by session.
@@ -87,6 +89,7 @@ impl KeptSegment {
             end: self.end,
             is_full: self.is_full,
             measurement_bytes: self.measurement_bytes,
+            setpoint_bytes: self.setpoint_bytes,
             oldest: self.oldest_ms,
             holds: self.holds.iter().map(|(session, ranges)| (*session, set(ranges))).collect(),
             waiting: 0,

@@ -96,7 +96,9 @@ impl Store {
             Job::Open => Err(StoreError::Closed),
             Job::Save(state) => folder.save(&state),
             Job::Write { place, messages } => folder.write(place, &messages),
-            Job::Clear { number, generation, waits, place } => folder.clear((number, generation), &waits, place),
+            Job::Clear { number, generation, waits, keep, place } => {
+                folder.clear((number, generation), (&waits, keep), place)
+            }
             Job::Read { number, generation, from, until, wanted, most_bytes } => {
                 folder.read((number, generation), (from, until), &wanted, most_bytes)
             }
@@ -132,7 +134,7 @@ fn look(durable: &Durable) -> Result<Outcome, StoreError> {
         tracing::warn!(segment = segment.number, "a segment of the outbox is gone");
         segment.holds.iter().for_each(|(session, held)| gone.entry(*session).or_default().insert_all(held));
     }
-    Ok(Outcome::Opened { segments, sessions, gone })
+    Ok(Outcome::Opened { state, segments, sessions, gone })
 }
 
 /// Adds what stands in a segment beyond what is known of it. `input` has been read up to the end of the header.
@@ -209,7 +211,7 @@ impl Folder {
     fn clear(
         &mut self,
         (number, generation): (u32, u64),
-        waits: &Contents,
+        (waits, keep): (&Contents, Worth),
         place: Place,
     ) -> Result<Outcome, StoreError> {
         let failed = |source| StoreError::Read { number, source };
@@ -218,7 +220,7 @@ impl Folder {
         let mut segment = Segment::new(place.number, place.generation);
         let (mut bytes, mut next) = (Vec::new(), place);
         while let Some(message) = records.read().map_err(failed)? {
-            if message.worth() == Worth::Measurement || !contains(waits, message.session, message.seq) {
+            if message.worth() < keep || !contains(waits, message.session, message.seq) {
                 continue;
             }
             if let Some(lost) = lost.get_mut(&message.session) {

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::sampling::{self, Sampled};
 use super::station::Station;
 use super::{AgentError, Common, Summary};
-use crate::actuator::Actuator;
+use crate::actuator::{Actuator, ActuatorError};
 use crate::commands::{Command, Kept};
 use crate::device::{Action, Device, Nature, Sample};
 use crate::meter::Meter;
@@ -38,7 +38,7 @@ pub async fn run_device(
     common: Common,
     settings: DeviceSettings,
     meter: Box<dyn Meter>,
-    actuator: Box<dyn Actuator>,
+    mut actuator: Box<dyn Actuator>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Summary, AgentError> {
     let name = &common.credentials.name;
@@ -61,11 +61,15 @@ pub async fn run_device(
     };
     let kept = Kept::load(settings.commands_file.as_deref())?;
     let failsafe_ma = settings.capabilities.failsafe_ma;
+    // The safe state comes before anything that may take a while.
+    let safe = if kept.charging == Some(false) { MilliAmps::ZERO } else { failsafe_ma };
+    let made_safe = actuator.set(safe, None);
     let part = Part::Device(settings.capabilities.clone());
-    let station = Station::open(common.clone(), part, &subscriptions)?;
+    let station = Station::open(common.clone(), part, &subscriptions).await?;
     let core = Device::new(nature, &kept, station.session(), boot_now());
     let DeviceSettings { transformer, commands_file, .. } = settings;
     let mut running = Running { common, transformer, failsafe_ma, commands_file, kept, station, core, actuator };
+    running.was_set(safe, made_safe)?;
     running.run(meter, shutdown).await?;
     running.station.close().await
 }
@@ -84,8 +88,6 @@ struct Running {
 impl Running {
     async fn run(&mut self, meter: Box<dyn Meter>, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
         let mut shutdown = pin!(shutdown);
-        // The safe state comes before anything else.
-        self.set_safe()?;
         let mut samples = sampling::start(meter)?;
         loop {
             let now = boot_now();
@@ -211,7 +213,12 @@ impl Running {
     }
 
     fn set(&mut self, limit: MilliAmps, until: Option<BootTime>) -> Result<(), AgentError> {
-        match self.actuator.set(limit, until) {
+        let set = self.actuator.set(limit, until);
+        self.was_set(limit, set)
+    }
+
+    fn was_set(&mut self, limit: MilliAmps, set: Result<(), ActuatorError>) -> Result<(), AgentError> {
+        match set {
             Ok(()) => {
                 self.core.applied(limit, boot_now());
                 if let (Some(probe), Some(by)) = (&self.common.probe, self.core.obeys(boot_now())) {

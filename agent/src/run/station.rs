@@ -29,7 +29,7 @@ use crate::outbox::{Around, Lost};
 /// Missing messages are said again at most 200 times a second: ten every 50 ms.
 const REPLAY_EVERY: Millis = Millis(50);
 const REPLAY_AT_ONCE: usize = 10;
-/// What had to go is declared at most this often, and in so many events.
+/// What had to go is declared at most this often, and so many declarations may wait for their acknowledgement.
 const DECLARE_LOSS: Millis = Millis(10_000);
 const DECLARED_AT_ONCE: usize = 20;
 /// At the end, how long acks are waited for.
@@ -58,7 +58,8 @@ pub struct Station {
     finished_sessions: Vec<(Session, u64)>,
     /// A birth that waits for its connection: the last will that went ahead names it.
     birth: Option<Signed>,
-    anchor_is_there: bool,
+    /// The anchor that is there, as far as is known.
+    anchor: Option<Session>,
     /// The birth has gone out on this connection: nothing goes before it.
     greeted: bool,
     outage: Outage,
@@ -77,12 +78,13 @@ pub struct Station {
 
 impl Station {
     /// Is born, and starts to connect. `subscriptions` are topics of the site without `grid/{site}/`.
-    pub fn open(common: Common, part: Part, subscriptions: &[String]) -> Result<Self, AgentError> {
+    pub async fn open(common: Common, part: Part, subscriptions: &[String]) -> Result<Self, AgentError> {
         let credentials = &common.credentials;
         let filters = subscriptions.iter().map(|filter| format!("grid/{}/{filter}", credentials.site)).collect();
+        let evidence = Evidence::open(&common.outbox, credentials.name.as_str(), boot_now).await;
         let (link, incoming) = Link::open(&common.broker, &credentials.name, filters);
         let mut station = Self {
-            evidence: Evidence::open(&common.outbox, credentials.name.as_str()),
+            evidence,
             author: author(credentials),
             directory: Directory::new(credentials.site.clone(), credentials.authority.clone()),
             common,
@@ -91,7 +93,7 @@ impl Station {
             incoming,
             finished_sessions: Vec::new(),
             birth: None,
-            anchor_is_there: false,
+            anchor: None,
             greeted: false,
             outage: Outage::default(),
             reconnected: None,
@@ -224,9 +226,18 @@ impl Station {
         let learned = self.directory.learn(topic, payload, unix_now());
         let status = self.believe(topic, learned)?;
         if status.header.from == self.common.anchor {
-            self.anchor_is_there = status.body.state == Presence::Online;
+            let online = Some(status.header.session).filter(|_| status.body.state == Presence::Online);
+            self.anchor_is(online);
         }
         Some(status)
+    }
+
+    /// The anchor is there in this session, or not at all.
+    fn anchor_is(&mut self, session: Option<Session>) {
+        if session.is_some() && session != self.anchor {
+            self.evidence.outbox.anchor_began();
+        }
+        self.anchor = session;
     }
 
     /// Opens a message of `expected`, or counts it as ignored.
@@ -261,7 +272,7 @@ impl Station {
         }
         let anchor = self.common.anchor.clone();
         if let Some(ack) = self.open_from::<Ack>(&topic, &received.payload, &anchor) {
-            self.anchor_is_there = true;
+            self.anchor_is(Some(ack.header.session));
             self.evidence.outbox.acknowledged(&ack.body, boot_now());
         }
         None
@@ -337,16 +348,17 @@ impl Station {
             tracing::warn!(device = %self.author.name(), commands, "not obeyed, and too many to tell of each");
             self.refused_at = now;
         }
-        if now.since(self.declared_at) >= DECLARE_LOSS {
+        let anchor_hears = self.greeted && self.anchor.is_some();
+        if anchor_hears && now.since(self.declared_at) >= DECLARE_LOSS {
             self.declared_at = now;
             self.declare_losses()?;
         }
-        let (name, greeted, anchor_is_there) = (self.author.name(), self.greeted, self.anchor_is_there);
-        let around = || Around { name: name.clone(), is_running: true, broker_is_there: greeted, anchor_is_there };
+        let (name, broker_is_there, anchor_is_there) = (self.author.name(), self.greeted, self.anchor.is_some());
+        let around = || Around { name: name.clone(), is_running: true, broker_is_there, anchor_is_there };
         let told = self.evidence.drive(now, around);
         told.into_iter().try_for_each(|event| self.event(event))?;
         // What is new goes first.
-        let may_replay = self.anchor_is_there && self.greeted && self.link.is_idle();
+        let may_replay = anchor_hears && self.link.is_idle();
         if !may_replay || now.since(self.replayed_at) < REPLAY_EVERY {
             return Ok(());
         }
@@ -383,7 +395,7 @@ impl Station {
 
     /// Whether an ack is worth waiting for: what has a disk to go to waits only while somebody is there who acknowledges.
     fn awaits_acks(&self) -> bool {
-        let somebody_is_there = self.greeted && self.anchor_is_there;
+        let somebody_is_there = self.greeted && self.anchor.is_some();
         self.evidence.is_at_risk() && (somebody_is_there || !self.evidence.has_disk())
     }
 

@@ -50,7 +50,7 @@ pub async fn run_transformer(
         ["+/status".to_owned(), "+/measurement".to_owned(), format!("{name}/ack"), format!("{name}/set/#")];
     let kept = Kept::load(settings.commands_file.as_deref())?;
     let part = Part::Transformer { phases: settings.phases.clone() };
-    let station = Station::open(common.clone(), part, &subscriptions)?;
+    let station = Station::open(common.clone(), part, &subscriptions).await?;
     let epoch = next_epoch(settings.epoch_file.as_deref(), 0)?;
     let time_factor = common.simulation.map_or(1, |simulation| simulation.time_factor);
     let plan = Plan { time_factor, ..settings.plan.clone() };

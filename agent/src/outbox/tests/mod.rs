@@ -1,9 +1,11 @@
 //! The outbox with a disk that does at once what it is told.
 
 mod crashes;
+mod endurance;
 mod model;
 mod power_cuts;
 mod rules;
+mod twice;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -45,11 +47,11 @@ impl Bench {
     fn with(path: &Path, stop: Stop, bounds: Bounds, session: u64) -> Self {
         let folder = path.to_owned();
         let store = Store::new(move || Durable::open(&folder, stop.clone()));
-        Self::on(store, state(path), bounds, session)
+        Self::on(store, bounds, session)
     }
 
-    fn on(store: Store, state: Option<State>, bounds: Bounds, session: u64) -> Self {
-        let mut outbox = Outbox::new(bounds, state.as_ref());
+    fn on(store: Store, bounds: Bounds, session: u64) -> Self {
+        let mut outbox = Outbox::new(bounds);
         let session = Session(session);
         outbox.begin(session);
         let now = BootTime(session.0 * 10_000_000);
@@ -67,7 +69,7 @@ impl Bench {
     fn in_memory() -> Self {
         let mut bench = Self::new(Path::new("/nowhere"), 1);
         bench.bounds.disk_bytes = None;
-        bench.outbox = Outbox::new(bench.bounds, None);
+        bench.outbox = Outbox::new(bench.bounds);
         bench.outbox.begin(bench.session);
         bench
     }

@@ -49,6 +49,8 @@ struct Model {
     declared: BTreeSet<(Session, u64)>,
     /// Only in memory when the agent was killed.
     died: BTreeSet<(Session, u64)>,
+    /// The most that any message was worth that was given up.
+    worst_lost: Option<Worth>,
 }
 
 impl Model {
@@ -56,8 +58,11 @@ impl Model {
         self.said.extend(bench.said.clone());
         let (waiting, lost) = (bench.waiting(), bench.lost());
         assert!(lost.is_disjoint(&waiting), "lost is what is not held");
-        let may_go = |message| self.said[message].0 < Worth::Setpoint || self.died.contains(message);
-        assert!(lost.iter().all(may_go), "events, statuses and setpoints are lost only with the agent");
+        // What had to go for want of room.
+        let worst = bench.outbox.worst_lost;
+        self.worst_lost = self.worst_lost.max(worst);
+        let may_go = |message| Some(self.said[message].0) <= self.worst_lost || self.died.contains(message);
+        assert!(lost.iter().all(may_go), "what is worth more than it says is lost only with the agent");
         let accounted = |message: &(Session, u64)| {
             [&waiting, &lost, &self.acknowledged, &self.declared, &self.died].iter().any(|set| set.contains(message))
         };
@@ -67,6 +72,8 @@ impl Model {
         // What is being written cannot go.
         let may_go = bench.outbox.memory.messages().any(|message| message.worth() == Worth::Measurement);
         assert!(bench.outbox.memory.bytes() <= bound || !may_go || bench.outbox.is_writing());
+        let bound = ROOM_FOR_CONTROL * bound;
+        assert!(bench.outbox.memory.bytes() <= bound || bench.outbox.is_writing());
         let files = bench.outbox.disk.iter().flat_map(|disk| disk.shelf.segments());
         assert!(files.map(|segment| segment.end).sum::<u64>() <= bench.bounds.disk_bytes.unwrap());
     }

@@ -131,39 +131,67 @@ fn when_both_are_full_the_oldest_measurements_go_and_exactly_they_are_declared()
     let older_and_kept = waiting.iter().filter(|(_, seq)| *seq < newest_lost);
     assert!(older_and_kept.clone().all(|message| bench.said[message].0 == Worth::Lasting), "the oldest went");
     assert!(older_and_kept.count() > 5);
-    while !bench.outbox.losses(1).is_empty() {
-        bench.declare();
-        bench.work();
-    }
+    bench.declare();
+    assert_eq!(bench.outbox.losses(20), [], "no more until these are acknowledged");
     bench.ack(bench.session, bench.last_seq, &[]);
     assert_eq!(bench.lost(), BTreeSet::new());
 }
 
 #[test]
-fn without_a_disk_measurements_go_before_balances_and_both_before_setpoints() {
+fn without_a_disk_measurements_and_balances_go_first_then_setpoints_and_events_last() {
     let mut bench = Bench::in_memory();
-    for kind in ["event", "balance", "setpoint", "measurement", "status"] {
-        (0..3).for_each(|_| {
-            bench.say(kind, LONG);
+    let bound = bench.bounds.memory_bytes;
+    let fill = |bench: &mut Bench, kinds: &[&str], bytes: usize| {
+        let mut kinds = kinds.iter().cycle();
+        (0..bytes / (LONG + 200) + 1).for_each(|_| {
+            bench.say(kinds.next().unwrap(), LONG);
         });
-    }
-    assert_eq!(bench.outbox.losses(9), []);
-    let fillers = bench.bounds.memory_bytes / (LONG + 200);
-    let mut went = Vec::new();
-    for _ in 0..fillers {
-        bench.say("setpoint", LONG);
-        went = bench.lost().into_iter().map(|message| bench.said[&message].0).collect();
-    }
-    went.sort();
-    assert_eq!(went, [[Worth::Measurement; 3], [Worth::Balance; 3]].concat());
-    assert_eq!(bench.outbox.losses(9).len(), 2);
-    // Setpoints go only before the agent would, and events never.
-    (0..SETPOINTS_GO * fillers + 5).for_each(|_| {
-        bench.say("setpoint", LONG);
-    });
-    assert!(bench.outbox.memory.bytes() <= SETPOINTS_GO * bench.bounds.memory_bytes);
-    assert!(bench.lost().iter().any(|message| bench.said[message].0 == Worth::Setpoint));
-    assert!(bench.lost().iter().all(|message| bench.said[message].0 != Worth::Lasting));
+    };
+    let lost = |bench: &Bench| bench.lost().iter().map(|message| bench.said[message].0).collect::<BTreeSet<_>>();
+    fill(&mut bench, &["measurement", "setpoint", "balance", "event"], bound);
+    assert_eq!(lost(&bench), [Worth::Measurement].into());
+    assert!(bench.lost().iter().all(|(_, seq)| *seq == 1), "the oldest");
+    fill(&mut bench, &["setpoint", "status"], ROOM_FOR_CONTROL * bound / 2);
+    assert_eq!(bench.outbox.take_given_up(), Some(Worth::Measurement));
+    assert!(bench.waiting().iter().all(|message| bench.said[message].0 > Worth::Measurement), "all of them go");
+    fill(&mut bench, &["event"], ROOM_FOR_CONTROL * bound / 2);
+    assert_eq!(bench.outbox.take_given_up(), Some(Worth::Setpoint));
+    assert_eq!(lost(&bench), [Worth::Measurement, Worth::Setpoint].into());
+    fill(&mut bench, &["event"], ROOM_FOR_CONTROL * bound);
+    assert_eq!(bench.outbox.take_given_up(), Some(Worth::Lasting));
+    assert!(bench.outbox.memory.bytes() <= ROOM_FOR_CONTROL * bound);
+    assert!(bench.waiting().iter().all(|message| bench.said[message].0 == Worth::Lasting));
+    assert_eq!(bench.lost().len() + bench.waiting().len(), bench.said.len());
+}
+
+#[test]
+fn on_disk_balances_go_before_setpoints_and_setpoints_before_events() {
+    let folder = folder();
+    let mut bench = Bench::new(folder.path(), 1);
+    let held = |bench: &Bench, worth| {
+        bench.waiting().iter().filter(|message| bench.said[message].0 == worth).map(|(_, seq)| *seq).collect::<Vec<_>>()
+    };
+    let mut say = |kinds: &[&str], count: usize| {
+        for kind in kinds.iter().cycle().take(count) {
+            bench.say(kind, LONG);
+            bench.pass(Millis(100));
+        }
+        (held(&bench, Worth::Measurement), held(&bench, Worth::Setpoint), held(&bench, Worth::Lasting), bench.lost())
+    };
+    let (balances, setpoints, _, lost) = say(&["setpoint", "balance"], 300);
+    assert_eq!(setpoints.len(), 150, "no setpoint goes while there are balances");
+    assert_eq!(balances.len() + lost.len(), 150);
+    let (_, setpoints, events, _) = say(&["setpoint", "event"], 200);
+    assert_eq!(events.len(), 100, "no event goes while there are setpoints");
+    assert!(setpoints.len() < 150);
+    let (_, setpoints, events, lost) = say(&["event"], 400);
+    assert!(setpoints.len() < 30, "{}", setpoints.len());
+    assert!((100..500).contains(&events.len()), "{}", events.len());
+    assert_eq!(setpoints.len() + events.len() + lost.len(), 900);
+    assert_eq!((bench.outbox.worst_lost, bench.outbox.take_given_up()), (Some(Worth::Lasting), Some(Worth::Lasting)));
+    let name = "cp-1".parse().unwrap();
+    let around = Around { name, is_running: true, broker_is_there: true, anchor_is_there: false };
+    assert_eq!(bench.outbox.report(around).worst_lost, Some(Worth::Lasting));
 }
 
 #[test]
@@ -240,6 +268,8 @@ fn an_ack_that_comes_before_the_disk_was_read_loses_nothing_that_is_there() {
     next.ack(Session(1), 45, &[(3, 6), (42, 43)]);
     assert_eq!(next.lost(), BTreeSet::new());
     next.work();
+    assert_eq!(next.waiting().len(), 40);
+    next.ack(Session(1), 45, &[(3, 6), (42, 43)]);
     assert_eq!(next.lost(), [(Session(1), 42), (Session(1), 43)].into());
     assert_eq!(next.waiting(), (3..=6).map(|seq| (Session(1), seq)).collect());
 }
