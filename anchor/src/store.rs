@@ -51,7 +51,7 @@ use grid_durable::{Appendable, Durable, DurableError, io_error};
 
 const CHECKPOINT: &str = "log/checkpoint";
 const JOURNAL: &str = "journal";
-const SESSIONS: &str = "sessions";
+pub(crate) const SESSIONS: &str = "sessions";
 /// The file with the log's key.
 pub const KEY: &str = "log.key";
 /// What is appended is handed to the system at the latest when it is this long.
