@@ -215,11 +215,7 @@ fn check_log(durable: &Durable, policy: Option<&Policy>, begins_at: Option<u64>)
 
 /// Reads what the intake knew. It says which entries were being dropped, once the checkpoint covers what is said again of
 /// them: then whatever is still there of them may go, and nothing else may be missing.
-fn intended_minimum(
-    durable: &Durable,
-    policy: Option<&Policy>,
-    found: &Inspection,
-) -> Result<Option<u64>, FsckError> {
+fn intended_minimum(durable: &Durable, policy: Option<&Policy>, found: &Inspection) -> Result<Option<u64>, FsckError> {
     let (Some(policy), Some(snapshot)) = (policy, &found.snapshot) else { return Ok(None) };
     let speakers = Speakers::new(policy.site.clone(), policy.authority.clone());
     let restored = Intake::restore(speakers, &snapshot.bytes, snapshot.size, UnixMillis(0));

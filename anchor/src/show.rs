@@ -226,7 +226,8 @@ fn word(value: &impl Serialize) -> String {
 }
 
 fn amps(current: MilliAmps) -> String {
-    format!("{}{}.{:02} A", if current.0 < 0 { "-" } else { "" }, current.0.abs() / 1000, current.0.abs() % 1000 / 10)
+    let size = current.0.unsigned_abs();
+    format!("{}{}.{:02} A", if current.0 < 0 { "-" } else { "" }, size / 1000, size % 1000 / 10)
 }
 
 fn cut(text: &str) -> String {
@@ -333,5 +334,6 @@ mod tests {
     fn current_is_shown_in_amperes() {
         assert_eq!(amps(MilliAmps(11_950)), "11.95 A");
         assert_eq!(amps(MilliAmps(-500)), "-0.50 A");
+        assert_eq!(amps(MilliAmps(i64::MIN)), "-9223372036854775.80 A");
     }
 }

@@ -42,6 +42,7 @@ use tlog_tiles::{Hash, record_hash};
 use crate::bundle::{self, BadBundle};
 use crate::checkpoint::{BadCheckpoint, BadKey, Head, LogKey};
 use crate::entry::{self, BadEntry};
+use crate::hex::hex;
 use crate::journal::{self, BadJournal, Record, Records, Standing};
 use crate::pruning::minimum_index;
 use crate::tile::{FULL, Level, Tile};
@@ -492,8 +493,7 @@ fn snapshot_file(size: u64, bytes: &[u8]) -> Vec<u8> {
 }
 
 fn digest(size: u64, bytes: &[u8]) -> String {
-    let digest = Sha256::new().chain_update(size.to_be_bytes()).chain_update(bytes).finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::new().chain_update(size.to_be_bytes()).chain_update(bytes).finalize())
 }
 
 /// Reads the snapshot, which is written before its checkpoint: after a kill it may be newer, but the journal reaches it.

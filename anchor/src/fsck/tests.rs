@@ -88,7 +88,10 @@ fn whenever_it_was_killed_it_is_put_in_order_once_and_says_the_same_as_before() 
             assert_eq!(next(folder.path()), before.1);
             if again.root_hash.is_some() {
                 let report = verify_log(&folder.path().join("log"), None).unwrap();
-                assert_eq!((report.failure, report.tree_size, report.beside.ahead.count), (None, again.checkpoint_size, 0));
+                assert_eq!(
+                    (report.failure, report.tree_size, report.beside.ahead.count),
+                    (None, again.checkpoint_size, 0)
+                );
                 assert_eq!(fs::read_dir(folder.path().join("unfinished")).map_or(0, Iterator::count), 0);
             }
         }

@@ -10,8 +10,8 @@ use super::*;
 use crate::checkpoint::LogKey;
 use crate::notice::Notice;
 use crate::policy::Policy;
-use crate::source::{FileError, Folder};
 use crate::source::testing::{Manner, Server};
+use crate::source::{FileError, Folder};
 use crate::speech::Unverified;
 use crate::testing::log::StreetLog;
 use crate::testing::{START, name};
@@ -282,7 +282,7 @@ fn under_an_older_checkpoint_a_message_is_judged_by_what_was_repeated_since() {
         log.drop_bundles(2);
         find(&Folder::new(log.path()), &older, &log.policy(), &wanted("cp-1", 1, 555), None)
     };
-    assert_eq!(find_with(&[certificate.clone()]).unwrap().certificate, device.certificate);
+    assert_eq!(find_with(std::slice::from_ref(&certificate)).unwrap().certificate, device.certificate);
     let refused = find_with(&[certificate, Notice::Revoked(list)]);
     assert!(matches!(refused, Err(FindError::Unverified { why: Unverified::Revoked { .. }, .. })), "{refused:?}");
 }

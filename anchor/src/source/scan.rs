@@ -90,7 +90,8 @@ mod tests {
     fn batches(size: u64, from: u64, large: &[u64]) -> Vec<usize> {
         let mut seen = Vec::new();
         let mut next = from;
-        let read = |tile: Tile, most| Ok::<_, ()>((most == bundle::LARGEST || !large.contains(&tile.index)).then_some(()));
+        let read =
+            |tile: Tile, most| Ok::<_, ()>((most == bundle::LARGEST || !large.contains(&tile.index)).then_some(()));
         in_batches((size, from), 3, read, |batch| {
             for (tile, ()) in &batch {
                 assert_eq!(tile.index, next);
@@ -122,10 +123,15 @@ mod tests {
     #[test]
     fn a_checkpoint_may_claim_any_size() {
         let mut count = 0;
-        in_batches((u64::MAX, 0), 3, |_, _| Ok::<_, ()>(Some(())), |batch| {
-            count += batch.len();
-            Ok(ControlFlow::Break(()))
-        })
+        in_batches(
+            (u64::MAX, 0),
+            3,
+            |_, _| Ok::<_, ()>(Some(())),
+            |batch| {
+                count += batch.len();
+                Ok(ControlFlow::Break(()))
+            },
+        )
         .unwrap();
         assert_eq!(count, BATCH);
     }

@@ -109,10 +109,9 @@ fn is_passing(error: &SourceError) -> bool {
             matches!(**source, ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed)
         }
         SourceError::Status { status, .. } => *status == 429 || *status >= 500,
-        SourceError::Unreadable { .. }
-        | SourceError::Url(_)
-        | SourceError::Token
-        | SourceError::Forbidden { .. } => false,
+        SourceError::Unreadable { .. } | SourceError::Url(_) | SourceError::Token | SourceError::Forbidden { .. } => {
+            false
+        }
     }
 }
 
