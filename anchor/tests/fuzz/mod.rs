@@ -52,7 +52,7 @@ pub const JOURNAL: Group = Group { hold: journal::hold, rounds: 10_000 };
 pub const INTAKE: Group = Group { hold: intake::hold, rounds: 300 };
 pub const LOG: Group = Group { hold: folders::hold_log, rounds: 120 };
 pub const DATA_DIR: Group = Group { hold: folders::hold_data_dir, rounds: 150 };
-pub const SESSIONS: Group = Group { hold: sessions::hold, rounds: 10_000 };
+pub const SESSIONS: Group = Group { hold: sessions::hold, rounds: 4_000 };
 pub const SETTINGS: Group = Group { hold: settings::hold, rounds: 10_000 };
 
 /// Says what is wrong unless something holds.
