@@ -25,6 +25,8 @@ use signed_note::{
 use tlog_tiles::{Checkpoint, Hash};
 use zeroize::Zeroizing;
 
+use crate::hex::hex;
+
 const ED25519: u8 = 1;
 
 /// The head of a log: how many entries, under which root.
@@ -91,7 +93,7 @@ impl LogKey {
     pub fn generate(site: &Name, origin: Option<&str>) -> Result<Self, BadKey> {
         let key = SigningKey::generate(&mut OsRng);
         let digest = Sha256::digest(key.verifying_key().as_bytes());
-        let short: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        let short = hex(&digest[..4]);
         let origin = origin.map_or_else(|| format!("{site}-{short}.invalid"), str::to_owned);
         Self::new(&origin, &key)
     }
@@ -209,8 +211,7 @@ pub fn read_unsigned(note: &[u8]) -> Result<Unsigned, BadCheckpoint> {
         .filter_map(|line| {
             let (name, encoded) = line.split_once(' ')?;
             let id = STANDARD.decode(encoded).ok()?;
-            let id: String = id.get(..4)?.iter().map(|byte| format!("{byte:02x}")).collect();
-            Some(format!("{name}+{id}"))
+            Some(format!("{name}+{}", hex(id.get(..4)?)))
         })
         .collect();
     let head = Head { origin: checkpoint.origin().to_owned(), size: checkpoint.size(), root: *checkpoint.hash() };

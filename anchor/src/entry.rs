@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::bundle::LONGEST_ENTRY;
+use crate::hex::hex;
 
 /// The longest topic that is logged. With it, an entry with a digest instead of its payload always fits.
 pub const LONGEST_TOPIC: usize = 1024;
@@ -101,7 +102,7 @@ pub fn write(received_ms: UnixMillis, topic: &str, payload: &[u8]) -> Vec<u8> {
     if entry.len() <= LONGEST_ENTRY {
         return entry;
     }
-    let sha256 = Sha256::digest(payload).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let sha256 = hex(&Sha256::digest(payload));
     let digest = Members {
         payload: None,
         payload_base64: None,

@@ -2,7 +2,8 @@
 //!
 //! The anchor's next start needs none of this: it does what must be done itself. But who wants to copy a folder, or asks
 //! whether it can still be trusted, gets an answer here. Everything is proven before anything is changed: every byte of the
-//! log, that the journal continues it, and that what stands beyond the checkpoint stands in the journal too.
+//! log that is not to be dropped, that the journal continues it, and that what stands beyond the checkpoint stands in the
+//! journal too.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,11 +20,12 @@ use crate::intake::Intake;
 use crate::journal::Record;
 use crate::policy::Policy;
 use crate::recorder::POLICY;
+use crate::source::{Folder, is_foreign};
 use crate::speech::Speakers;
-use crate::store::{self, Inspection, KEY, Store, StoreError};
-use crate::tile::{Level, Tile};
+use crate::store::{self, Inspection, KEY, SESSIONS, Store, StoreError};
+use crate::tile::{FULL, Level, Tile};
 use crate::tree::{Edge, tile_hashes};
-use crate::verify::{VerifyError, verify_log};
+use crate::verify::{Questions, VerifyError, verify};
 
 /// Why a folder could not be put in order.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,11 @@ pub enum Left {
         /// Which.
         file: String,
     },
+    /// A file of entries that were being dropped.
+    Dropped {
+        /// Which.
+        file: String,
+    },
     /// A journal that repeats entries which are under the checkpoint.
     OldJournal {
         /// How many.
@@ -83,6 +90,7 @@ impl fmt::Display for Left {
             Self::Unfinished { file } => write!(out, "{file} was being written"),
             Self::Superseded { file } => write!(out, "{file} is of an older checkpoint"),
             Self::NeverSigned { file } => write!(out, "{file} is of a checkpoint that was never signed"),
+            Self::Dropped { file } => write!(out, "{file} is of entries that were being dropped"),
             Self::OldJournal { entries } => {
                 write!(out, "journal repeats {entries} entries that are under the checkpoint")
             }
@@ -117,10 +125,11 @@ pub fn fsck(data_dir: &Path, only_look: bool) -> Result<Report, FsckError> {
         Some(key) => store::inspect(&durable, key).map_err(refused)?,
         None => None,
     };
+    let mut dropped = 0;
     if let Some(found) = &inspection {
-        check_log(&durable, policy.as_ref(), found)?;
-        check_snapshot(&durable, policy, found)?;
-        left.extend(files_left(&durable, found)?);
+        let intended = intended_minimum(&durable, policy.as_ref(), found)?;
+        dropped = check_log(&durable, policy.as_ref(), intended)? / u64::from(FULL);
+        left.extend(files_left(&durable, found, dropped)?);
         let repeated = found.head.size - found.journal_first;
         left.extend((repeated > 0).then_some(Left::OldJournal { entries: repeated }));
         left.extend((found.torn > 0).then_some(Left::TornJournal { bytes: found.torn }));
@@ -134,12 +143,12 @@ pub fn fsck(data_dir: &Path, only_look: bool) -> Result<Report, FsckError> {
         done,
     };
     if done {
-        put_in_order(durable.work(Stop::never())?, key.filter(|_| inspection.is_some()), &report.left)?;
+        put_in_order(durable.work(Stop::never())?, key.filter(|_| inspection.is_some()), &report.left, dropped)?;
     }
     Ok(report)
 }
 
-fn put_in_order(mut durable: Durable, key: Option<LogKey>, left: &[Left]) -> Result<(), FsckError> {
+fn put_in_order(mut durable: Durable, key: Option<LogKey>, left: &[Left], dropped: u64) -> Result<(), FsckError> {
     for left in left {
         match left {
             Left::Superseded { file } | Left::NeverSigned { file } if file.ends_with(".p") => {
@@ -151,12 +160,14 @@ fn put_in_order(mut durable: Durable, key: Option<LogKey>, left: &[Left]) -> Res
                     durable.remove_if_empty(folder)?;
                 }
             }
-            // These a start does.
-            Left::Unfinished { .. } | Left::OldJournal { .. } | Left::TornJournal { .. } => {}
+            // This the store does, in its order; the rest a start.
+            Left::Dropped { .. } | Left::Unfinished { .. } | Left::OldJournal { .. } | Left::TornJournal { .. } => {}
         }
     }
     if let Some(key) = key {
-        Store::open(durable, key).map_err(refused)?;
+        let (mut store, _) = Store::open(durable, key).map_err(refused)?;
+        let first = store.first_remains().map_err(refused)?;
+        store.drop_bundles(first..dropped).map_err(refused)?;
     }
     Ok(())
 }
@@ -192,32 +203,39 @@ fn read_key(durable: &Durable, policy: Option<&Policy>) -> Result<Option<LogKey>
     Ok(Some(key))
 }
 
-/// Everything under the checkpoint holds. What stands beyond it is compared with the journal.
-fn check_log(durable: &Durable, policy: Option<&Policy>, found: &Inspection) -> Result<(), FsckError> {
-    let failure = verify_log(&durable.path("log"), policy)?.failure;
-    let is_beyond = |file: &str| Tile::from_path(file).is_some_and(|tile| tile.needs_size() > found.head.size);
-    match failure {
-        Some(failure) if !is_beyond(&failure.file) => Err(refuse(durable, &format!("log/{}", failure.file), &failure)),
-        Some(_) | None => Ok(()),
+/// Everything holds that is under the checkpoint and is not to be dropped. Returns where that begins.
+fn check_log(durable: &Durable, policy: Option<&Policy>, begins_at: Option<u64>) -> Result<u64, FsckError> {
+    let questions = Questions { policy, begins_at, ..Questions::default() };
+    let (report, _) = verify(&Folder::new(durable.path("log")), &questions)?;
+    match report.failure {
+        Some(failure) => Err(refuse(durable, &format!("log/{}", failure.file), &failure)),
+        None => Ok(report.minimum_index),
     }
 }
 
-/// What the intake knew reads.
-fn check_snapshot(durable: &Durable, policy: Option<Policy>, found: &Inspection) -> Result<(), FsckError> {
-    let (Some(policy), Some(snapshot)) = (policy, &found.snapshot) else { return Ok(()) };
-    let speakers = Speakers::new(policy.site, policy.authority);
+/// Reads what the intake knew. It says which entries were being dropped, once the checkpoint covers what is said again of
+/// them: then whatever is still there of them may go, and nothing else may be missing.
+fn intended_minimum(durable: &Durable, policy: Option<&Policy>, found: &Inspection) -> Result<Option<u64>, FsckError> {
+    let (Some(policy), Some(snapshot)) = (policy, &found.snapshot) else { return Ok(None) };
+    let speakers = Speakers::new(policy.site.clone(), policy.authority.clone());
     let restored = Intake::restore(speakers, &snapshot.bytes, snapshot.size, UnixMillis(0));
-    restored.map(|_| ()).map_err(|why| refuse(durable, "sessions", why))
+    let intended = restored.map_err(|why| refuse(durable, SESSIONS, why))?.minimum_index();
+    // The newest bundle always stays.
+    if intended > 0 && intended / u64::from(FULL) >= found.head.size.div_ceil(u64::from(FULL)) {
+        return Err(refuse(durable, SESSIONS, "it wants to drop entries that are not there yet"));
+    }
+    Ok((snapshot.size <= found.head.size).then_some(intended))
 }
 
 /// The log's files that are not those of its checkpoint.
-fn files_left(durable: &Durable, found: &Inspection) -> Result<Vec<Left>, FsckError> {
+fn files_left(durable: &Durable, found: &Inspection, dropped: u64) -> Result<Vec<Left>, FsckError> {
     let size = found.head.size;
     let beyond = Beyond::read(durable, found)?;
     let mut left = Vec::new();
     let mut folders = vec!["tile".to_owned()];
     while let Some(folder) = folders.pop() {
         let mut names = durable.names_in(&format!("log/{folder}"))?;
+        names.retain(|name| !is_foreign(name));
         names.sort();
         if names.is_empty() && folder.ends_with(".p") {
             left.push(Left::Superseded { file: format!("log/{folder}") });
@@ -232,6 +250,8 @@ fn files_left(durable: &Durable, found: &Inspection) -> Result<Vec<Left>, FsckEr
             if tile.needs_size() > size {
                 beyond.check(durable, &file, tile)?;
                 left.push(Left::NeverSigned { file });
+            } else if matches!(tile.level, Level::Entries | Level::Hashes(0)) && tile.index < dropped {
+                left.push(Left::Dropped { file });
             } else if !tile.is_full() && tile.level.partial_tile(size) != Some(tile) {
                 left.push(Left::Superseded { file });
             }

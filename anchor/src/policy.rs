@@ -24,6 +24,7 @@ use grid_protocol::topic::Name;
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::LogPublicKey;
+use crate::hex::hex;
 
 /// Who vouches for a log.
 #[derive(Clone)]
@@ -166,7 +167,7 @@ impl Policy {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }
 
 fn set<T, E: fmt::Display>(

@@ -19,8 +19,7 @@ use time::macros::format_description;
 use crate::bundle;
 use crate::checkpoint::{BadCheckpoint, read_unsigned};
 use crate::entry::{self, BadEntry, Entry, Payload};
-use crate::pruning::minimum_index;
-use crate::source::{Folder, ReadError, ScanError, Source, bundles, read_bundle};
+use crate::source::{FileError, Folder, ReadError, Source, SourceError, bundles, dropped_bundles, read_bundle};
 use crate::tile::FULL;
 
 /// Which entries to show.
@@ -59,11 +58,11 @@ pub struct Line {
 #[derive(Debug, thiserror::Error)]
 pub enum ShowError {
     /// It cannot be told where it begins.
-    #[error("cannot read the folder of its bundles: {0}")]
-    Unlisted(#[from] std::io::Error),
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// A file cannot be used.
     #[error(transparent)]
-    File(#[from] ScanError),
+    File(#[from] FileError),
     /// The checkpoint does not read.
     #[error("checkpoint: {0}")]
     Checkpoint(#[from] BadCheckpoint),
@@ -106,9 +105,10 @@ impl Extent {
     /// Of the log in a folder. The signature on its checkpoint is not checked.
     pub fn of(folder: &Path) -> Result<Self, ShowError> {
         let source = Folder::new(folder);
-        let file = |why: ReadError| ScanError::File { path: "checkpoint".to_owned(), why };
+        let file = |why: ReadError| FileError::Read { path: "checkpoint".to_owned(), why };
         let size = read_unsigned(&source.read("checkpoint").map_err(file)?)?.head.size;
-        Ok(Self { folder: source, first: minimum_index(folder)?, size })
+        let first = dropped_bundles(&source, size)? * u64::from(FULL);
+        Ok(Self { folder: source, first, size })
     }
 
     /// Whether retention dropped its beginning.
@@ -119,9 +119,8 @@ impl Extent {
     /// Hands over every entry with its index, in order, until `each` says no more.
     pub fn entries(&self, mut each: impl FnMut(u64, &Entry) -> bool) -> Result<(), ShowError> {
         for tile in bundles(self.size, self.first / u64::from(FULL)) {
-            let bad = |why| ScanError::Bundle { path: tile.path(), why };
-            let read = read_bundle(&self.folder, tile).map_err(|why| ScanError::File { path: tile.path(), why });
-            let plain = read?.0.map_err(bad)?;
+            let plain = read_bundle(&self.folder, tile)?.plain;
+            let bad = |why| FileError::Bundle { path: tile.path(), why };
             let held = bundle::entries(&plain, tile.width).map_err(bad)?;
             for (index, bytes) in (tile.index * u64::from(FULL)..).zip(held) {
                 let entry = entry::read(bytes).map_err(|why| ShowError::Entry { index, why })?;
@@ -134,8 +133,7 @@ impl Extent {
     }
 }
 
-/// Goes through the log in a folder, from the first entry that was not dropped ([`crate::pruning`]), and hands over what
-/// is selected, in order, until `each` says no more.
+/// Goes through the log in a folder, from the first entry that was not dropped, and hands over what is selected, in order, until `each` says no more.
 pub fn show(folder: &Path, selection: &Selection, each: impl FnMut(Line) -> bool) -> Result<(), ShowError> {
     selection.lines(&Extent::of(folder)?, each)
 }
@@ -228,7 +226,8 @@ fn word(value: &impl Serialize) -> String {
 }
 
 fn amps(current: MilliAmps) -> String {
-    format!("{}{}.{:02} A", if current.0 < 0 { "-" } else { "" }, current.0.abs() / 1000, current.0.abs() % 1000 / 10)
+    let size = current.0.unsigned_abs();
+    format!("{}{}.{:02} A", if current.0 < 0 { "-" } else { "" }, size / 1000, size % 1000 / 10)
 }
 
 fn cut(text: &str) -> String {
@@ -335,5 +334,6 @@ mod tests {
     fn current_is_shown_in_amperes() {
         assert_eq!(amps(MilliAmps(11_950)), "11.95 A");
         assert_eq!(amps(MilliAmps(-500)), "-0.50 A");
+        assert_eq!(amps(MilliAmps(i64::MIN)), "-9223372036854775.80 A");
     }
 }

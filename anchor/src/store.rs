@@ -42,6 +42,7 @@ use tlog_tiles::{Hash, record_hash};
 use crate::bundle::{self, BadBundle};
 use crate::checkpoint::{BadCheckpoint, BadKey, Head, LogKey};
 use crate::entry::{self, BadEntry};
+use crate::hex::hex;
 use crate::journal::{self, BadJournal, Record, Records, Standing};
 use crate::tile::{FULL, Level, Tile};
 use crate::tree::{Edge, subtree_hash, tile_bytes, tile_hashes};
@@ -50,7 +51,7 @@ use grid_durable::{Appendable, Durable, DurableError};
 
 const CHECKPOINT: &str = "log/checkpoint";
 const JOURNAL: &str = "journal";
-const SESSIONS: &str = "sessions";
+pub(crate) const SESSIONS: &str = "sessions";
 /// The file with the log's key.
 pub const KEY: &str = "log.key";
 /// What is appended is handed to the system at the latest when it is this long.
@@ -490,8 +491,7 @@ fn snapshot_file(size: u64, bytes: &[u8]) -> Vec<u8> {
 }
 
 fn digest(size: u64, bytes: &[u8]) -> String {
-    let digest = Sha256::new().chain_update(size.to_be_bytes()).chain_update(bytes).finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::new().chain_update(size.to_be_bytes()).chain_update(bytes).finalize())
 }
 
 /// Reads the snapshot, which is written before its checkpoint: after a kill it may be newer, but the journal reaches it.

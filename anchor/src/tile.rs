@@ -59,6 +59,14 @@ impl Level {
         self.partial_tile(size).filter(|partial| partial.index == index)
     }
 
+    /// At which level the hashes of what it holds stand.
+    pub fn of_hashes(self) -> u8 {
+        match self {
+            Self::Entries => 0,
+            Self::Hashes(level) => level,
+        }
+    }
+
     /// All levels of a tree of `size` entries, bundles first.
     pub fn of(size: u64) -> impl Iterator<Item = Self> {
         let hashes = (0..=Self::HIGHEST).map(Self::Hashes);
@@ -86,6 +94,11 @@ impl Tile {
     /// Whether it is full, and so will never change.
     pub fn is_full(&self) -> bool {
         self.width == FULL
+    }
+
+    /// What holds this partial tile, and more, in a tree of `size` entries (C2SP tlog-tiles, section "Partial Tiles").
+    pub fn wider(self, size: u64) -> Option<Self> {
+        self.level.tile(self.index, size).filter(|now| now.width > self.width)
     }
 
     /// How large a tree must be to have this tile.

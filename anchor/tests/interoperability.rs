@@ -101,7 +101,7 @@ impl Log {
         for index in self.recorder.progress().entries..size {
             let command = |payload| Arrival { topic: "grid/demo/cp-1/set/charging", payload, retained: false };
             match index {
-                0 => receive(&mut self.recorder, &self.device.birth(None), self.now),
+                0 => receive(&mut self.recorder, &self.device.birth(), self.now),
                 _ if index % 50 == 1 => receive(&mut self.recorder, &self.device.measurement(), self.now),
                 _ if index % 50 == 2 => {
                     let energy_mwh = MilliWattHours(i64::try_from(index).unwrap());

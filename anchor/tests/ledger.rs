@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod street;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -22,6 +24,7 @@ use grid_protocol::identity::{Identity, Issuer};
 use grid_protocol::message::{LedgerReceipt, Role, Session};
 use grid_protocol::topic::Name;
 use grid_protocol::units::{BootTime, Millis, UnixMillis};
+use street::copy_folder;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -160,18 +163,6 @@ fn log(recorder: &mut Recorder, minute: u64, value: &str) {
     recorder.settle(at(minute)).unwrap();
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_vouches_for_a_log_whose_checkpoints_it_holds() {
     let bench = Bench::new().await;
@@ -223,7 +214,7 @@ async fn an_old_copy_of_the_log_and_another_logs_trail_are_refused_before_anythi
     let (data_dir, older) = (bench.path("anchor"), bench.path("older"));
     bench.initialise(&data_dir).await;
     bench.log_and_notarize(&data_dir, &["80000"]).await;
-    copy(&data_dir, &older);
+    copy_folder(&data_dir, &older);
     bench.log_and_notarize(&data_dir, &["70000"]).await;
     let refused = bench.recorder(&older).tie(bench.trail(&data_dir).await).unwrap_err();
     assert!(matches!(refused, RecorderError::Behind { on_ledger: 2, in_log: 1 }), "{refused}");
@@ -275,7 +266,7 @@ async fn a_log_may_be_ahead_of_the_ledger_but_not_behind_it() {
     let data_dir = bench.path("anchor");
     bench.initialise(&data_dir).await;
     bench.log_and_notarize(&data_dir, &["80000"]).await;
-    copy(&data_dir, &bench.path("older"));
+    copy_folder(&data_dir, &bench.path("older"));
 
     let mut recorder = bench.recorder(&data_dir);
     log(&mut recorder, 5, "70000");

@@ -90,6 +90,11 @@ fn an_anchor_goes_on_only_with_what_was_there() {
 }
 
 #[test]
+fn charging_sessions_can_be_made_of_any_numbers() {
+    held(&fuzz::SESSIONS);
+}
+
+#[test]
 fn settings_load_as_they_are_printed() {
     held(&fuzz::SETTINGS);
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::ledger::Notarized;
 use crate::show::date;
-use crate::verify::{Explanation, Gap, LedgerReport, Messages, Report};
+use crate::verify::{Beside, Explanation, Files, Gap, LedgerReport, Messages, Report};
 
 /// So many gaps of each kind are named; --json names all.
 const MOST_GAPS: usize = 20;
@@ -24,9 +24,7 @@ pub fn print_report(report: &Report, out: &mut impl Write) -> io::Result<()> {
     if report.vouched {
         print_messages(&report.messages, out)?;
     }
-    if report.ahead > 0 {
-        writeln!(out, "ahead      {} entries are in files that no checkpoint covers yet", report.ahead)?;
-    }
+    print_beside(&report.beside, out)?;
     match report.since {
         Some(since) if since.continued => {
             writeln!(out, "since      it continues the older checkpoint of {} entries", since.tree_size)?;
@@ -45,6 +43,20 @@ pub fn print_report(report: &Report, out: &mut impl Write) -> io::Result<()> {
         let keys = report.keys.join(", ");
         writeln!(out, "internally consistent, but nobody vouches for key {keys}: give --policy")
     }
+}
+
+fn print_beside(Beside { ahead, left_over, foreign }: &Beside, out: &mut impl Write) -> io::Result<()> {
+    for (name, Files { count, first }, what) in [
+        ("ahead", ahead, "about entries that no checkpoint covers yet: nobody vouches for them"),
+        ("left over", left_over, "of entries that were being dropped: fsck, or the anchor's next start, removes them"),
+        ("foreign", foreign, "not the log's, but some system's: they were not looked at"),
+    ] {
+        if let Some(first) = first {
+            writeln!(out, "{name:<10} files {what}")?;
+            writeln!(out, "           {count}, the first: {}", first.escape_debug())?;
+        }
+    }
+    Ok(())
 }
 
 fn print_messages(messages: &Messages, out: &mut impl Write) -> io::Result<()> {

@@ -7,14 +7,16 @@ use std::fs;
 use grid_durable::SystemDisk;
 use grid_durable::simulate::SimulatedDisk;
 use grid_protocol::message::{Role, Session};
+use grid_protocol::units::Millis;
 use std::sync::Arc;
 
 use crate::intake::Arrival;
 use crate::recorder::Recorder;
 use crate::testing::{Street, at, folder, recorder_settings};
-use crate::verify::verify_log;
+use crate::verify::{Beside, verify_log};
 
 const DATA: &str = "/data";
+const DAY: u64 = 86_400_000;
 
 /// An anchor that logged 400 commands and was killed; the disk after each of its steps.
 fn killed() -> Vec<SimulatedDisk> {
@@ -86,7 +88,10 @@ fn whenever_it_was_killed_it_is_put_in_order_once_and_says_the_same_as_before() 
             assert_eq!(next(folder.path()), before.1);
             if again.root_hash.is_some() {
                 let report = verify_log(&folder.path().join("log"), None).unwrap();
-                assert_eq!((report.failure, report.tree_size, report.ahead), (None, again.checkpoint_size, 0));
+                assert_eq!(
+                    (report.failure, report.tree_size, report.beside.ahead.count),
+                    (None, again.checkpoint_size, 0)
+                );
                 assert_eq!(fs::read_dir(folder.path().join("unfinished")).map_or(0, Iterator::count), 0);
             }
         }
@@ -145,6 +150,80 @@ fn a_journal_that_lacks_what_was_written_after_the_checkpoint_is_refused() {
     fs::write(&journal, &bytes[..bytes.len() / 2]).unwrap();
     let error = fsck(folder.path(), false).unwrap_err();
     assert!(error.to_string().contains("not what the journal's entries give"), "{error}");
+}
+
+/// An anchor whose first two bundles are forty days old and are to be kept for thirty; the disk after each of the steps
+/// in which it drops them.
+fn dropping() -> Vec<SimulatedDisk> {
+    let (street, disk) = (Street::new(), SimulatedDisk::new());
+    let open = || Durable::open_on(Arc::new(disk.clone()), Path::new(DATA), Stop::never());
+    let mut settings = recorder_settings();
+    settings.retention.keep = Some(Millis(30 * DAY));
+    let mut recorder = Recorder::open_in(open, settings, street.anchor(), Session(1), at(0)).unwrap();
+    let device = street.speaker("cp-1", Role::Device, 1).birth();
+    let topic = device.topic.to_string();
+    recorder.receive(Arrival { topic: &topic, payload: &device.payload, retained: false }, at(0)).unwrap();
+    let command = Arrival { topic: "grid/demo/cp-1/set/x", payload: b"1", retained: false };
+    for _ in 0..600 {
+        recorder.receive(command, at(0)).unwrap();
+    }
+    recorder.settle(at(61_000)).unwrap();
+    recorder.receive(command, at(40 * DAY)).unwrap();
+    disk.keep_moments();
+    (0..40).for_each(|step| drop(recorder.settle(at(40 * DAY + step * 50)).unwrap()));
+    disk.moments().into_iter().map(|moment| moment.disk).collect()
+}
+
+#[test]
+fn a_drop_that_was_cut_short_anywhere_is_finished_and_drops_nothing_else() {
+    let (mut seen, mut whole) = (BTreeMap::new(), 0);
+    for (step, disk) in dropping().into_iter().enumerate() {
+        let cuts = (0..4).map(|seed| disk.after_power_cut(4 * step as u64 + seed));
+        for (disk, was_killed) in [(disk.after_kill(), true)].into_iter().chain(cuts.map(|disk| (disk, false))) {
+            let folder = folder();
+            disk.export(Path::new(DATA), folder.path()).unwrap();
+            let (log, policy) = (folder.path().join("log"), folder.path().join(POLICY));
+            let policy = Policy::read(&fs::read_to_string(policy).unwrap()).unwrap();
+            let before = verify_log(&log, Some(&policy)).unwrap();
+            // Who has only the log sees what a kill leaves for what it is. A power cut may also bring files back.
+            assert!(before.holds || !was_killed, "after step {step}: {:?}", before.failure);
+            let looked = fsck(folder.path(), true).unwrap_or_else(|error| panic!("after step {step}: {error}"));
+            let done = fsck(folder.path(), false).unwrap();
+            assert_eq!(Report { done: false, ..done.clone() }, looked);
+            let dropped = done.left.iter().filter(|left| matches!(left, Left::Dropped { .. })).count();
+            *seen.entry(dropped).or_insert(0) += 1;
+            let after = verify_log(&log, Some(&policy)).unwrap();
+            assert!(after.holds, "after step {step}: {:?}", after.failure);
+            assert_eq!((after.beside, after.messages.unverified), (Beside::default(), 0));
+            assert!([0, 512].contains(&after.minimum_index), "after step {step}: {}", after.minimum_index);
+            whole += u64::from(after.minimum_index == 0);
+            assert_eq!(fsck(folder.path(), false).unwrap().left, []);
+        }
+    }
+    assert!(whole > 10 && (0..=4).all(|dropped| seen[&dropped] > 0), "{whole} whole, {seen:?}");
+}
+
+#[test]
+fn what_is_missing_and_was_not_to_be_dropped_is_refused() {
+    let folder = folder();
+    killed().last().unwrap().export(Path::new(DATA), folder.path()).unwrap();
+    fsck(folder.path(), false).unwrap();
+    fs::remove_file(folder.path().join("log/tile/entries/000")).unwrap();
+    let log = folder.path().join("log");
+    assert_eq!(verify_log(&log, None).unwrap().failure, None, "who has only the log cannot tell it from a drop");
+    let refused = fsck(folder.path(), false).unwrap_err().to_string();
+    assert!(refused.contains("log/tile/entries/000") && refused.contains("it is missing"), "{refused}");
+}
+
+#[test]
+fn what_other_systems_left_in_the_folder_stays() {
+    let folder = folder();
+    killed().last().unwrap().export(Path::new(DATA), folder.path()).unwrap();
+    fsck(folder.path(), false).unwrap();
+    for name in ["log/.DS_Store", "log/tile/entries/Thumbs.db"] {
+        fs::write(folder.path().join(name), "x").unwrap();
+        assert_eq!(fsck(folder.path(), false).unwrap().left, []);
+    }
 }
 
 #[test]

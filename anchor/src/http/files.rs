@@ -122,7 +122,7 @@ impl Files {
             if let Some(bytes) = self.read(&in_log(tile))? {
                 return Ok(bytes);
             }
-            if let Some(wider) = wider(tile, size)
+            if let Some(wider) = tile.wider(size)
                 && let Some(bytes) = self.read(&in_log(wider))?
             {
                 return cut(tile, wider, bytes).map_err(|why| NotServed::Damaged { path: in_log(wider), why });
@@ -140,11 +140,6 @@ impl Files {
         let damaged = |why: BadCheckpoint| NotServed::Damaged { path: "log/checkpoint".to_owned(), why: why.into() };
         Ok(read_unsigned(&note).map_err(damaged)?.head.size)
     }
-}
-
-/// What holds a partial tile, and more, in a tree of `size` entries.
-fn wider(tile: Tile, size: u64) -> Option<Tile> {
-    tile.level.tile(tile.index, size).filter(|newest| *newest != tile)
 }
 
 /// The first hashes or entries of a wider tile.

@@ -50,6 +50,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use crate::hex::hex;
 use crate::recorder::Progress;
 use crate::tile::{Level, Tile};
 use access::Access;
@@ -193,8 +194,7 @@ async fn part_in_time(ConnectInfo(Since(since)): ConnectInfo<Since>, request: Re
 
 async fn checkpoint(State(site): State<Site>, headers: HeaderMap) -> Result<Response, Refusal> {
     let files::CheckpointFile { note, written } = site.read(Files::checkpoint).await?;
-    let tag: String = Sha256::digest(&note)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    let tag = format!("\"{tag}\"");
+    let tag = format!("\"{}\"", hex(&Sha256::digest(&note)[..16]));
     let known = headers.get(IF_NONE_MATCH).and_then(|known| known.to_str().ok()).unwrap_or_default();
     let same = known.split(',').any(|known| [tag.as_str(), "*"].contains(&known.trim().trim_start_matches("W/")));
     let about = [

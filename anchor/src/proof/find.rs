@@ -13,7 +13,7 @@ use crate::checkpoint::{BadCheckpoint, read_unsigned};
 use crate::entry::{self, Payload};
 use crate::notice::Notice;
 use crate::policy::Policy;
-use crate::source::{ScanError, Source, SourceError, dropped_bundles, scan};
+use crate::source::{FileError, Source, SourceError, dropped_bundles, scan};
 use crate::speech::{Content, Heard, Speakers, Unverified, hear};
 use crate::tile::FULL;
 use crate::verify::recall;
@@ -69,7 +69,7 @@ pub enum FindError {
     },
     /// The log cannot be looked through.
     #[error(transparent)]
-    Scan(#[from] ScanError),
+    File(#[from] FileError),
     /// It cannot be told what the log holds.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -92,7 +92,9 @@ pub fn find(
     let dropped = dropped_bundles(log, size)?;
     let mut speakers = Speakers::new(policy.site.clone(), policy.authority.clone());
     if dropped > 0 {
-        recall(log, size, dropped, &mut speakers)?;
+        // What was dropped after this checkpoint was written is repeated behind it.
+        let newest = newest_size(log)?;
+        recall(log, size.max(newest), dropped, &mut speakers)?;
     }
     let marks = Marks::of(policy, wanted);
     let mut found = None;
@@ -115,6 +117,13 @@ pub fn find(
         (None, Some((index, why))) => Err(FindError::Unverified { index, why }),
         (None, None) => Err(FindError::NotThere { wanted: wanted.clone(), size, first: dropped * u64::from(FULL) }),
     }
+}
+
+/// How many entries the log has by now.
+fn newest_size(log: &dyn Source) -> Result<u64, FindError> {
+    let path = "checkpoint".to_owned();
+    let newest = log.read(&path).map_err(|why| FileError::Read { path, why })?;
+    Ok(read_unsigned(&newest)?.head.size)
 }
 
 /// What the bytes of an entry contain that may matter.

@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use tlog_tiles::{Error, Tile as HashTile, TileHashReader, TileReader, check_record, prove_record, record_hash};
 
 use super::Proof;
-use crate::bundle::{self, BadBundle};
+use crate::bundle;
 use crate::checkpoint::{BadCheckpoint, read_unsigned};
-use crate::source::{ReadError, Source, SourceError, read_bundle, read_hashes};
+use crate::source::{FileError, ReadError, Source, SourceError, dropped_bundles, read_bundle, read_hashes};
 use crate::tile::{FULL, Level, Tile};
 
 /// Why there is no proof.
@@ -33,21 +33,8 @@ pub enum ProveError {
         first: u64,
     },
     /// A file cannot be used.
-    #[error("{path}: {why}")]
-    File {
-        /// Which, relative to the log.
-        path: String,
-        /// What is wrong.
-        why: ReadError,
-    },
-    /// A bundle cannot be used.
-    #[error("{path}: {why}")]
-    Bundle {
-        /// Which.
-        path: String,
-        /// What is wrong.
-        why: BadBundle,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The files do not fit together.
     #[error("the log's files do not fit its checkpoint ({0}): grid-anchor verify names what does not hold")]
     Inconsistent(Error),
@@ -76,9 +63,11 @@ pub fn prove(log: &dyn Source, checkpoint: &[u8], index: u64) -> Result<Proof, P
         }
     };
     let tile = Level::Entries.tile(index / u64::from(FULL), size).ok_or(ProveError::NotCovered { index, size })?;
-    let (plain, _) = read_bundle(log, tile).map_err(|why| unreadable(log, size, index, tile, why))?;
-    let bad = |why| ProveError::Bundle { path: tile.path(), why };
-    let plain = plain.map_err(bad)?;
+    let plain = match read_bundle(log, tile) {
+        Err(FileError::Read { why, .. }) => return Err(unreadable(log, size, index, tile, why)),
+        other => other?.plain,
+    };
+    let bad = |why| FileError::Bundle { path: tile.path(), why };
     let entry = bundle::entries(&plain, tile.width).map_err(bad)?[(index % u64::from(FULL)) as usize].to_vec();
     check_record(&path, size, head.root, index, record_hash(&entry)).map_err(ProveError::Inconsistent)?;
     Ok(Proof { entry, certificate: None, index, path, checkpoint: checkpoint.to_vec() })
@@ -87,7 +76,7 @@ pub fn prove(log: &dyn Source, checkpoint: &[u8], index: u64) -> Result<Proof, P
 fn unreadable(log: &dyn Source, size: u64, index: u64, tile: Tile, why: ReadError) -> ProveError {
     let may_be_dropped = matches!(why, ReadError::Missing) && matches!(tile.level, Level::Entries | Level::Hashes(0));
     if may_be_dropped {
-        match crate::source::dropped_bundles(log, size) {
+        match dropped_bundles(log, size) {
             Ok(dropped) if tile.index < dropped => {
                 return ProveError::Dropped { index, first: dropped * u64::from(FULL) };
             }
@@ -95,7 +84,7 @@ fn unreadable(log: &dyn Source, size: u64, index: u64, tile: Tile, why: ReadErro
             Err(error) => return error.into(),
         }
     }
-    ProveError::File { path: tile.path(), why }
+    FileError::Read { path: tile.path(), why }.into()
 }
 
 /// The log's tiles as `tlog_tiles` reads them.

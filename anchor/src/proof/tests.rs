@@ -10,8 +10,8 @@ use super::*;
 use crate::checkpoint::LogKey;
 use crate::notice::Notice;
 use crate::policy::Policy;
-use crate::source::Folder;
 use crate::source::testing::{Manner, Server};
+use crate::source::{FileError, Folder};
 use crate::speech::Unverified;
 use crate::testing::log::StreetLog;
 use crate::testing::{START, name};
@@ -266,6 +266,27 @@ fn a_proof_outlives_its_message_and_what_was_dropped_is_called_dropped() {
     assert!(check(&prove_message(&log, &wanted("cp-1", 1, 555)), &log.policy()).is_ok());
 }
 
+/// What of the beginning still matters is said again when that is dropped, which is after the checkpoint.
+#[test]
+fn under_an_older_checkpoint_a_message_is_judged_by_what_was_repeated_since() {
+    let log = StreetLog::of(600);
+    let device = log.street.speaker("cp-1", Role::Device, 1);
+    let (entries, key) = (log.entries(), log.key());
+    let older = log.checkpoint();
+    let list = String::from_utf8(log.revoking(1, &[&device])).unwrap();
+    let certificate =
+        Notice::Certificate { name: name("cp-1"), session: Session(1), der: STANDARD.encode(&device.certificate) };
+    let find_with = |notices: &[Notice]| {
+        let repeated = notices.iter().map(|notice| log.notice(notice)).collect();
+        log.rewrite(&[entries.clone(), repeated].concat(), &key);
+        log.drop_bundles(2);
+        find(&Folder::new(log.path()), &older, &log.policy(), &wanted("cp-1", 1, 555), None)
+    };
+    assert_eq!(find_with(std::slice::from_ref(&certificate)).unwrap().certificate, device.certificate);
+    let refused = find_with(&[certificate, Notice::Revoked(list)]);
+    assert!(matches!(refused, Err(FindError::Unverified { why: Unverified::Revoked { .. }, .. })), "{refused:?}");
+}
+
 #[test]
 fn files_that_do_not_fit_make_no_proof() {
     let log = StreetLog::of(300);
@@ -281,7 +302,7 @@ fn files_that_do_not_fit_make_no_proof() {
         made
     };
     assert!(matches!(damage("tile/0/000", 5), Err(ProveError::Inconsistent(_))));
-    assert!(matches!(damage("tile/entries/000", 100), Err(ProveError::Bundle { .. })));
+    assert!(matches!(damage("tile/entries/000", 100), Err(ProveError::File(FileError::Bundle { .. }))));
     fs::remove_file(log.path().join("tile/1/000.p/1")).unwrap();
     let refused = prove(&source, &log.checkpoint(), 10).unwrap_err().to_string();
     assert_eq!(refused, "tile/1/000.p/1: it is missing");

@@ -1,6 +1,6 @@
 //! A log on a server: C2SP tlog-tiles over HTTP.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::thread;
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use ureq::http::{HeaderValue, StatusCode, Uri};
 
 use super::{Listed, ReadError, Source, SourceError};
 use crate::bundle::{self, BadBundle};
-use crate::tile::FULL;
 
 /// How many requests are under way at a time.
 const READERS: usize = 8;
@@ -22,11 +21,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long one file may take: the largest bundle in this time is 2 Mbit/s.
 const FETCH: Duration = Duration::from_secs(60);
-/// A checkpoint is origin, size, root and signatures, of which a log's own and some witnesses' fit.
-const LARGEST_CHECKPOINT: u64 = 64 * 1024;
-const LARGEST_TILE: u64 = FULL as u64 * 32;
-/// What deflate adds to bytes that cannot be made smaller is less than this.
-const LARGEST_BUNDLE: u64 = bundle::LARGEST as u64 + 64 * 1024;
 /// What a gzip file begins with (RFC 1952 section 2.3.1). No bundle does: there the third byte is the first entry's `{`.
 const GZIP: [u8; 3] = [0x1f, 0x8b, 8];
 
@@ -60,7 +54,7 @@ impl Web {
         Ok(Self { base: url.trim_end_matches('/').to_owned(), agent, token })
     }
 
-    fn fetch(&self, path: &str) -> Result<Vec<u8>, ReadError> {
+    fn fetch(&self, path: &str, most: u64) -> Result<Vec<u8>, ReadError> {
         let url = format!("{}/{path}", self.base);
         let is_private = path.starts_with("tile/entries/");
         let mut request = self.agent.get(&url);
@@ -78,23 +72,18 @@ impl Web {
             }
             status => return Err(SourceError::Status { url, status: status.as_u16() }.into()),
         }
-        let most = match path {
-            "checkpoint" => LARGEST_CHECKPOINT,
-            _ if is_private => LARGEST_BUNDLE,
-            _ => LARGEST_TILE,
-        };
         let is_packed = response.headers().get(CONTENT_ENCODING).is_some_and(|value| value == "gzip");
         // A packed tile of hashes, which cannot be made smaller, is a little larger.
         let bytes =
             response.body_mut().with_config().limit(most + 1024).read_to_vec().map_err(|error| match error {
-                ureq::Error::BodyExceedsLimit(_) => SourceError::TooLarge { url: url.clone(), most },
-                other => unreachable(other),
+                ureq::Error::BodyExceedsLimit(_) => ReadError::TooLarge(most),
+                other => unreachable(other).into(),
             })?;
-        let bytes = if is_packed && !is_private { inflate(&bytes, most).unwrap_or(bytes) } else { bytes };
-        if bytes.len() as u64 > most {
-            return Err(SourceError::TooLarge { url, most }.into());
-        }
-        Ok(bytes)
+        let bytes = match is_packed && !is_private {
+            true => inflate(&bytes, most).unwrap_or(Some(bytes)).ok_or(ReadError::TooLarge(most))?,
+            false => bytes,
+        };
+        if bytes.len() as u64 > most { Err(ReadError::TooLarge(most)) } else { Ok(bytes) }
     }
 }
 
@@ -106,11 +95,11 @@ fn bearer(token: &str) -> Result<HeaderValue, SourceError> {
     Ok(value)
 }
 
-/// What is in a gzip file, if that is at most so many bytes.
-fn inflate(packed: &[u8], most: u64) -> Option<Vec<u8>> {
+/// What is in a gzip file; nothing if that is more than so many bytes.
+fn inflate(packed: &[u8], most: u64) -> io::Result<Option<Vec<u8>>> {
     let mut plain = Vec::new();
-    GzDecoder::new(packed).take(most + 1).read_to_end(&mut plain).ok()?;
-    (plain.len() as u64 <= most).then_some(plain)
+    GzDecoder::new(packed).take(most + 1).read_to_end(&mut plain)?;
+    Ok((plain.len() as u64 <= most).then_some(plain))
 }
 
 /// Whether asking again may help.
@@ -120,11 +109,9 @@ fn is_passing(error: &SourceError) -> bool {
             matches!(**source, ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed)
         }
         SourceError::Status { status, .. } => *status == 429 || *status >= 500,
-        SourceError::Unreadable { .. }
-        | SourceError::Url(_)
-        | SourceError::Token
-        | SourceError::Forbidden { .. }
-        | SourceError::TooLarge { .. } => false,
+        SourceError::Unreadable { .. } | SourceError::Url(_) | SourceError::Token | SourceError::Forbidden { .. } => {
+            false
+        }
     }
 }
 
@@ -133,11 +120,11 @@ impl Source for Web {
         self.base.clone()
     }
 
-    fn read(&self, path: &str) -> Result<Vec<u8>, ReadError> {
+    fn read_at_most(&self, path: &str, most: u64) -> Result<Vec<u8>, ReadError> {
         let mut tries = 1;
         let mut pause = PAUSE;
         loop {
-            match self.fetch(path) {
+            match self.fetch(path, most) {
                 Err(ReadError::Failed(error)) if tries < TRIES && is_passing(&error) => {
                     tracing::debug!(%error, tries, "asking again");
                     thread::sleep(pause);
@@ -155,11 +142,13 @@ impl Source for Web {
 
     /// A server may send the file as it is, packed anew, or what is in it. What counts are the entries, whose hashes stand
     /// in the tree.
-    fn unpack(&self, file: Vec<u8>) -> Result<Vec<u8>, BadBundle> {
-        if file.starts_with(&GZIP) {
-            return inflate(&file, bundle::LARGEST as u64).ok_or(BadBundle::Deflate);
-        }
-        Ok(file)
+    fn unpack(&self, file: Vec<u8>, most: usize) -> Result<Option<Vec<u8>>, BadBundle> {
+        let plain = match file.starts_with(&GZIP) {
+            true => inflate(&file, most as u64).map_err(|_| BadBundle::Deflate)?,
+            false => Some(file).filter(|file| file.len() <= most),
+        };
+        // More than there can be is no bundle.
+        if plain.is_none() && most >= bundle::LARGEST { Err(BadBundle::Deflate) } else { Ok(plain) }
     }
 
     fn readers(&self) -> usize {

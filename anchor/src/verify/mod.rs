@@ -12,8 +12,10 @@
 //! Retention may have dropped bundles and level-0 tiles in front (C2SP tlog-tiles, section "Pruning"). Then the tree is
 //! computed from the level-1 hashes there, and messages are judged by what the anchor repeats of it (`recall`).
 //!
-//! A log that is being written may have files that its checkpoint does not cover yet, and partial tiles of older
-//! checkpoints after a kill. They must fit too.
+//! A folder may hold more than its checkpoint vouches for. Partial tiles of older checkpoints, which a kill leaves, must
+//! fit. What is about later entries may say what it likes, as long as it does not contradict the checkpoint; the rest of
+//! a drop that was cut short, and what a system puts into every folder, are not looked at. Of all three the report tells
+//! ([`Beside`]).
 
 mod files;
 mod ledger;
@@ -35,7 +37,7 @@ use grid_protocol::units::UnixMillis;
 
 use crate::checkpoint::{BadCheckpoint, Head, read_unsigned};
 use crate::policy::Policy;
-use crate::source::{Folder, ReadError, ScanError, Source, SourceError, dropped_bundles, read_bundle, read_hashes};
+use crate::source::{FileError, Folder, Listed, ReadError, Source, SourceError, dropped_bundles, read_hashes};
 use crate::speech::Speakers;
 use crate::tile::{FULL, Level, Tile};
 use crate::tree::Edge;
@@ -43,7 +45,7 @@ use crate::tree::Edge;
 pub use ledger::{LedgerFailure, LedgerReport, NewestRecord, Records, Standing, verify_ledger};
 pub use messages::{Doubt, Messages};
 pub use recall::{hear_notice, recall};
-pub use report::{FailedEntry, Failure, Report, Since};
+pub use report::{Beside, FailedEntry, Failure, Files, Report, Since};
 pub use sessions::{DeviceSession, Explanation, Gap};
 pub use time::{Bracket, Brackets};
 pub use tree::Roots;
@@ -112,6 +114,8 @@ pub struct Questions<'a> {
     pub sizes: BTreeSet<u64>,
     /// When the ledger's records were added.
     pub brackets: Brackets,
+    /// At which entry the log begins, for who knows it. Otherwise what is missing in front tells it.
+    pub begins_at: Option<u64>,
     /// Of which entries to tell, by the time at which they say they were received. All are checked.
     pub reported: Span,
     /// Is told how far it is.
@@ -138,12 +142,11 @@ impl From<SourceError> for Broken {
     }
 }
 
-impl From<ScanError> for Broken {
-    fn from(error: ScanError) -> Self {
+impl From<FileError> for Broken {
+    fn from(error: FileError) -> Self {
         match error {
-            ScanError::File { why: ReadError::Failed(error), .. } => error.into(),
-            ScanError::File { path, why } => Failure::of(path, why).into(),
-            ScanError::Bundle { path, why } => Failure::of(path, why).into(),
+            FileError::Read { path, why } => unreadable(&path, why),
+            FileError::Bundle { path, why } => Failure::of(path, why).into(),
         }
     }
 }
@@ -163,18 +166,12 @@ impl Log<'_> {
     fn hashes(&self, tile: Tile) -> Result<Vec<u8>, Broken> {
         read_hashes(self.source, tile).map_err(|why| unreadable(&tile.path(), why))
     }
-
-    /// Reads lengths and entries of a bundle, also from a fuller one, and how many bytes its file has.
-    fn bundle(&self, tile: Tile) -> Result<(Vec<u8>, u64), Broken> {
-        let (plain, bytes) = read_bundle(self.source, tile).map_err(|why| unreadable(&tile.path(), why))?;
-        Ok((plain.map_err(|why| Failure::of(tile.path(), why))?, bytes))
-    }
 }
 
 fn unreadable(path: &str, why: ReadError) -> Broken {
     match why {
         ReadError::Failed(error) => error.into(),
-        ReadError::Missing | ReadError::NotAFile => Failure::of(path, why).into(),
+        ReadError::Missing | ReadError::NotAFile | ReadError::TooLarge(_) => Failure::of(path, why).into(),
     }
 }
 
@@ -195,8 +192,8 @@ pub fn verify(source: &dyn Source, questions: &Questions) -> Result<(Report, Roo
         // An anchor that writes a checkpoint while we read replaces files that we expect, and retention drops others.
         let changed = || {
             let dropped = dropped_bundles(source, report.tree_size);
-            source.read("checkpoint").ok() != before
-                || dropped.is_ok_and(|dropped| dropped * u64::from(FULL) != report.minimum_index)
+            let begins_later = |dropped| dropped * u64::from(FULL) > report.minimum_index;
+            source.read("checkpoint").ok() != before || dropped.is_ok_and(begins_later)
         };
         if report.failure.is_none() || tries == TRIES || !changed() {
             return Ok((report, roots));
@@ -219,9 +216,13 @@ fn verify_once(log: &Log, questions: &Questions) -> Result<(Report, Roots), Veri
 fn check(log: &Log, questions: &Questions, roots: &mut Roots, report: &mut Report) -> Result<(), Broken> {
     let head = check_checkpoint(log, questions.policy, report)?;
     let since = questions.since.map(|note| read_since(note, questions.policy, &head)).transpose()?;
-    let dropped = dropped_bundles(log.source, head.size)?;
+    let beginning = match questions.begins_at {
+        Some(index) => Beginning { dropped: index / u64::from(FULL), is_known: true },
+        None => Beginning { dropped: dropped_bundles(log.source, head.size)?, is_known: false },
+    };
+    let dropped = beginning.dropped;
     report.minimum_index = dropped * u64::from(FULL);
-    check_dropped(log, dropped)?;
+    check_dropped(log, beginning)?;
     let mut judge = match questions.policy {
         None => None,
         Some(policy) => {
@@ -255,14 +256,14 @@ fn check(log: &Log, questions: &Questions, roots: &mut Roots, report: &mut Repor
     if let Some(since) = since {
         report.since = Some(check_since(&since, &head, roots)?);
     }
-    report.ahead = check_files(log, &edge, dropped)?;
+    report.beside = check_files(log, &edge, beginning)?;
     Ok(())
 }
 
 fn check_checkpoint(log: &Log, policy: Option<&Policy>, report: &mut Report) -> Result<Head, Broken> {
     let note = match log.source.read("checkpoint") {
         Err(ReadError::Missing) => {
-            let has_tiles = |files: Vec<crate::source::Listed>| files.iter().any(|file| file.path.starts_with("tile/"));
+            let has_tiles = |files: Vec<Listed>| files.iter().any(|file| file.path.starts_with("tile/"));
             if log.source.files()?.is_some_and(has_tiles) {
                 return Err(Failure::of("checkpoint", ReadError::Missing).into());
             }
@@ -315,13 +316,20 @@ fn check_since(since: &Head, head: &Head, roots: &Roots) -> Result<Since, Broken
     }
 }
 
-/// A level-0 tile is dropped with its bundle, not alone.
-fn check_dropped(log: &Log, dropped: u64) -> Result<(), Broken> {
-    let Some(last) = dropped.checked_sub(1) else { return Ok(()) };
+/// Where the log begins, and whether that is known or was found by what is missing in front.
+#[derive(Clone, Copy)]
+struct Beginning {
+    dropped: u64,
+    is_known: bool,
+}
+
+/// A bundle goes before the tile of its hashes, never the other way round.
+fn check_dropped(log: &Log, beginning: Beginning) -> Result<(), Broken> {
+    let Some(last) = beginning.dropped.checked_sub(1).filter(|_| !beginning.is_known) else { return Ok(()) };
     match log.source.read(&Tile::full(Level::Entries, last).path()) {
         Err(ReadError::Missing) => Ok(()),
         Err(ReadError::Failed(error)) => Err(error.into()),
-        Ok(_) | Err(ReadError::NotAFile) => {
+        Ok(_) | Err(ReadError::NotAFile | ReadError::TooLarge(_)) => {
             let tile = Tile::full(Level::Hashes(0), last).path();
             Err(Failure::of(tile, "it is missing, although the entries that it is about are there").into())
         }
@@ -329,13 +337,12 @@ fn check_dropped(log: &Log, dropped: u64) -> Result<(), Broken> {
 }
 
 /// Looks at all files, as long as a running anchor adds and removes some meanwhile.
-fn check_files(log: &Log, edge: &Edge, dropped: u64) -> Result<u64, Broken> {
+fn check_files(log: &Log, edge: &Edge, beginning: Beginning) -> Result<Beside, Broken> {
     let mut tries = 0;
     loop {
         tries += 1;
-        let Some(files) = log.source.files()? else { return Ok(0) };
-        let extra = files::find_extra(&files, edge.size(), dropped);
-        match extra.and_then(|extra| files::check_extra(log, edge, extra)) {
+        let Some(files) = log.source.files()? else { return Ok(Beside::default()) };
+        match files::check_files(log, edge, beginning, &files) {
             Err(Broken::Fails(_)) if tries < TRIES => thread::sleep(PAUSE),
             other => return other,
         }

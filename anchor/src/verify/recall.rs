@@ -3,7 +3,7 @@
 //!
 //! A notice stands behind the entries that it is for, since it was written when what is in front of them was dropped. So
 //! the notices are read first. They prove themselves, and a certificate vouches for nobody but who holds its key. A list
-//! that does not stand in the rest as itself stood in what was dropped: it counts for all of the rest.
+//! that does not stand in the rest before its notice stood in what was dropped: it counts for all of the rest.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -15,21 +15,23 @@ use grid_protocol::message::Session;
 use grid_protocol::revocation;
 use grid_protocol::topic::Name;
 use grid_protocol::units::UnixMillis;
+use sha2::{Digest, Sha256};
 
 use crate::entry::{self, Payload};
 use crate::notice::Notice;
-use crate::source::{ScanError, Source, scan};
+use crate::source::{FileError, Source, scan};
 use crate::speech::{Speakers, Unverified, Vouched};
 
 /// What is read before the rest of a log.
 enum Recalled {
     Repeated(Notice, UnixMillis),
-    /// A list that stands as itself.
-    List(Vec<u8>),
+    /// A list that stands as itself, by its digest.
+    List([u8; 32]),
 }
 
-/// Teaches `speakers` what the anchor repeats in a log of `size` entries of which so many bundles were dropped.
-pub fn recall(log: &dyn Source, size: u64, dropped: u64, speakers: &mut Speakers) -> Result<(), ScanError> {
+/// Teaches `speakers` what the anchor repeats in a log of `size` entries of which so many bundles were dropped. Nothing of
+/// it is kept besides: somebody else's log may be full of notices.
+pub fn recall(log: &dyn Source, size: u64, dropped: u64, speakers: &mut Speakers) -> Result<(), FileError> {
     let notices = Notice::topic(speakers.site());
     let lists = revocation::topic(speakers.site()).to_string();
     let marks = [&notices, &lists].map(|topic| format!("\"topic\":\"{topic}\"").into_bytes());
@@ -44,34 +46,31 @@ pub fn recall(log: &dyn Source, size: u64, dropped: u64, speakers: &mut Speakers
         if entry.topic == notices {
             return Notice::read(&payload).map(|notice| Recalled::Repeated(notice, entry.received_ms));
         }
-        (entry.topic == lists).then(|| Recalled::List(payload.into_owned()))
+        (entry.topic == lists).then(|| Recalled::List(digest(&payload)))
     };
-    let mut repeated = Vec::new();
     let mut standing = HashSet::new();
     scan(log, size, dropped, pick, |recalled| {
         match recalled {
-            Recalled::Repeated(notice, at) => repeated.push((notice, at)),
-            Recalled::List(payload) => drop(standing.insert(payload)),
-        }
-        ControlFlow::Continue(())
-    })?;
-    for (notice, at) in repeated {
-        match notice {
-            Notice::Certificate { name, session, der } => {
+            Recalled::Repeated(Notice::Certificate { name, session, der }, at) => {
                 if let Ok(who) = repeated_certificate(speakers, &name, &der, at) {
                     speakers.learn_repeated(&name, session, who);
                 }
             }
-            Notice::Revoked(list) if !standing.contains(list.as_bytes()) => {
+            Recalled::Repeated(Notice::Revoked(list), _) if !standing.contains(&digest(list.as_bytes())) => {
                 let topic = revocation::topic(speakers.site());
                 if let Ok(list) = speakers.check_revocations(&topic, list.as_bytes()) {
                     speakers.revoke(&list);
                 }
             }
-            Notice::Revoked(_) | Notice::NotLogged(_) => {}
+            Recalled::Repeated(Notice::Revoked(_) | Notice::NotLogged(_), _) => {}
+            Recalled::List(list) => drop(standing.insert(list)),
         }
-    }
-    Ok(())
+        ControlFlow::Continue(())
+    })
+}
+
+fn digest(list: &[u8]) -> [u8; 32] {
+    Sha256::digest(list).into()
 }
 
 /// The certificate in a notice, if the authority vouches for it and it is that of `name`.

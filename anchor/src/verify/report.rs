@@ -31,12 +31,39 @@ pub struct Report {
     pub entries: u64,
     /// What the entries are.
     pub messages: Messages,
-    /// How many entries stand in files that the checkpoint does not cover yet.
-    pub ahead: u64,
+    /// What is there that the checkpoint does not vouch for.
+    pub beside: Beside,
     /// The older checkpoint that was asked about.
     pub since: Option<Since>,
     /// The first thing that does not hold.
     pub failure: Option<Failure>,
+}
+
+/// Files in the log's folder that are none of the checkpoint's tree, and do it no harm. A server does not tell of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Beside {
+    /// About entries that the checkpoint does not cover: nobody vouches for them yet.
+    pub ahead: Files,
+    /// About entries that were being dropped.
+    pub left_over: Files,
+    /// What a system puts into every folder, such as `.DS_Store`. They were not looked at.
+    pub foreign: Files,
+}
+
+/// Some files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Files {
+    /// How many.
+    pub count: u64,
+    /// The first of them, relative to the log.
+    pub first: Option<String>,
+}
+
+impl Files {
+    pub(super) fn add(&mut self, path: &str) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| path.to_owned());
+    }
 }
 
 /// An older checkpoint that the log does not contradict.

@@ -1,6 +1,7 @@
 //! The tree, computed again from the entries and compared with every tile.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use tlog_tiles::{Hash, record_hash};
 
@@ -9,7 +10,7 @@ use crate::bundle;
 use crate::checkpoint::Head;
 use crate::entry::{self, Entry};
 use crate::parallel::{cores, in_parallel};
-use crate::source::batches;
+use crate::source::{ReadBundle, in_batches, read_bundle_at_most};
 use crate::tile::{FULL, Level, Tile};
 use crate::tree::{Edge, subtree_hash, tile_bytes, tile_hashes};
 
@@ -53,39 +54,29 @@ pub fn check_tree(
         }
         Ok::<(), Broken>(())
     };
-    for hash in dropped_subtrees(log, head.size, dropped)? {
-        push(&mut edge, 1, hash)?;
+    for tile in (0..dropped.div_ceil(u64::from(FULL))).filter_map(|index| Level::Hashes(1).tile(index, head.size)) {
+        let left = usize::try_from(dropped - tile.index * u64::from(FULL)).unwrap_or(usize::MAX);
+        for hash in checked_hashes(log, tile)?.into_iter().take(left) {
+            push(&mut edge, 1, hash)?;
+        }
     }
-    for batch in batches(head.size, dropped) {
-        let read = in_parallel(log.source.readers(), &batch, |tile| read_bundle(log, head.size, *tile));
-        let read: Vec<Bundle> = read.into_iter().collect::<Result<_, _>>()?;
+    let read = |tile, most| read_bundle(log, head.size, tile, most);
+    in_batches((head.size, dropped), log.source.readers(), read, |batch| {
         let first = edge.size();
-        for hash in read.iter().flat_map(|bundle| &bundle.hashes) {
+        for hash in batch.iter().flat_map(|(_, bundle)| &bundle.hashes) {
             push(&mut edge, 0, *hash)?;
         }
-        let numbered: Vec<(Tile, &Vec<u8>)> = batch.iter().copied().zip(read.iter().map(|read| &read.plain)).collect();
-        let entries = in_parallel(cores(), &numbered, |(tile, plain)| read_entries(*tile, plain));
+        let entries = in_parallel(cores(), &batch, |(tile, bundle)| read_entries(*tile, &bundle.plain));
         let entries: Vec<Vec<Entry>> = entries.into_iter().collect::<Result<_, _>>()?;
-        each(Batch { first, entries: &entries, bytes: read.iter().map(|read| read.bytes).sum() });
-    }
+        each(Batch { first, entries: &entries, bytes: batch.iter().map(|(_, bundle)| bundle.bytes).sum() });
+        Ok::<_, Broken>(ControlFlow::Continue(()))
+    })?;
     for level in 1..=Level::HIGHEST {
         if let Some(tile) = Level::Hashes(level).partial_tile(head.size) {
             compare(log, tile, &tile_bytes(edge.partial(level)))?;
         }
     }
     Ok(edge)
-}
-
-/// The hashes of the bundles that were dropped, from the tiles of level 1.
-fn dropped_subtrees(log: &Log, size: u64, dropped: u64) -> Result<Vec<Hash>, Broken> {
-    let level = Level::Hashes(1);
-    let mut hashes = Vec::new();
-    for index in 0..dropped.div_ceil(u64::from(FULL)) {
-        let Some(tile) = level.tile(index, size) else { break };
-        hashes.extend(checked_hashes(log, tile)?);
-    }
-    hashes.truncate(usize::try_from(dropped).unwrap_or(usize::MAX));
-    Ok(hashes)
 }
 
 fn checked_hashes(log: &Log, tile: Tile) -> Result<Vec<Hash>, Broken> {
@@ -107,17 +98,17 @@ struct Bundle {
     bytes: u64,
 }
 
-/// Reads a bundle and compares its leaf hashes with the level-0 tile.
-fn read_bundle(log: &Log, size: u64, tile: Tile) -> Result<Bundle, Broken> {
+/// Reads a bundle whose entries have at most so many bytes, and compares its leaf hashes with the level-0 tile.
+fn read_bundle(log: &Log, size: u64, tile: Tile, most: usize) -> Result<Option<Bundle>, Broken> {
     let fails = |why| Broken::from(Failure::of(tile.path(), why));
-    let (plain, bytes) = log.bundle(tile)?;
+    let Some(ReadBundle { plain, length }) = read_bundle_at_most(log.source, tile, most)? else { return Ok(None) };
     let entries = bundle::entries(&plain, tile.width).map_err(fails)?;
     let hashes: Vec<Hash> = entries.iter().map(|entry| record_hash(entry)).collect();
     let hash_tile = Tile { level: Level::Hashes(0), ..tile };
     let recorded = checked_hashes(log, hash_tile)?;
     let Some(at) = (0..hashes.len()).find(|at| hashes[*at] != recorded[*at]) else {
-        let bytes = bytes + u64::from(tile.width) * 32;
-        return Ok(Bundle { plain, hashes, bytes });
+        let bytes = length + u64::from(tile.width) * 32;
+        return Ok(Some(Bundle { plain, hashes, bytes }));
     };
     // One of the two was changed. Which, the level above knows.
     if !tile_is_vouched(log, size, hash_tile, &recorded) {

@@ -47,7 +47,7 @@ fn original() -> &'static Original {
         let (kept, street) = (folder(), &world().street);
         let mut recorder = street.recorder(kept.path(), 100, at(0)).unwrap();
         let mut device = street.speaker("cp-1", Role::Device, 1);
-        receive(&mut recorder, &device.birth(None), at(0));
+        receive(&mut recorder, &device.birth(), at(0));
         (1..COVERED).for_each(|_| receive(&mut recorder, &device.measurement(), at(0)));
         recorder.settle(at(60_000)).unwrap();
         (0..UNCOVERED).for_each(|_| receive(&mut recorder, &device.measurement(), at(60_001)));
@@ -189,7 +189,8 @@ pub fn hold_log(bytes: &[u8]) -> Verdict {
         if !consistent {
             continue;
         }
-        let pruned = LEFT.iter().all(|name| !files.contains_key(*name));
+        // A drop that is cut short leaves the hashes. Nobody needs them.
+        let pruned = !files.contains_key(LEFT[0]);
         let left = if pruned { COVERED - PRUNED } else { COVERED };
         require!(report.entries == left as u64, "{} entries were looked at, not {left}", report.entries);
         for (name, bytes) in &whole {
@@ -226,7 +227,7 @@ pub fn hold_data_dir(bytes: &[u8]) -> Verdict {
     require!((COVERED as u64..=(COVERED + UNCOVERED) as u64).contains(&found), "it goes on with {found} entries");
     require!(found as usize == COVERED + UNCOVERED || !same(JOURNAL), "it goes on with {found} entries");
     let mut later = world().street.speaker("cp-1", Role::Device, 9);
-    receive(&mut recorder, &later.birth(None), at(200_001));
+    receive(&mut recorder, &later.birth(), at(200_001));
     if let Err(why) = recorder.finish(at(200_002)) {
         // What it does not read at the start may stand in its way now.
         require!(files != original.files, "it does not end: {why}");

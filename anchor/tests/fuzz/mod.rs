@@ -17,6 +17,7 @@
 //! | `journal` | the journal, and what the intake knew |
 //! | `intake` | whole conversations with the intake |
 //! | `folders` | logs that are verified and shown, and folders that an anchor goes on from |
+//! | `sessions` | what devices say of charging, for `show --sessions` |
 //! | `settings` | configuration files |
 #![allow(dead_code, reason = "each fuzz target uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -29,6 +30,7 @@ mod journal;
 mod messages;
 mod mutation;
 mod proof;
+mod sessions;
 mod settings;
 mod source;
 mod world;
@@ -50,6 +52,7 @@ pub const JOURNAL: Group = Group { hold: journal::hold, rounds: 10_000 };
 pub const INTAKE: Group = Group { hold: intake::hold, rounds: 300 };
 pub const LOG: Group = Group { hold: folders::hold_log, rounds: 120 };
 pub const DATA_DIR: Group = Group { hold: folders::hold_data_dir, rounds: 150 };
+pub const SESSIONS: Group = Group { hold: sessions::hold, rounds: 4_000 };
 pub const SETTINGS: Group = Group { hold: settings::hold, rounds: 10_000 };
 
 /// Says what is wrong unless something holds.

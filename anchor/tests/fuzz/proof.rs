@@ -31,7 +31,7 @@ fn proofs() -> &'static Proofs {
         let (kept, street) = (folder(), &world().street);
         let mut recorder = street.recorder(kept.path(), 100, at(0)).unwrap();
         let mut device = street.speaker("cp-1", Role::Device, 1);
-        receive(&mut recorder, &device.birth(None), at(0));
+        receive(&mut recorder, &device.birth(), at(0));
         receive(&mut recorder, &device.measurement(), at(0));
         receive(&mut recorder, &device.event(Event::MeterFailed { why: "\u{1}ü".into() }), at(0));
         let command = Arrival { topic: "grid/demo/cp-1/set/charging", payload: b"\xff", retained: false };

@@ -80,14 +80,14 @@ impl World {
 }
 
 fn conversation(mut device: Speaker, mut later: Speaker, mut transformer: Speaker, mut anchor: Speaker) -> Vec<Signed> {
-    let mut said = vec![device.birth(None), transformer.birth(None), anchor.birth(None)];
+    let mut said = vec![device.birth(), transformer.birth(), anchor.birth()];
     said.extend((0..3).map(|_| device.measurement()));
     said.push(transformer.setpoint("cp-1"));
     said.push(device.event(Event::ChargingStarted { energy_mwh: MilliWattHours(1) }));
     said.push(device.event(Event::OutboxOverflow { of: Session(1), from_seq: 9, to_seq: 11 }));
     said.push(device.event(Event::MeterFailed { why: "\u{1}\"ü\\".into() }));
     said.push(device.will(1));
-    said.push(later.birth(Some(PreviousSession { session: Session(1), seq: 12 })));
+    said.push(later.birth_after(Some(PreviousSession { session: Session(1), seq: 12 })));
     let amps = vec![MilliAmps(100_000); 3];
     let balance = Balance {
         limit_ma: amps.clone(),

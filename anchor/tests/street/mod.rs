@@ -1,7 +1,9 @@
-//! A street without a network: who speaks on it, and an anchor that writes down what they say.
+//! A street without a network: an authority, who speaks on the street with its certificates, and an anchor that writes
+//! down what they say. For tests in the crate (`testing`), beside it, and for fuzzers.
 #![allow(dead_code, reason = "each test uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::fs;
 use std::path::Path;
 
 use base64::Engine;
@@ -9,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::SigningKey;
 use grid_anchor::intake::{Arrival, Now};
 use grid_anchor::recorder::{AnchorIdentity, Recorder, RecorderError, RecorderSettings};
-use grid_anchor::settings::Settings;
+use grid_anchor::speech::Speakers;
 use grid_durable::Stop;
 use grid_protocol::author::{Author, Signed};
 use grid_protocol::identity::{Identity, Issuer};
@@ -28,22 +30,44 @@ pub fn at(ms: u64) -> Now {
     Now { unix: UnixMillis(START.0 + ms), boot: BootTime(50_000 + ms) }
 }
 
+/// A name.
 pub fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-/// A folder in memory where that is possible: no test here cuts the power.
+/// A folder in memory where that is possible: syncing a disk takes long, and no test cuts the power.
 pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
+/// Copies a folder with all that is in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// A site.
 pub struct Street {
+    /// Its authority.
     pub issuer: Issuer,
 }
 
 impl Street {
+    /// A new one.
     pub fn new() -> Self {
         Self { issuer: Issuer::create(&name("demo"), START).unwrap() }
+    }
+
+    /// Nobody is known.
+    pub fn speakers(&self) -> Speakers {
+        Speakers::new(name("demo"), self.issuer.authority())
     }
 
     fn certify(&self, who: &str, role: Role, key: &SigningKey) -> Vec<u8> {
@@ -59,25 +83,33 @@ impl Street {
         Speaker { author, key, certificate, role }
     }
 
-    /// The settings of an anchor that does nothing by itself but every minute.
-    pub fn settings(&self, data_dir: &Path) -> RecorderSettings {
-        let mut settings = Settings::new(name("demo"), name("anchor-1"), data_dir.to_owned());
-        settings.log.commit_ms = Millis(1000);
-        settings.log.checkpoint_ms = Millis(60_000);
-        settings.recorder()
-    }
-
+    /// The anchor.
     pub fn anchor(&self) -> AnchorIdentity {
         let message_key = SigningKey::from_bytes(&[200; 32]);
         let certificate = self.certify("anchor-1", Role::Anchor, &message_key);
         AnchorIdentity { message_key, certificate, authority: self.issuer.authority() }
     }
 
+    /// The anchor at work in a folder.
     pub fn recorder(&self, data_dir: &Path, session: u64, now: Now) -> Result<Recorder, RecorderError> {
-        Recorder::open(data_dir, self.settings(data_dir), self.anchor(), Session(session), Stop::never(), now)
+        Recorder::open(data_dir, recorder_settings(), self.anchor(), Session(session), Stop::never(), now)
     }
 }
 
+/// The settings of an anchor that does nothing by itself but every minute, and drops nothing.
+pub fn recorder_settings() -> RecorderSettings {
+    RecorderSettings {
+        site: name("demo"),
+        name: name("anchor-1"),
+        commit: Millis(1000),
+        checkpoint: Millis(60_000),
+        min_free_mb: 0,
+        origin: None,
+        retention: Default::default(),
+    }
+}
+
+/// Tells the anchor what was said.
 pub fn receive(recorder: &mut Recorder, signed: &Signed, now: Now) {
     let topic = signed.topic.to_string();
     recorder.receive(Arrival { topic: &topic, payload: &signed.payload, retained: false }, now).unwrap();
@@ -85,7 +117,9 @@ pub fn receive(recorder: &mut Recorder, signed: &Signed, now: Now) {
 
 /// Somebody who signs.
 pub struct Speaker {
+    /// Session and sequence.
     pub author: Author,
+    /// What signs.
     pub key: SigningKey,
     /// DER.
     pub certificate: Vec<u8>,
@@ -93,6 +127,11 @@ pub struct Speaker {
 }
 
 impl Speaker {
+    /// The same, started again.
+    pub fn restarted(&self, street: &Street, seed: u8) -> Self {
+        street.speaker(self.author.name().as_str(), self.role, seed)
+    }
+
     fn status(&self, state: Presence, ends: Option<u64>, previous: Option<PreviousSession>) -> Status {
         let (kind, phases) = (DeviceKind::Ev, vec![Phase::L1]);
         let part = match self.role {
@@ -112,16 +151,24 @@ impl Speaker {
         }
     }
 
-    pub fn birth(&mut self, previous: Option<PreviousSession>) -> Signed {
+    /// A birth.
+    pub fn birth(&mut self) -> Signed {
+        self.birth_after(None)
+    }
+
+    /// A birth that names the session before.
+    pub fn birth_after(&mut self, previous: Option<PreviousSession>) -> Signed {
         let status = self.status(Presence::Online, None, previous);
         self.author.say(Kind::Status, status, START).unwrap()
     }
 
+    /// The last will that ends a birth.
     pub fn will(&self, ends: u64) -> Signed {
         let status = self.status(Presence::Offline, Some(ends), None);
         self.author.say_unnumbered(self.author.name(), Kind::Status, status, START).unwrap()
     }
 
+    /// A measurement.
     pub fn measurement(&mut self) -> Signed {
         let body = Measurement {
             uptime_ms: Millis(1000),
@@ -140,10 +187,12 @@ impl Speaker {
         self.author.say(Kind::Measurement, body, START).unwrap()
     }
 
+    /// An event.
     pub fn event(&mut self, event: Event) -> Signed {
         self.author.say(Kind::Event, event, START).unwrap()
     }
 
+    /// A setpoint for a device.
     pub fn setpoint(&mut self, device: &str) -> Signed {
         let body = Setpoint {
             answers: Reference { session: Session(1), seq: 1 },
@@ -156,6 +205,7 @@ impl Speaker {
         self.author.say_to(&name(device), Kind::Setpoint, body, START).unwrap()
     }
 
+    /// A replay of a message.
     pub fn replay(&self, message: &Signed) -> Signed {
         let payload = String::from_utf8(message.payload.clone()).unwrap();
         let body = Replay { topic: message.topic.to_string(), payload };

@@ -27,7 +27,7 @@ use crate::retention::RetentionSettings;
 use crate::show::{Selection, show};
 use crate::speech::{Content, Heard, hear};
 use crate::store::StoreError;
-use crate::testing::{Speaker, Street, at, folder, name, recorder_settings};
+use crate::testing::{Speaker, Street, at, copy_folder, folder, name, recorder_settings};
 use crate::tile::{Level, Tile};
 
 const DAY: u64 = 86_400_000;
@@ -251,18 +251,6 @@ fn carried(notices: &[Notice]) -> (BTreeSet<(String, u64)>, Vec<Vec<u8>>) {
     (sessions, lists)
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 #[test]
 fn old_entries_are_dropped_and_the_rest_can_be_judged_alone() {
     let desk = Desk::new();
@@ -303,7 +291,7 @@ fn killed_before_any_step_of_dropping_it_goes_on_and_everything_needed_is_there(
     let mut states = BTreeSet::new();
     for steps in 0.. {
         let killed = folder();
-        copy(desk.folder.path(), killed.path());
+        copy_folder(desk.folder.path(), killed.path());
         let ended = desk
             .open_at(killed.path(), Some(KEEP), false, Stop::after(steps), 40 * DAY)
             .and_then(|mut recorder| settle(&mut recorder, 40 * DAY));
@@ -344,7 +332,7 @@ fn what_came_back_with_a_power_cut_is_removed_again() {
     let desk = Desk::new();
     desk.live();
     let before = folder();
-    copy(desk.folder.path(), before.path());
+    copy_folder(desk.folder.path(), before.path());
     settle(&mut desk.open(Some(KEEP), 40 * DAY), 40 * DAY).unwrap();
     let minimum = minimum_index(&desk.log()).unwrap();
     for path in ["log/tile/entries/001", "log/tile/0/000"] {

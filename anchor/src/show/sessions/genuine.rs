@@ -9,7 +9,7 @@ use crate::entry::{Entry, Payload};
 use crate::notice::Notice;
 use crate::policy::Policy;
 use crate::show::Extent;
-use crate::source::ScanError;
+use crate::source::FileError;
 use crate::speech::{Content, Heard, Speakers, hear};
 use crate::tile::FULL;
 use crate::verify::{hear_notice, recall};
@@ -23,7 +23,7 @@ pub struct Genuine {
 
 impl Genuine {
     /// By the authority that a policy names. What entries taught that were dropped is known from what the anchor repeats.
-    pub fn new(policy: &Policy, log: &Extent) -> Result<Self, ScanError> {
+    pub fn new(policy: &Policy, log: &Extent) -> Result<Self, FileError> {
         let mut speakers = Speakers::new(policy.site.clone(), policy.authority.clone());
         if log.is_cut() {
             recall(&log.folder, log.size, log.first / u64::from(FULL), &mut speakers)?;

@@ -237,8 +237,11 @@ fn conclude(device: &Name, part: Part, restarts: u32, time_factor: u32, setpoint
     let (start_ms, end_ms) = (moment(part.started_at), moment(part.until));
     let millis = |span: i64| Millis(span.max(0).unsigned_abs());
     let whole = (waited_ms + duration_ms).0.max(1);
-    let percent = |span: Millis| (span.0 * 100 + whole / 2) / whole;
-    let energy_wh = (part.energy.0 + 500).div_euclid(1000);
+    let percent = |span: Millis| {
+        let rounded = (u128::from(span.0) * 100 + u128::from(whole / 2)) / u128::from(whole);
+        u64::try_from(rounded).unwrap_or(u64::MAX)
+    };
+    let energy_wh = part.energy.0.saturating_add(500).div_euclid(1000);
     let plant_ms = i128::from(duration_ms.0) * i128::from(time_factor);
     let average_w = i128::from(part.energy.0) * 3600 / plant_ms.max(1);
     let by = part.tally.close(setpoints);
@@ -263,7 +266,7 @@ fn conclude(device: &Name, part: Part, restarts: u32, time_factor: u32, setpoint
         waited_ms,
         duration_ms,
         energy_wh,
-        average_w: i64::try_from(average_w).unwrap_or(i64::MAX),
+        average_w: average_w.clamp(i64::MIN.into(), i64::MAX.into()) as i64,
         held_back_ms,
         held_back_percent: percent(held_back_ms),
         held_back_by,

@@ -111,7 +111,7 @@ impl Tally {
             Cause::Setpoint(by) => match setpoints.reason(by) {
                 Some(reason) => self.add_reason(reason, span),
                 None => match self.open.last_mut() {
-                    Some((last, so_far)) if *last == by => *so_far += span,
+                    Some((last, so_far)) if *last == by => *so_far = so_far.saturating_add(span),
                     Some(_) | None => self.open.push((by, span)),
                 },
             },
@@ -134,7 +134,8 @@ impl Tally {
     }
 
     fn add_known(&mut self, reason: String, span: i64) {
-        *self.known.entry(reason).or_default() += span;
+        let so_far = self.known.entry(reason).or_default();
+        *so_far = so_far.saturating_add(span);
     }
 
     /// Adds another's times.
@@ -249,14 +250,19 @@ impl Run {
     pub fn finish(mut self, setpoints: &Setpoints) -> Told {
         self.order.finish(|said| self.story.go_on(said, setpoints));
         let offset = self.story.offset.unwrap_or(0);
-        let began = self.story.began.unwrap_or(0) + offset;
+        let began = self.story.began.unwrap_or(0).saturating_add(offset);
         for part in &mut self.story.parts {
             for time in [&mut part.wanted_at, &mut part.started_at, &mut part.until] {
-                *time += offset;
+                *time = time.saturating_add(offset);
             }
         }
         Told { began, parts: self.story.parts }
     }
+}
+
+/// A moment to reckon with. Senders and the log may claim any.
+fn signed(at: UnixMillis) -> i64 {
+    i64::try_from(at.0).unwrap_or(i64::MAX)
 }
 
 impl Story {
@@ -264,8 +270,8 @@ impl Story {
         if let What::Stepped(by) = said.what {
             self.stepped = self.stepped.saturating_add(by);
         }
-        let at = (said.time.0 as i64).saturating_sub(self.stepped);
-        let difference = (said.received.0 as i64).saturating_sub(at);
+        let at = signed(said.time).saturating_sub(self.stepped);
+        let difference = signed(said.received).saturating_sub(at);
         self.offset = Some(self.offset.map_or(difference, |offset| offset.min(difference)));
         self.began.get_or_insert(at);
         self.count(at, setpoints);
@@ -295,8 +301,8 @@ impl Story {
     /// Counts the time up to now as the newest measurement says.
     fn count(&mut self, at: i64, setpoints: &Setpoints) {
         let Some(newest) = &mut self.newest else { return };
-        let until = at.min(newest.at + HOLDS_FOR);
-        let span = until - newest.counted;
+        let until = at.min(newest.at.saturating_add(HOLDS_FOR));
+        let span = until.saturating_sub(newest.counted);
         if span <= 0 || !newest.gist.wants {
             return;
         }
@@ -363,11 +369,11 @@ impl Part {
 
     /// How long it drew.
     pub fn duration(&self) -> Millis {
-        Millis((self.until - self.started_at).max(0).unsigned_abs())
+        Millis(self.until.saturating_sub(self.started_at).max(0).unsigned_abs())
     }
 
     /// How long it wanted current before it drew any.
     pub fn waited(&self) -> Millis {
-        Millis((self.started_at - self.wanted_at).max(0).unsigned_abs())
+        Millis(self.started_at.saturating_sub(self.wanted_at).max(0).unsigned_abs())
     }
 }

@@ -77,6 +77,16 @@ fn tenths(value: i64) -> String {
     text[..text.len() - 2].to_owned()
 }
 
+/// The parts of a date up to the second. What a log claims to be after the year 9999 is none.
+fn day_and_time(date: &str) -> (&str, &str) {
+    let parts = date.split_once('T').and_then(|(day, time)| Some((day, time.get(..8)?)));
+    parts.unwrap_or(("no date", ""))
+}
+
+fn ended_on_its_day(session: &ChargingSession) -> bool {
+    day_and_time(&session.start).0 == day_and_time(&session.end).0
+}
+
 /// The sessions as a table with a line of names above it.
 pub fn table(sessions: &[ChargingSession]) -> String {
     let width = sessions.iter().map(|session| session.device.as_str().len()).max().unwrap_or(0).max(6);
@@ -85,11 +95,11 @@ pub fn table(sessions: &[ChargingSession]) -> String {
         "device", "start", "end", "waited", "charged", "kWh", "kW", "held"
     );
     for session in sessions {
-        let start = session.start[..19].replace('T', " ");
-        let start = format!("{}{start}", if session.began_before { "<" } else { " " });
-        let (day, time) = (&session.end[..10], &session.end[11..19]);
+        let (day, start) = day_and_time(&session.start);
+        let start = format!("{}{day} {start}", if session.began_before { "<" } else { " " });
+        let (_, end) = day_and_time(&session.end);
         let mark = match session.ended_by {
-            Ending::Event if day == &session.start[..10] => "",
+            Ending::Event if ended_on_its_day(session) => "",
             Ending::Event => "+",
             Ending::Measurement => "?",
             Ending::NotYet => ">",
@@ -102,7 +112,7 @@ pub fn table(sessions: &[ChargingSession]) -> String {
         let line = format!(
             "{:<width$} {start:<20} {:<11} {:>8} {:>8} {:>8} {:>5} {:>3}%  {restarts}{}",
             session.device.as_str(),
-            format!("{time}{mark}"),
+            format!("{end}{mark}"),
             clock(session.waited_ms.0 / 1000),
             clock(session.duration_ms.0 / 1000),
             thousandths(session.energy_wh),
@@ -123,10 +133,7 @@ pub fn legend(sessions: &[ChargingSession]) -> Vec<&'static str> {
         (any(|session| session.began_before), "< was charging already: began before the log or the range"),
         (any(|session| session.ended_by == Ending::NotYet), "> has not ended: this is when it was last heard of"),
         (any(|session| session.ended_by == Ending::Measurement), "? no end was told: this is what measurements say"),
-        (
-            any(|session| session.ended_by == Ending::Event && session.end[..10] != session.start[..10]),
-            "+ on a later day",
-        ),
+        (any(|session| session.ended_by == Ending::Event && !ended_on_its_day(session)), "+ on a later day"),
         (
             any(|session| session.restarts > 0),
             "* its agent was started again so often; what flowed meanwhile is not known",

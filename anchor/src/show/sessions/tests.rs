@@ -351,6 +351,41 @@ fn the_table_fits_120_columns_and_says_what_its_marks_mean() {
     assert_eq!(legend(&[session]).len(), 3);
 }
 
+/// Who has the log's files can claim any time in them.
+#[test]
+fn times_after_the_year_9999_are_shown_as_none() {
+    for received in [253_402_300_800_001, u64::MAX] {
+        let mut log = Log::new();
+        let mut device = log.device();
+        let receive = |log: &mut Log, at, said: &Signed| {
+            log.entries.push(entry::write(UnixMillis(at), &said.topic.to_string(), &said.payload));
+        };
+        receive(&mut log, received - 1, &started(&mut device, 0)(START));
+        receive(&mut log, received, &ended(&mut device, 9_000)(UnixMillis(START.0 + 1)));
+        let sessions = log.sessions();
+        assert_eq!((sessions.len(), sessions[0].energy_wh), (1, 9));
+        let table = table(&sessions);
+        assert!(table.lines().nth(1).is_some_and(|line| line.contains("no date")), "{table}");
+        assert_eq!(legend(&sessions), [] as [&str; 0]);
+    }
+}
+
+#[test]
+fn clocks_that_are_set_by_any_amount_do_no_harm() {
+    let mut log = Log::new();
+    let mut device = log.device();
+    let largest = grid_protocol::units::LARGEST;
+    log.live(0, started(&mut device, largest));
+    for by_ms in (0..3000).map(|_| -largest) {
+        log.live(0, |at| device.author.say(Kind::Event, Event::ClockStepped { by_ms }, at).unwrap());
+        log.live(0, measured(&mut device, Reading { energy: -largest, draws: 1, ..FULL }));
+    }
+    log.live(0, ended(&mut device, -largest));
+    let sessions = log.sessions();
+    assert_eq!(sessions.len(), 1);
+    assert_eq!(table(&sessions).lines().count(), 2);
+}
+
 #[test]
 fn csv_names_its_columns_as_the_help_does() {
     let mut csv = csv::Writer::from_writer(Vec::new());

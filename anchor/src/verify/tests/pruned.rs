@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::*;
 use crate::notice::Notice;
+use crate::pruning::dropped_with;
 use crate::testing::Speaker;
 
 fn certificate(speaker: &Speaker) -> Notice {
@@ -85,8 +86,41 @@ fn a_list_that_stands_in_the_rest_counts_from_there() {
     assert_eq!((messages.verified, messages.revoked, messages.revocations), (344, 0, 1));
 }
 
+/// The broker keeps the list, and an anchor that knows nothing of it writes it down once more.
 #[test]
-fn what_is_missing_with_gaps_or_by_halves_was_not_dropped_by_retention() {
+fn a_list_that_is_logged_again_behind_its_notice_changes_nothing() {
+    let log = log(|log, device| {
+        let list = log.revoking(1, &[device]);
+        let repeated = Notice::Revoked(String::from_utf8(list.clone()).unwrap());
+        let again = crate::entry::write(START, "grid/demo/ca/revoked", &list);
+        vec![log.notice(&certificate(device)), log.notice(&repeated), again]
+    });
+    log.drop_bundles(1);
+    let messages = log.verify().messages;
+    assert_eq!((messages.verified, messages.revoked, messages.revocations), (1, 343, 1));
+}
+
+/// Each file that retention drops is removed in its order; a kill, or a power cut on a disk that keeps the order, may come
+/// after any of them.
+#[test]
+fn a_drop_that_was_cut_short_anywhere_leaves_a_log_that_holds() {
+    let log = log(|log, device| vec![log.notice(&certificate(device))]);
+    let steps: Vec<Tile> = [0, 1].into_iter().flat_map(dropped_with).collect();
+    for (done, tile) in steps.iter().enumerate() {
+        fs::remove_file(log.path().join(tile.path())).unwrap();
+        let report = log.verify();
+        assert!(report.holds, "after {}: {:?}", tile.path(), report.failure);
+        assert_eq!(report.minimum_index, (done as u64 / 2 + 1) * 256);
+        let left = (tile.level == Level::Entries).then(|| Tile::full(Level::Hashes(0), tile.index).path());
+        assert_eq!(report.beside.left_over.first, left);
+        let shown = crate::show::Extent::of(&log.path()).unwrap();
+        assert_eq!(shown.first, report.minimum_index);
+        shown.entries(|_, _| true).unwrap();
+    }
+}
+
+#[test]
+fn what_no_drop_leaves_does_not_hold() {
     let log = log(|log, device| vec![log.notice(&certificate(device))]);
     let remove = |tile: Tile| {
         let path = log.path().join(tile.path());
@@ -94,23 +128,23 @@ fn what_is_missing_with_gaps_or_by_halves_was_not_dropped_by_retention() {
         fs::remove_file(&path).unwrap();
         kept
     };
-    for index in [0, 1] {
-        for level in [Level::Entries, Level::Hashes(0)] {
-            let tile = Tile::full(level, index);
-            let kept = remove(tile);
-            notices(&log, &tile.path(), "removed");
-            fs::write(log.path().join(tile.path()), kept).unwrap();
-        }
+    let [entries, hashes] = [Level::Entries, Level::Hashes(0)].map(|level| move |index| Tile::full(level, index));
+    for tile in [hashes(0), entries(1), hashes(1)] {
+        let kept = remove(tile);
+        notices(&log, &tile.path(), "removed");
+        fs::write(log.path().join(tile.path()), kept).unwrap();
     }
-    let bundle = remove(Tile::full(Level::Entries, 0));
-    let hashes = remove(Tile::full(Level::Hashes(0), 0));
+    let bundles = [0, 1].map(|index| remove(entries(index)));
+    notices(&log, &entries(1).path(), "removed before the hashes of the bundle in front of it");
+    fs::write(log.path().join(entries(1).path()), &bundles[1]).unwrap();
+    let first_hashes = remove(hashes(0));
     assert!(log.verify().holds);
     log.drop_bundles_from(1, 2);
-    fs::write(log.path().join("tile/entries/000"), bundle).unwrap();
-    notices(&log, "tile/entries/000", "left behind");
-    fs::remove_file(log.path().join("tile/entries/000")).unwrap();
-    fs::write(log.path().join("tile/0/000"), hashes).unwrap();
-    notices(&log, "tile/entries/000", "a gap");
+    fs::write(log.path().join(entries(0).path()), &bundles[0]).unwrap();
+    notices(&log, &entries(0).path(), "left behind");
+    remove(entries(0));
+    fs::write(log.path().join(hashes(0).path()), first_hashes).unwrap();
+    notices(&log, &entries(1).path(), "a gap");
 }
 
 #[test]
