@@ -14,8 +14,9 @@ use iota_sdk::types::{
 use iota_sdk::types::{Argument, Command, Input, SplitCoins, TransferObjects};
 use serde::{Deserialize, Serialize};
 
-use super::execute::{self, Rejection, coin, storage_rebate};
+use super::execute::{self, coin, storage_rebate};
 use super::journal::{Journal, MockError};
+use super::rejection::Rejection;
 use crate::audit_trail::struct_tag;
 
 /// NANOS per unit of computation.
@@ -128,16 +129,17 @@ impl Chain {
 
     /// What would happen. Signatures are not looked at.
     pub(super) fn simulate(&self, transaction: &Transaction) -> Result<execute::Outcome, Rejection> {
-        execute::run(self, transaction, self.now_ms())
+        execute::run(self, transaction, self.now_ms(), false)
     }
 
-    /// Executes a transaction, once: the same one again has the result that it had.
-    pub(super) fn execute(&mut self, signed: SignedTransaction) -> Result<(u64, &Block), Rejection> {
+    /// Executes a transaction, once: the same one again has the result that it had. With `abort`, its first Move call
+    /// aborts.
+    pub(super) fn execute(&mut self, signed: SignedTransaction, abort: bool) -> Result<(u64, &Block), Rejection> {
         let digest = signed.transaction.digest();
         if !self.by_digest.contains_key(&digest) {
             check_signature(&signed)?;
             let time_ms = self.now_ms();
-            let outcome = execute::run(self, &signed.transaction, time_ms)?;
+            let outcome = execute::run(self, &signed.transaction, time_ms, abort)?;
             let execute::Outcome { effects, events, written, removed } = outcome;
             let block = Block { signed, effects, events, written, removed, time_ms };
             self.journal.append(&Entry::Block(Box::new(block.clone()))).map_err(Rejection::broken)?;
@@ -182,7 +184,7 @@ impl Chain {
         });
         let signature = self.faucet.sign_transaction(&transaction).map_err(Rejection::broken)?;
         let digest = transaction.digest();
-        let (_, block) = self.execute(SignedTransaction { transaction, signatures: vec![signature] })?;
+        let (_, block) = self.execute(SignedTransaction { transaction, signatures: vec![signature] }, false)?;
         let given = block.written.iter().filter(|object| object.owner == recipient && object.is_gas_coin());
         Ok((digest, given.map(|object| (object.id(), COIN)).collect()))
     }

@@ -112,11 +112,17 @@ impl Machine {
         }
     }
 
-    /// Runs all commands, or those up to one that fails.
-    pub(super) fn run(&mut self, commands: &[Command], fetch: impl Fn(ObjectId) -> Option<Object>) -> ExecutionStatus {
+    /// Runs all commands, or those up to one that fails. With `abort`, the first Move call does.
+    pub(super) fn run(
+        &mut self,
+        commands: &[Command],
+        fetch: impl Fn(ObjectId) -> Option<Object>,
+        abort: bool,
+    ) -> ExecutionStatus {
         let failure = |error, at: usize| ExecutionStatus::Failure { error, command: Some(at as u64) };
         for (at, command) in commands.iter().enumerate() {
             let results = match command {
+                Command::MoveCall(call) if abort => Err(calls::abort_on_demand(call)),
                 Command::MoveCall(call) => calls::call(self, call, &fetch),
                 Command::TransferObjects(command) => self.transfer(command),
                 Command::SplitCoins(command) => self.split(command),

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use iota_sdk::grpc_client::tonic::Code;
 use iota_sdk::types::{
     Address, ChangedObject, ExecutionError, ExecutionStatus, GasCostSummary, IdOperation, Input, Object, ObjectData,
     ObjectId, ObjectIn, ObjectOut, ObjectReference, Owner, ProgrammableTransaction, StructTag, Transaction,
@@ -17,6 +16,7 @@ use iota_sdk::types::{
 use super::calls;
 use super::chain::{Chain, GAS_PRICE};
 use super::commands::{Machine, Slot};
+use super::rejection::Rejection;
 
 const NANOS_PER_BYTE: u64 = 7600;
 const COMPUTATION_UNITS: u64 = 1000;
@@ -28,35 +28,6 @@ const LARGEST_PURE: usize = 16 * 1024;
 const LARGEST_TRANSACTION: usize = 128 * 1024;
 const MOST_COMMANDS: usize = 1024;
 const LARGEST_OBJECT: usize = 250 * 1024;
-
-/// Why a transaction is not executed at all.
-#[derive(Debug)]
-pub(super) struct Rejection {
-    pub(super) code: Code,
-    pub(super) message: String,
-}
-
-impl Rejection {
-    /// The transaction is at fault.
-    pub(super) fn invalid(message: impl Into<String>) -> Self {
-        Self { code: Code::InvalidArgument, message: message.into() }
-    }
-
-    /// A node could do it, but this is none.
-    pub(super) fn beyond_the_mock(what: &str) -> Self {
-        let message = format!(
-            "{what} is beyond this mock ledger ({}): it executes the calls of init and of adding a record, merges, \
-             splits and transfers coins, and nothing else",
-            super::NOT_IOTA
-        );
-        Self { code: Code::Unimplemented, message }
-    }
-
-    /// The mock is at fault.
-    pub(super) fn broken(reason: impl ToString) -> Self {
-        Self { code: Code::Internal, message: reason.to_string() }
-    }
-}
 
 /// What a transaction does.
 #[derive(Debug)]
@@ -112,14 +83,15 @@ pub(super) fn storage_rebate(object: &Object) -> u64 {
     (METADATA_BYTES + bytes) as u64 * NANOS_PER_BYTE
 }
 
-/// Checks and executes.
-pub(super) fn run(chain: &Chain, transaction: &Transaction, now_ms: u64) -> Result<Outcome, Rejection> {
+/// Checks and executes. With `abort`, the first Move call aborts.
+pub(super) fn run(chain: &Chain, transaction: &Transaction, now_ms: u64, abort: bool) -> Result<Outcome, Rejection> {
     let checked = Checked::new(chain, transaction)?;
     let digest = transaction.digest();
     let mut machine =
         Machine::new(checked.slots(), checked.gas, checked.sender, digest, now_ms, checked.inputs.clone());
     machine.withhold(checked.budget);
-    let status = match machine.run(&checked.program.commands, |id| chain.object(id).cloned()) {
+    let commands = &checked.program.commands;
+    let status = match machine.run(commands, |id| chain.object(id).cloned(), abort) {
         ExecutionStatus::Success => match checked.settle(&mut machine) {
             Ok(summary) => return Ok(checked.outcome(machine, digest, ExecutionStatus::Success, summary)),
             Err(error) => ExecutionStatus::Failure { error, command: None },

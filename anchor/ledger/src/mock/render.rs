@@ -3,7 +3,6 @@
 
 use iota_sdk::types::{Event, Object, TransactionEffects, TransactionEvents};
 use iota_sdk_grpc_types::field::FieldMaskTree;
-use iota_sdk_grpc_types::google::rpc::Status;
 use iota_sdk_grpc_types::prost_types::{FieldMask, Timestamp};
 use iota_sdk_grpc_types::proto::timestamp_ms_to_proto;
 use iota_sdk_grpc_types::v1::bcs::BcsData;
@@ -11,7 +10,7 @@ use iota_sdk_grpc_types::v1::versioned::{VersionedEvent, VersionedObject};
 use iota_sdk_grpc_types::v1::{event as event_messages, object as object_messages, signatures, transaction, types};
 
 use super::chain::Block;
-use super::execute::Rejection;
+use super::rejection::Rejection;
 
 /// What a request asks for, or else the service's default.
 pub(super) fn mask(asked: Option<&FieldMask>, default: &[&str]) -> FieldMaskTree {
@@ -19,10 +18,6 @@ pub(super) fn mask(asked: Option<&FieldMask>, default: &[&str]) -> FieldMaskTree
         Some(asked) => FieldMaskTree::from_field_mask(asked),
         None => FieldMaskTree::from_field_mask(&FieldMask { paths: default.iter().map(ToString::to_string).collect() }),
     }
-}
-
-pub(super) fn status(rejection: &Rejection) -> Status {
-    Status::new(rejection.code, rejection.message.clone())
 }
 
 pub(super) fn timestamp(ms: u64) -> Timestamp {

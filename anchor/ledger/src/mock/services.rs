@@ -4,7 +4,7 @@ use axum::Router;
 use futures::stream::{self, Iter};
 use iota_sdk::types::{Address, ObjectId, SignedTransaction, StructTag, Transaction, TransactionDigest};
 use iota_sdk_grpc_types::field::FieldMaskTree;
-use iota_sdk_grpc_types::tonic::{Code, Request, Response, Status, async_trait, service::Routes};
+use iota_sdk_grpc_types::tonic::{Request, Response, Status, async_trait, service::Routes};
 use iota_sdk_grpc_types::v1::epoch::Epoch;
 use iota_sdk_grpc_types::v1::ledger_service::ledger_service_server::{LedgerService, LedgerServiceServer};
 use iota_sdk_grpc_types::v1::ledger_service::{
@@ -28,7 +28,8 @@ use iota_sdk_grpc_types::v1::transaction_execution_service::{
 use iota_sdk_grpc_types::v1::types;
 
 use super::chain::{Chain, GAS_PRICE};
-use super::execute::Rejection;
+use super::faults::{Fate, FaultKind};
+use super::rejection::Rejection;
 use super::render::{self, mask};
 use super::{NOT_IOTA, Shared};
 
@@ -51,14 +52,7 @@ fn answers<T>(messages: Vec<T>) -> Response<Answers<T>> {
 }
 
 fn beyond(what: &str) -> Status {
-    let rejection = Rejection::beyond_the_mock(what);
-    Status::new(rejection.code, rejection.message)
-}
-
-impl From<Rejection> for Status {
-    fn from(rejection: Rejection) -> Self {
-        Self::new(rejection.code, rejection.message)
-    }
+    Rejection::beyond_the_mock(what).into()
 }
 
 #[async_trait]
@@ -135,15 +129,14 @@ impl LedgerService for Shared {
         let chain = self.lock();
         let results = requests.iter().map(|request| {
             let found = digest(request.digest.as_ref()).and_then(|digest| {
-                let (checkpoint, block) = chain.find(digest).ok_or_else(|| Rejection {
-                    code: Code::NotFound,
-                    message: format!("Transaction {digest} not found"),
-                })?;
+                let (checkpoint, block) = chain
+                    .find(digest)
+                    .ok_or_else(|| Rejection::not_found(format!("Transaction {digest} not found")))?;
                 render::Transaction::of(checkpoint, block).message(&mask)
             });
             match found {
                 Ok(transaction) => TransactionResult::default().with_executed_transaction(transaction),
-                Err(rejection) => TransactionResult::default().with_error(render::status(&rejection)),
+                Err(rejection) => TransactionResult::default().with_error(rejection.status()),
             }
         });
         let answer = GetTransactionsResponse::default().with_transaction_results(results.collect());
@@ -235,16 +228,17 @@ impl TransactionExecutionService for Shared {
         &self,
         request: Request<ExecuteTransactionsRequest>,
     ) -> Result<Response<ExecuteTransactionsResponse>, Status> {
+        let fate = request.extensions().get::<Fate>().cloned().unwrap_or_default();
         let request = request.into_inner();
         let default = ["transaction.digest", "effects", "events", "input_objects", "output_objects"];
         let mask = mask(request.read_mask.as_ref(), &default);
         check_count(request.transactions.len())?;
         let mut chain = self.lock();
-        let results = request.transactions.iter().map(|item| match execute(&mut chain, item, &mask) {
+        let results = request.transactions.iter().map(|item| match execute(&mut chain, item, &mask, &fate) {
             Ok(executed) => executed,
             Err(rejection) => {
                 tracing::info!(reason = rejection.message, "refused a transaction ({NOT_IOTA})");
-                ExecuteTransactionResult::default().with_error(render::status(&rejection))
+                ExecuteTransactionResult::default().with_error(rejection.status())
             }
         });
         let answer = ExecuteTransactionsResponse::default().with_transaction_results(results.collect());
@@ -261,7 +255,7 @@ impl TransactionExecutionService for Shared {
         let chain = self.lock();
         let results = request.transactions.iter().map(|item| match simulate(&chain, item, &mask) {
             Ok(simulated) => SimulateTransactionResult::default().with_simulated_transaction(simulated),
-            Err(rejection) => SimulateTransactionResult::default().with_error(render::status(&rejection)),
+            Err(rejection) => SimulateTransactionResult::default().with_error(rejection.status()),
         });
         let answer = SimulateTransactionsResponse::default().with_transaction_results(results.collect());
         Ok(Response::new(answer))
@@ -279,13 +273,21 @@ fn execute(
     chain: &mut Chain,
     item: &ExecuteTransactionItem,
     mask: &FieldMaskTree,
+    fate: &Fate,
 ) -> Result<ExecuteTransactionResult, Rejection> {
+    if fate.has(FaultKind::Refuse) {
+        return Err(Rejection::overloaded());
+    }
     let transaction = transaction(item.transaction.as_ref())?;
     let signatures = item.signatures.as_ref().ok_or_else(|| Rejection::invalid("missing signatures"))?;
     let signatures = Vec::try_from(signatures).map_err(|error| Rejection::invalid(error.to_string()))?;
-    let (checkpoint, block) = chain.execute(SignedTransaction { transaction, signatures })?;
+    let (checkpoint, block) =
+        chain.execute(SignedTransaction { transaction, signatures }, fate.has(FaultKind::Abort))?;
     let digest = block.signed.transaction.digest();
     tracing::info!(checkpoint, transaction = %digest, status = ?block.effects.as_v1().status, "executed ({NOT_IOTA})");
+    if fate.has(FaultKind::TimeOut) {
+        return Err(Rejection::timed_out());
+    }
     let executed = render::Transaction::of(checkpoint, block).message(mask)?;
     Ok(ExecuteTransactionResult::default().with_executed_transaction(executed))
 }
@@ -331,12 +333,12 @@ fn object_result(chain: &Chain, request: &ObjectRequest, mask: &FieldMaskTree) -
         let id = reference.object_identifier().map_err(|error| Rejection::invalid(error.to_string()))?;
         let object =
             chain.object(id).filter(|it| reference.version.is_none_or(|wanted| it.version().as_u64() == wanted));
-        let missing = || Rejection { code: Code::NotFound, message: format!("Object {id} not found") };
+        let missing = || Rejection::not_found(format!("Object {id} not found"));
         render::object(object.ok_or_else(missing)?, mask)
     })();
     match found {
         Ok(object) => ObjectResult::default().with_object(object),
-        Err(rejection) => ObjectResult::default().with_error(render::status(&rejection)),
+        Err(rejection) => ObjectResult::default().with_error(rejection.status()),
     }
 }
 
