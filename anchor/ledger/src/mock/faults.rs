@@ -108,6 +108,11 @@ impl Faults {
         self.set(FaultPlan::default());
     }
 
+    /// What goes wrong, with the seed that makes it go wrong again.
+    pub fn plan(&self) -> FaultPlan {
+        self.lock().plan.clone()
+    }
+
     /// How many faults there were since they were set.
     pub fn happened(&self) -> u64 {
         self.lock().happened
