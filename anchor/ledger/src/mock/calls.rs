@@ -96,6 +96,26 @@ pub(super) fn call(machine: &mut Machine, call: &MoveCall, fetch: Fetch<'_>) -> 
     }
 }
 
+/// The argument of a call that it changes: the trail, always the first.
+pub(super) fn changes(call: &MoveCall) -> Option<Argument> {
+    match find(call)? {
+        Function::CreateRole | Function::NewCapability | Function::DestroyInitialAdmin | Function::AddRecord => {
+            call.arguments.first().copied()
+        }
+        Function::OptionNone
+        | Function::OptionSome
+        | Function::Infinite
+        | Function::NoLock
+        | Function::TimeWindow
+        | Function::NewLocking
+        | Function::AddRecordPermission
+        | Function::PermissionsFromVector
+        | Function::NewText
+        | Function::NewMetadata
+        | Function::Create => None,
+    }
+}
+
 struct Call<'a> {
     machine: &'a mut Machine,
     call: &'a MoveCall,

@@ -15,12 +15,15 @@
 
 mod calls;
 mod chain;
+mod check;
 mod commands;
 mod execute;
 mod faults;
 mod inject;
 mod journal;
+mod limits;
 mod pages;
+mod refusal;
 mod rejection;
 mod render;
 mod services;
