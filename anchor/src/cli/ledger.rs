@@ -264,7 +264,7 @@ pub async fn mock_ledger(arguments: &MockArguments) -> Result<u8, Failure> {
     let faults = Faults::default();
     if let Some(plan) = &arguments.fail {
         faults.set(plan.clone());
-        println!("faults on demand: {}", faults.plan());
+        println!("faults on demand: {} ({})", faults.plan(), mock::NOT_IOTA);
     }
     mock::run_with_faults(listener, &arguments.state, &faults, grid_service::shutdown::signalled()).await?;
     Ok(0)
