@@ -91,10 +91,11 @@ pub struct MockArguments {
     ///   time-out     execute, and answer UNAVAILABLE: the node does not know what became of it
     ///   abort        execute, but let the first Move call abort; it is paid for
     ///
-    /// CHANCE is how often, from 0 to 1; always without it. after=N lets the first N calls pass, first=N ends it after N
-    /// calls, and on=execute, on=simulate or on=read (everything else) choose the calls. Without on=, the first three
-    /// concern all calls, and the others what is executed. seed=N among the faults makes the same calls in the same
-    /// order meet the same faults again; without it, one is chosen and logged.
+    /// CHANCE is how often, from 0 to 1; always without it. after=N lets the first N calls
+    /// pass, first=N ends it after N calls, and on=execute, on=simulate or on=read (everything
+    /// else) choose the calls. Without on=, the first three concern all calls, and the others
+    /// what is executed. seed=N among the faults makes the same calls in the same order meet
+    /// the same faults again; without it, one is chosen and printed.
     #[arg(long, value_name = "FAULT[,FAULT…]", verbatim_doc_comment)]
     fail: Option<FaultPlan>,
 }
