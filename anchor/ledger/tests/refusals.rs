@@ -4,150 +4,12 @@
 
 mod support;
 
-use grid_ledger::{Address, Endpoints, InitReport, LedgerError, ObjectId, Packages, TrailReader, Weakness};
-use iota_sdk::crypto::IotaSigner;
-use iota_sdk::crypto::ed25519::Ed25519PrivateKey;
-use iota_sdk::grpc_client::{GrpcClient, GrpcError};
-use iota_sdk::transaction_builder::unresolved::{Argument, Command, MakeMoveVector, MoveCall, TransferObjects};
-use iota_sdk::transaction_builder::{TransactionBuilder, TransactionBuilderLedgerClient};
-use iota_sdk::types::{
-    ExecutionError, ExecutionStatus, Identifier, Input, Object, ObjectReference, Owner, SharedObjectReference,
-    SignedTransaction, StructTag, Transaction, TransactionEffectsV1, TypeTag, UserSignature, Version,
-};
+use grid_ledger::{Endpoints, LedgerError, ObjectId, TrailReader, Weakness};
+use iota_sdk::transaction_builder::TransactionBuilderLedgerClient;
+use iota_sdk::transaction_builder::unresolved::{Command, MakeMoveVector, MoveCall, TransferObjects};
+use iota_sdk::types::{ExecutionStatus, Identifier, Owner, StructTag, TypeTag};
+use support::client::{Attacker, PACKAGES, aborted, signed, tag};
 use support::{Mock, init_in};
-
-const PACKAGES: Packages = Packages::MOCK;
-
-/// Somebody with the anchor's own key, or with another one, and a plain client of the node.
-struct Attacker {
-    _folder: tempfile::TempDir,
-    mock: Mock,
-    report: InitReport,
-    node: GrpcClient,
-    anchor: Ed25519PrivateKey,
-}
-
-impl Attacker {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mock = Mock::start(&folder.path().join("mock")).await;
-        let report = init_in(&folder.path().join("data"), &mock, None).await.unwrap();
-        let pem = std::fs::read_to_string(folder.path().join("data/ledger.key")).unwrap();
-        let anchor = Ed25519PrivateKey::from_pem(&pem).unwrap();
-        let node = GrpcClient::new(mock.endpoints().grpc.as_str()).unwrap();
-        Self { _folder: folder, mock, report, node, anchor }
-    }
-
-    async fn object(&self, id: ObjectId) -> Object {
-        TransactionBuilderLedgerClient::object(&self.node, id, None).await.unwrap().unwrap()
-    }
-
-    async fn coin(&self, owner: Address) -> ObjectReference {
-        let tag = Some(StructTag::new_gas_coin());
-        let page = TransactionBuilderLedgerClient::objects(&self.node, tag, owner, None, None).await.unwrap();
-        page.data[0].object_ref()
-    }
-
-    /// Another key, with coins from the faucet.
-    async fn stranger(&self) -> Ed25519PrivateKey {
-        let key = Ed25519PrivateKey::new([7; 32]);
-        self.mock.give(key.public_key().derive_address()).await;
-        key
-    }
-
-    async fn transaction(&self, sender: &Ed25519PrivateKey, calls: impl FnOnce(&mut Calls)) -> Transaction {
-        let address = sender.public_key().derive_address();
-        let trail = self.object(self.report.trail).await;
-        let Owner::Shared(initial) = trail.owner else { panic!("{}", trail.owner) };
-        let recorder = self.object(self.report.recorder).await.object_ref();
-        let mut calls_ = Calls {
-            builder: TransactionBuilder::new(address),
-            package: PACKAGES.audit_trails_called,
-            trail: Input::Shared(SharedObjectReference::new(self.report.trail, initial, true)),
-            recorder: Input::ImmutableOrOwned(recorder),
-        };
-        calls(&mut calls_);
-        let mut builder = calls_.builder;
-        builder.gas([self.coin(address).await]).gas_price(1000).gas_budget(200_000_000);
-        builder.finish().unwrap()
-    }
-
-    async fn submit(&self, signed: SignedTransaction) -> Result<TransactionEffectsV1, String> {
-        match self.node.execute_transaction(signed).await {
-            Ok(executed) => Ok(executed.body().effects().unwrap().effects().unwrap().as_v1().clone()),
-            Err(GrpcError::Server(status)) => Err(status.message),
-            Err(other) => panic!("{other}"),
-        }
-    }
-
-    async fn try_out(
-        &self,
-        sender: &Ed25519PrivateKey,
-        calls: impl FnOnce(&mut Calls),
-    ) -> Result<TransactionEffectsV1, String> {
-        let transaction = self.transaction(sender, calls).await;
-        self.submit(signed(transaction, sender)).await
-    }
-}
-
-fn signed(transaction: Transaction, key: &Ed25519PrivateKey) -> SignedTransaction {
-    let signature = key.sign_transaction(&transaction).unwrap();
-    SignedTransaction { transaction, signatures: vec![signature] }
-}
-
-struct Calls {
-    builder: TransactionBuilder,
-    package: ObjectId,
-    trail: Input,
-    recorder: Input,
-}
-
-impl Calls {
-    fn call(&mut self, path: (&str, &str), about_data: bool, arguments: Vec<Argument>) -> Argument {
-        let types = if about_data { vec![data()] } else { vec![] };
-        let (module, function) = (Identifier::new(path.0).unwrap(), Identifier::new(path.1).unwrap());
-        self.builder.command(Command::MoveCall(MoveCall::new(self.package, module, function, types, arguments)))
-    }
-
-    fn trail(&mut self) -> Argument {
-        self.builder.input(self.trail.clone())
-    }
-
-    fn recorder(&mut self) -> Argument {
-        self.builder.input(self.recorder.clone())
-    }
-
-    fn clock(&mut self) -> Argument {
-        self.builder.input(Input::Shared(SharedObjectReference::new(ObjectId::CLOCK, Version::from_u64(1), false)))
-    }
-
-    fn add(&mut self, text: &str) {
-        let text = self.builder.pure(text);
-        let text = self.call(("record", "new_text"), false, vec![text]);
-        let none = self.builder.pure(None::<String>);
-        let arguments = vec![self.trail(), self.recorder(), text, none, none, self.clock()];
-        self.call(("main", "add_record"), true, arguments);
-    }
-}
-
-fn data() -> TypeTag {
-    tag("record", "Data")
-}
-
-fn tag(module: &str, name: &str) -> TypeTag {
-    let (module, name) = (Identifier::new(module).unwrap(), Identifier::new(name).unwrap());
-    StructTag::new(*PACKAGES.audit_trails.as_address(), module, name, vec![]).into()
-}
-
-/// Where a call aborted.
-fn aborted(effects: &TransactionEffectsV1) -> (String, String) {
-    match &effects.status {
-        ExecutionStatus::Failure { error: ExecutionError::MoveAbort { location, .. }, .. } => {
-            (location.module.as_str().to_owned(), location.function_name.as_ref().unwrap().as_str().to_owned())
-        }
-        other => panic!("{other:?}"),
-    }
-}
 
 #[tokio::test]
 async fn deleting_and_unlocking_are_refused_by_name_and_cost_nothing() {
@@ -239,21 +101,6 @@ async fn nobody_else_can_use_the_capability() {
 }
 
 #[tokio::test]
-async fn a_wrong_signature_is_refused() {
-    let attacker = Attacker::new().await;
-    let transaction = attacker.transaction(&attacker.anchor, |calls| calls.add("text")).await;
-    let other = attacker.transaction(&attacker.anchor, |calls| calls.add("other text")).await;
-    let mut wrong = signed(transaction.clone(), &attacker.anchor);
-    wrong.signatures = signed(other, &attacker.anchor).signatures;
-    let refused = attacker.submit(wrong).await.unwrap_err();
-    assert!(refused.contains("Signature is not valid"), "{refused}");
-    let refused = attacker.submit(signed(transaction.clone(), &Ed25519PrivateKey::new([9; 32]))).await.unwrap_err();
-    assert!(refused.contains("is absent"), "{refused}");
-    let none = SignedTransaction { transaction, signatures: Vec::<UserSignature>::new() };
-    assert!(attacker.submit(none).await.unwrap_err().contains("signer signatures"));
-}
-
-#[tokio::test]
 async fn the_same_transaction_is_executed_once_and_one_with_stale_objects_not_at_all() {
     let attacker = Attacker::new().await;
     let first = signed(attacker.transaction(&attacker.anchor, |calls| calls.add("first")).await, &attacker.anchor);
@@ -262,7 +109,7 @@ async fn the_same_transaction_is_executed_once_and_one_with_stale_objects_not_at
     assert_eq!(effects.status, ExecutionStatus::Success);
     assert_eq!(attacker.submit(first).await.unwrap(), effects);
     let refused = attacker.submit(stale).await.unwrap_err();
-    assert!(refused.contains("unavailable for consumption"), "{refused}");
+    assert!(refused.contains("is not available for consumption"), "{refused}");
     let reader = TrailReader::open(&attacker.mock.endpoints(), None, attacker.report.trail).await.unwrap();
     assert_eq!(reader.records(0).await.unwrap().len(), 1);
 }

@@ -10,6 +10,7 @@ use clap::Args;
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePrivateKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use grid_ledger::mock::{FaultPlan, Faults};
 use grid_ledger::{Endpoints, InitReport, Network, ObjectId, Packages, Step, TrailReader, Watch, mock};
 use grid_protocol::topic::Name;
 use grid_service::identity::read_authority;
@@ -79,6 +80,24 @@ pub struct MockArguments {
     /// The file that it keeps its state in.
     #[arg(long, value_name = "FILE")]
     state: PathBuf,
+    /// What goes wrong, and how often, as in drop-answer:0.2,delay:500ms:0.1.
+    ///
+    /// Faults stand between commas, and are KIND[:CHANCE][:after=N][:first=N][:on=CALL]:
+    ///
+    ///   refuse       do nothing, and answer UNAVAILABLE: an overloaded node
+    ///   rate-limit   do nothing, and answer RESOURCE_EXHAUSTED: too many questions
+    ///   delay:500ms  wait before doing anything (also in s)
+    ///   drop-answer  do everything, and break the connection instead of answering
+    ///   time-out     execute, and answer UNAVAILABLE: the node does not know what became of it
+    ///   abort        execute, but let the first Move call abort; it is paid for
+    ///
+    /// CHANCE is how often, from 0 to 1; always without it. after=N lets the first N calls
+    /// pass, first=N ends it after N calls, and on=execute, on=simulate or on=read (everything
+    /// else) choose the calls. Without on=, the first three concern all calls, and the others
+    /// what is executed. seed=N among the faults makes the same calls in the same order meet
+    /// the same faults again; without it, one is chosen and printed.
+    #[arg(long, value_name = "FAULT[,FAULT…]", verbatim_doc_comment)]
+    fail: Option<FaultPlan>,
 }
 
 /// Which ledger to ask about a log.
@@ -243,6 +262,11 @@ pub async fn mock_ledger(arguments: &MockArguments) -> Result<u8, Failure> {
     let listener = TcpListener::bind(listen).await;
     let listener = listener.map_err(|error| format!("cannot listen on {listen}: {error}; choose another --listen"))?;
     println!("mock ledger on http://{} ({})", listener.local_addr()?, mock::NOT_IOTA);
-    mock::run(listener, &arguments.state, grid_service::shutdown::signalled()).await?;
+    let faults = Faults::default();
+    if let Some(plan) = &arguments.fail {
+        faults.set(plan.clone());
+        println!("faults on demand: {} ({})", faults.plan(), mock::NOT_IOTA);
+    }
+    mock::run_with_faults(listener, &arguments.state, &faults, grid_service::shutdown::signalled()).await?;
     Ok(0)
 }

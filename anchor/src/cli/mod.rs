@@ -77,7 +77,8 @@ enum Command {
     #[command(subcommand, after_help = "Example:\n  grid-anchor keys export keys.pem --data-dir /var/lib/grid-anchor")]
     Keys(KeysCommand),
     /// Run a development double of an IOTA node: one process, state in one file. It is NOT IOTA.
-    #[command(after_help = "Example:\n  grid-anchor mock-ledger --listen 127.0.0.1:50052 --state mock.state")]
+    #[command(after_help = "Examples:\n  grid-anchor mock-ledger --listen 127.0.0.1:50052 --state mock.state\n  \
+                            grid-anchor mock-ledger --state mock.state --fail refuse:0.1,drop-answer:0.2,seed=7")]
     MockLedger(MockArguments),
     /// Read a log: who said what; with --sessions who charged when, how much, and what held them back.
     ///

@@ -7,7 +7,7 @@ use iota_sdk::types::{Argument, Command, ExecutionError, Identifier, MoveCall, M
 use serde::Serialize;
 
 use super::commands::{Fetch, Machine, Value, encode};
-use super::execute::Rejection;
+use super::rejection::Rejection;
 use crate::audit_trail::{Data, DeletionWindow, ImmutableMetadata, Permission, TimeLock, generic, struct_tag};
 use crate::network::Packages;
 
@@ -96,6 +96,26 @@ pub(super) fn call(machine: &mut Machine, call: &MoveCall, fetch: Fetch<'_>) -> 
     }
 }
 
+/// The argument of a call that it changes: the trail, always the first.
+pub(super) fn changes(call: &MoveCall) -> Option<Argument> {
+    match find(call)? {
+        Function::CreateRole | Function::NewCapability | Function::DestroyInitialAdmin | Function::AddRecord => {
+            call.arguments.first().copied()
+        }
+        Function::OptionNone
+        | Function::OptionSome
+        | Function::Infinite
+        | Function::NoLock
+        | Function::TimeWindow
+        | Function::NewLocking
+        | Function::AddRecordPermission
+        | Function::PermissionsFromVector
+        | Function::NewText
+        | Function::NewMetadata
+        | Function::Create => None,
+    }
+}
+
 struct Call<'a> {
     machine: &'a mut Machine,
     call: &'a MoveCall,
@@ -169,6 +189,11 @@ impl Call<'_> {
     fn arguments<const N: usize>(&self) -> Result<[Argument; N], ExecutionError> {
         self.call.arguments.as_slice().try_into().map_err(|_| ExecutionError::ArityMismatch)
     }
+}
+
+/// An abort of a call that would have gone well.
+pub(super) fn abort_on_demand(call: &MoveCall) -> ExecutionError {
+    abort_in(call.package, call.module.clone(), call.function.clone(), "EOnDemand")
 }
 
 fn abort(package: ObjectId, module: &'static str, function: &'static str, error: &'static str) -> ExecutionError {

@@ -11,15 +11,17 @@ use iota_sdk::types::{
     TransactionDigest, TransactionEffects, TransactionEvents, TransactionExpiration, TransactionKind, TransactionV1,
     Version,
 };
-use iota_sdk::types::{Argument, Command, Input, SplitCoins, TransferObjects};
+use iota_sdk::types::{Argument, Command, Input, SimpleSignature, SplitCoins, TransferObjects, UserSignature};
 use serde::{Deserialize, Serialize};
 
-use super::execute::{self, Rejection, coin, storage_rebate};
+use super::check::Wanted;
+use super::execute::{self, coin, storage_rebate};
 use super::journal::{Journal, MockError};
+use super::limits::{GAS_PRICE, LARGEST_TRANSACTION};
+use super::refusal::{InputError, Refusal, SignatureError};
+use super::rejection::Rejection;
 use crate::audit_trail::struct_tag;
 
-/// NANOS per unit of computation.
-pub(super) const GAS_PRICE: u64 = 1000;
 /// What the faucet starts with: as much as a `u64` of NANOS may hold without care about sums.
 const FAUCET_BALANCE: u64 = 1 << 60;
 /// Real faucets give several coins; so clients must merge here too.
@@ -127,23 +129,25 @@ impl Chain {
     }
 
     /// What would happen. Signatures are not looked at.
-    pub(super) fn simulate(&self, transaction: &Transaction) -> Result<execute::Outcome, Rejection> {
-        execute::run(self, transaction, self.now_ms())
+    pub(super) fn simulate(&self, transaction: &Transaction, wanted: Wanted) -> Result<execute::Outcome, Refusal> {
+        execute::run(self, transaction, self.now_ms(), wanted, false)
     }
 
-    /// Executes a transaction, once: the same one again has the result that it had.
-    pub(super) fn execute(&mut self, signed: SignedTransaction) -> Result<(u64, &Block), Rejection> {
+    /// Executes a transaction, once: the same one again has the result that it had. With `abort`, its first Move call
+    /// aborts.
+    pub(super) fn execute(&mut self, signed: SignedTransaction, abort: bool) -> Result<(u64, &Block), Refusal> {
+        check_signatures(&signed)?;
         let digest = signed.transaction.digest();
         if !self.by_digest.contains_key(&digest) {
-            check_signature(&signed)?;
+            check_size(&signed)?;
             let time_ms = self.now_ms();
-            let outcome = execute::run(self, &signed.transaction, time_ms)?;
-            let execute::Outcome { effects, events, written, removed } = outcome;
+            let outcome = execute::run(self, &signed.transaction, time_ms, Wanted::Execution, abort)?;
+            let execute::Outcome { effects, events, written, removed, .. } = outcome;
             let block = Block { signed, effects, events, written, removed, time_ms };
             self.journal.append(&Entry::Block(Box::new(block.clone()))).map_err(Rejection::broken)?;
             self.apply(block);
         }
-        self.find(digest).ok_or_else(|| Rejection::broken("a transaction was executed and is not there"))
+        Ok(self.find(digest).ok_or_else(|| Rejection::broken("a transaction was executed and is not there"))?)
     }
 
     fn apply(&mut self, block: Block) {
@@ -182,7 +186,8 @@ impl Chain {
         });
         let signature = self.faucet.sign_transaction(&transaction).map_err(Rejection::broken)?;
         let digest = transaction.digest();
-        let (_, block) = self.execute(SignedTransaction { transaction, signatures: vec![signature] })?;
+        let signed = SignedTransaction { transaction, signatures: vec![signature] };
+        let (_, block) = self.execute(signed, false).map_err(Refusal::when_executed)?;
         let given = block.written.iter().filter(|object| object.owner == recipient && object.is_gas_coin());
         Ok((digest, given.map(|object| (object.id(), COIN)).collect()))
     }
@@ -207,23 +212,42 @@ fn genesis_objects(faucet: Address, time_ms: u64) -> BTreeMap<ObjectId, Object> 
     objects.collect()
 }
 
-fn check_signature(signed: &SignedTransaction) -> Result<(), Rejection> {
+/// Who sends it and who pays for it must have signed, and nobody else.
+fn check_signatures(signed: &SignedTransaction) -> Result<(), Refusal> {
     let Transaction::V1(transaction) = &signed.transaction else {
-        return Err(Rejection::invalid("a transaction of a version from after this program"));
+        return Err(Rejection::beyond_the_mock("this version of a transaction").into());
     };
-    let [signature] = signed.signatures.as_slice() else {
-        return Err(Rejection::invalid(format!("Expect 1 signer signatures but got {}", signed.signatures.len())));
-    };
-    if signature.derive_address() != transaction.sender {
-        return Err(Rejection::invalid(format!(
-            "Invalid user signature: Required Signature from {} is absent {:?}",
-            transaction.sender,
-            [signature.derive_address()]
-        )));
+    let payer = transaction.gas_payment.owner;
+    let expected: Vec<_> =
+        std::iter::once(transaction.sender).chain((payer != transaction.sender).then_some(payer)).collect();
+    if signed.signatures.len() != expected.len() {
+        return Err(SignatureError::Number { expected: expected.len(), actual: signed.signatures.len() }.into());
     }
-    Ed25519Verifier::new()
-        .verify_transaction(&signed.transaction, signature)
-        .map_err(|error| Rejection::invalid(format!("Invalid user signature: Signature is not valid: {error}")))
+    let actual: Vec<_> = signed.signatures.iter().map(UserSignature::derive_address).collect();
+    if let Some(absent) = expected.into_iter().find(|address| !actual.contains(address)) {
+        let actual = actual.iter().map(ToString::to_string).collect();
+        return Err(SignatureError::Absent { expected: absent, actual }.into());
+    }
+    for signature in &signed.signatures {
+        let UserSignature::Simple(SimpleSignature::Ed25519 { .. }) = signature else {
+            return Err(Rejection::beyond_the_mock("a signature of another kind than Ed25519").into());
+        };
+        let verified = Ed25519Verifier::new().verify_transaction(&signed.transaction, signature);
+        verified.map_err(|error| SignatureError::Invalid(error.to_string()))?;
+    }
+    Ok(())
+}
+
+fn check_size(signed: &SignedTransaction) -> Result<(), Refusal> {
+    // What is signed is a list of one, and the three bytes of its intent.
+    let size = bcs::serialized_size(&signed.transaction).map_err(Rejection::broken)?
+        + bcs::serialized_size(&signed.signatures).map_err(Rejection::broken)?
+        + 4;
+    if size > LARGEST_TRANSACTION {
+        let limit = format!("serialized transaction size exceeded maximum of {LARGEST_TRANSACTION}");
+        return Err(InputError::TooLarge { limit, value: size }.into());
+    }
+    Ok(())
 }
 
 fn machine_time_ms() -> u64 {

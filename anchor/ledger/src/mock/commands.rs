@@ -35,6 +35,13 @@ pub(super) enum Value {
     ReadOnly(ObjectId),
 }
 
+/// What a command returned, and what it changed that it was only lent: values with their types.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Returned {
+    pub(super) values: Vec<(TypeTag, Vec<u8>)>,
+    pub(super) changed: Option<(Argument, TypeTag, Vec<u8>)>,
+}
+
 /// An object while the transaction runs.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
@@ -76,6 +83,7 @@ pub(super) struct Machine {
     /// Dynamic fields that were fetched, as they were.
     pub(super) loaded: Vec<Object>,
     pub(super) events: Vec<Event>,
+    pub(super) returned: Vec<Returned>,
     pub(super) sender: Address,
     pub(super) digest: TransactionDigest,
     pub(super) now_ms: u64,
@@ -99,8 +107,9 @@ impl Machine {
         now_ms: u64,
         inputs: Vec<InputValue>,
     ) -> Self {
-        let (loaded, events, results, taken) = (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
-        Self { slots, loaded, events, sender, digest, now_ms, gas, inputs, results, made: 0, taken }
+        let (loaded, events, returned, results, taken) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
+        Self { slots, loaded, events, returned, sender, digest, now_ms, gas, inputs, results, made: 0, taken }
     }
 
     /// While commands run, the budget is not in the gas coin: it cannot be spent twice.
@@ -112,11 +121,17 @@ impl Machine {
         }
     }
 
-    /// Runs all commands, or those up to one that fails.
-    pub(super) fn run(&mut self, commands: &[Command], fetch: impl Fn(ObjectId) -> Option<Object>) -> ExecutionStatus {
+    /// Runs all commands, or those up to one that fails. With `abort`, the first Move call does.
+    pub(super) fn run(
+        &mut self,
+        commands: &[Command],
+        fetch: impl Fn(ObjectId) -> Option<Object>,
+        abort: bool,
+    ) -> ExecutionStatus {
         let failure = |error, at: usize| ExecutionStatus::Failure { error, command: Some(at as u64) };
         for (at, command) in commands.iter().enumerate() {
             let results = match command {
+                Command::MoveCall(call) if abort => Err(calls::abort_on_demand(call)),
                 Command::MoveCall(call) => calls::call(self, call, &fetch),
                 Command::TransferObjects(command) => self.transfer(command),
                 Command::SplitCoins(command) => self.split(command),
@@ -125,7 +140,10 @@ impl Machine {
                 _ => Err(ExecutionError::FeatureNotYetSupported),
             };
             match results {
-                Ok(results) => self.results.push(results),
+                Ok(results) => {
+                    self.returned.push(self.returned_by(command, &results));
+                    self.results.push(results);
+                }
                 Err(error) => return failure(error, at),
             }
         }
@@ -134,6 +152,27 @@ impl Machine {
             Ok(()) => ExecutionStatus::Success,
             Err(error) => failure(error, commands.len().saturating_sub(1)),
         }
+    }
+
+    fn returned_by(&self, command: &Command, results: &[Value]) -> Returned {
+        let known = |value: &Value| match value {
+            Value::Typed(tag, bytes) => Some((tag.clone(), bytes.clone())),
+            Value::Object(id) | Value::ReadOnly(id) => {
+                self.slots.get(id).map(|slot| (slot.tag.clone().into(), slot.contents.clone()))
+            }
+            Value::Pure(_) => None,
+        };
+        let lent = match command {
+            Command::SplitCoins(command) => Some(command.coin),
+            Command::MergeCoins(command) => Some(command.coin),
+            Command::MoveCall(call) => calls::changes(call),
+            _ => None,
+        };
+        let changed = lent.and_then(|argument| {
+            let (tag, bytes) = known(&self.value(argument, 0).ok()?)?;
+            Some((argument, tag, bytes))
+        });
+        Returned { values: results.iter().filter_map(known).collect(), changed }
     }
 
     /// Capabilities and coins cannot just be dropped.
@@ -250,9 +289,19 @@ impl Machine {
         }
     }
 
+    /// An object that may be changed.
+    pub(super) fn object(&self, argument: Argument, at: usize) -> Result<ObjectId, ExecutionError> {
+        match self.value(argument, at)? {
+            Value::Object(id) => Ok(id),
+            Value::ReadOnly(_) => Err(wrong(at, CommandArgumentError::InvalidObjectByMutRef)),
+            Value::Pure(_) => Err(wrong(at, CommandArgumentError::InvalidUsageOfPureArgument)),
+            Value::Typed(..) => Err(wrong(at, CommandArgumentError::TypeMismatch)),
+        }
+    }
+
     fn coin(&self, argument: Argument, at: usize) -> Result<(ObjectId, u64), ExecutionError> {
+        let id = self.object(argument, at)?;
         let mismatch = || wrong(at, CommandArgumentError::TypeMismatch);
-        let Value::Object(id) = self.value(argument, at)? else { return Err(mismatch()) };
         let slot = self.slots.get(&id).filter(|slot| slot.tag == coin::tag()).ok_or_else(mismatch)?;
         Ok((id, coin::balance(&slot.contents).ok_or(ExecutionError::InvariantViolation)?))
     }
@@ -281,7 +330,10 @@ impl Machine {
         for (at, argument) in command.coins_to_merge.iter().enumerate() {
             let (id, balance) = self.coin(*argument, at + 1)?;
             let (into, sum) = self.coin(command.coin, 0)?;
-            if id == into || id == self.gas {
+            if id == self.gas {
+                return Err(wrong(at + 1, CommandArgumentError::InvalidGasCoinUsage));
+            }
+            if id == into {
                 return Err(wrong(at + 1, CommandArgumentError::InvalidValueUsage));
             }
             self.set_balance(into, sum.checked_add(balance).ok_or(ExecutionError::CoinBalanceOverflow)?);
@@ -293,12 +345,13 @@ impl Machine {
     fn transfer(&mut self, command: &TransferObjects) -> Result<Vec<Value>, ExecutionError> {
         let recipient: Address = self.pure(command.address, command.objects.len())?;
         for (at, argument) in command.objects.iter().enumerate() {
-            let Value::Object(id) = self.value(*argument, at)? else {
-                return Err(wrong(at, CommandArgumentError::TypeMismatch));
+            let id = match self.value(*argument, at)? {
+                Value::ReadOnly(_) => return Err(wrong(at, CommandArgumentError::InvalidObjectByValue)),
+                _ => self.object(*argument, at)?,
             };
             let is_shared = self.slots.get(&id).is_some_and(|slot| matches!(slot.owner, Some(Owner::Shared(_))));
             if is_shared {
-                return Err(ExecutionError::InvalidTransferObject);
+                return Err(ExecutionError::SharedObjectOperationNotAllowed);
             }
             self.give(id, Owner::Address(recipient));
             self.taken.insert(id);

@@ -49,6 +49,10 @@ pub enum MockError {
 pub(super) struct Journal {
     file: File,
     path: PathBuf,
+    /// Of all whole entries.
+    length: u64,
+    /// Half an entry may be at the end: nothing must follow it.
+    broken: bool,
 }
 
 impl Journal {
@@ -76,19 +80,28 @@ impl Journal {
             tracing::warn!(bytes = bytes.len() - at, "cutting off an unfinished transaction ({NOT_IOTA})");
             file.set_len(at as u64).map_err(io_error("cut"))?;
         }
-        Ok((Self { file, path: path.to_owned() }, entries))
+        Ok((Self { file, path: path.to_owned(), length: at as u64, broken: false }, entries))
     }
 
-    /// Appends an entry; it is in the file, if not on the disk, when this returns.
+    /// Appends an entry; it is in the file, if not on the disk, when this returns. When that fails, as on a full disk,
+    /// nothing of it stays.
     pub(super) fn append<T: Serialize>(&mut self, value: &T) -> Result<(), MockError> {
         let io_error = |source| MockError::Io { action: "write", path: self.path.clone(), source };
+        if self.broken {
+            return Err(io_error(io::Error::other("an entry before was not written whole: start again")));
+        }
         let content = bcs::to_bytes(value).map_err(|error| io_error(io::Error::other(error)))?;
         let length = u32::try_from(content.len()).map_err(|error| io_error(io::Error::other(error)))?;
         let mut bytes = Vec::with_capacity(HEADER + content.len());
         bytes.extend(length.to_le_bytes());
         bytes.extend(&Sha256::digest(&content)[..CHECKSUM]);
         bytes.extend(content);
-        self.file.write_all(&bytes).map_err(io_error)
+        if let Err(error) = self.file.write_all(&bytes) {
+            self.broken = self.file.set_len(self.length).is_err();
+            return Err(io_error(error));
+        }
+        self.length += bytes.len() as u64;
+        Ok(())
     }
 }
 
@@ -132,6 +145,26 @@ mod tests {
             assert_eq!(entries(&path), ["one"]);
             assert_eq!(std::fs::read(&path).unwrap().len(), whole.len() / 2);
         }
+    }
+
+    #[test]
+    fn nothing_follows_an_entry_that_was_not_written_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mock");
+        let (mut journal, _) = Journal::open::<String>(&path).unwrap();
+        journal.append(&"one").unwrap();
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let file = std::mem::replace(&mut journal.file, full);
+        assert!(matches!(journal.append(&"two"), Err(MockError::Io { .. })));
+        // The end could not be cut off either.
+        journal.file = file;
+        assert!(journal.append(&"three").unwrap_err().to_string().contains("start again"));
+        drop(journal);
+        let (mut journal, kept) = Journal::open::<String>(&path).unwrap();
+        assert_eq!(kept, ["one"]);
+        journal.append(&"two").unwrap();
+        drop(journal);
+        assert_eq!(entries(&path), ["one", "two"]);
     }
 
     #[test]

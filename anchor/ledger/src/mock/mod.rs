@@ -8,15 +8,23 @@
 //! On the same port there is a faucet (`POST /gas`) and a page for each transaction, object and address, at the paths
 //! of IOTA's explorer. Time is the machine's; every transaction is final at once.
 //!
+//! It also does what nodes do when things go wrong, when it is told to: [`FaultPlan`] says what there is.
+//!
 //! The state is one file, to which every transaction is appended before it is answered; a mock that was killed goes on
 //! with it.
 
 mod calls;
 mod chain;
+mod check;
 mod commands;
 mod execute;
+mod faults;
+mod inject;
 mod journal;
+mod limits;
 mod pages;
+mod refusal;
+mod rejection;
 mod render;
 mod services;
 
@@ -31,7 +39,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use axum::Extension;
+use axum::middleware::from_fn_with_state;
 use chain::Chain;
+pub use faults::{FaultPlan, Faults, NoFaultPlan};
+use inject::Connection;
 pub use journal::MockError;
 
 /// Said on every page and in every log line.
@@ -42,12 +54,15 @@ const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 
 /// The chain, shared by all connections. Each question holds it briefly, and never across an await.
 #[derive(Clone)]
-struct Shared(Arc<Mutex<Chain>>);
+struct Shared {
+    chain: Arc<Mutex<Chain>>,
+    faults: Faults,
+}
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Chain> {
         // A transaction is applied only when nothing can fail any more, so a panic elsewhere leaves no half of one.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.chain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -59,10 +74,21 @@ pub async fn run(
     state_file: &Path,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), MockError> {
+    run_with_faults(listener, state_file, &Faults::default(), shutdown).await
+}
+
+/// The same, with faults, which can be changed while it runs.
+pub async fn run_with_faults(
+    listener: TcpListener,
+    state_file: &Path,
+    faults: &Faults,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), MockError> {
     let chain = Chain::open(state_file)?;
     tracing::info!(chain = %chain.name(), state = %state_file.display(), "mock ledger ({NOT_IOTA})");
-    let shared = Shared(Arc::new(Mutex::new(chain)));
-    let router = services::router(&shared).merge(pages::router(shared)).fallback(pages::nothing_here);
+    let shared = Shared { chain: Arc::new(Mutex::new(chain)), faults: faults.clone() };
+    let services = services::router(&shared).layer(from_fn_with_state(shared.clone(), inject::faults));
+    let router = services.merge(pages::router(shared)).fallback(pages::nothing_here);
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -77,11 +103,17 @@ pub async fn run(
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "cannot set TCP_NODELAY ({NOT_IOTA})");
                 }
-                let service = TowerToHyperService::new(router.clone());
+                let connection = Connection::default();
+                let service = TowerToHyperService::new(router.clone().layer(Extension(connection.clone())));
                 connections.spawn(async move {
                     let server = auto::Builder::new(TokioExecutor::new());
-                    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-                        tracing::debug!(error, "a connection broke ({NOT_IOTA})");
+                    tokio::select! {
+                        () = connection.broken_off() => {}
+                        served = server.serve_connection(TokioIo::new(stream), service) => {
+                            if let Err(error) = served {
+                                tracing::debug!(error, "a connection broke ({NOT_IOTA})");
+                            }
+                        }
                     }
                 });
             }

@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::chain::{Block, Chain};
-use super::execute::Rejection;
+use super::rejection::Rejection;
 use super::{NOT_IOTA, Shared};
 use crate::audit_trail::{AuditTrail, Capability, Data, RecordAdded, RecordField, read, record_id};
 use crate::network::Packages;
@@ -79,8 +79,7 @@ pub(super) async fn nothing_here(request: Request) -> Response {
     let kind = request.headers().get(header::CONTENT_TYPE);
     let is_grpc = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     if is_grpc {
-        let Rejection { code, message } = Rejection::beyond_the_mock(request.uri().path());
-        return Status::new(code, message).into_http();
+        return Status::from(Rejection::beyond_the_mock(request.uri().path())).into_http();
     }
     not_found(&format!("nothing at {}", request.uri().path())).into_response()
 }

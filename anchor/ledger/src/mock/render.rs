@@ -1,28 +1,25 @@
 //! From the mock's values to the messages of the gRPC services. Only what the read mask asks for is filled in, as a
 //! node does: a client that forgets to ask must notice it here.
 
-use iota_sdk::types::{Event, Object, TransactionEffects, TransactionEvents};
-use iota_sdk_grpc_types::field::FieldMaskTree;
-use iota_sdk_grpc_types::google::rpc::Status;
+use iota_sdk::types::{self as sdk, Argument, Event, Object, TransactionEffects, TransactionEvents, TypeTag};
+use iota_sdk_grpc_types::field::{FieldMaskTree, FieldMaskUtil, MessageFields};
 use iota_sdk_grpc_types::prost_types::{FieldMask, Timestamp};
 use iota_sdk_grpc_types::proto::timestamp_ms_to_proto;
 use iota_sdk_grpc_types::v1::bcs::BcsData;
+use iota_sdk_grpc_types::v1::command::{CommandOutput, CommandOutputs, CommandResult, CommandResults};
+use iota_sdk_grpc_types::v1::transaction_execution_service::ExecutionError;
 use iota_sdk_grpc_types::v1::versioned::{VersionedEvent, VersionedObject};
 use iota_sdk_grpc_types::v1::{event as event_messages, object as object_messages, signatures, transaction, types};
 
 use super::chain::Block;
-use super::execute::Rejection;
+use super::commands::Returned;
+use super::rejection::Rejection;
 
-/// What a request asks for, or else the service's default.
-pub(super) fn mask(asked: Option<&FieldMask>, default: &[&str]) -> FieldMaskTree {
-    match asked {
-        Some(asked) => FieldMaskTree::from_field_mask(asked),
-        None => FieldMaskTree::from_field_mask(&FieldMask { paths: default.iter().map(ToString::to_string).collect() }),
-    }
-}
-
-pub(super) fn status(rejection: &Rejection) -> Status {
-    Status::new(rejection.code, rejection.message.clone())
+/// What a request for such messages asks for, or else the service's default.
+pub(super) fn mask<M: MessageFields>(asked: Option<FieldMask>, default: &str) -> Result<FieldMaskTree, Rejection> {
+    let mask = asked.unwrap_or_else(|| FieldMask::from_str(default));
+    mask.validate::<M>().map_err(|path| Rejection::invalid(format!("invalid read_mask path: {path}")))?;
+    Ok(FieldMaskTree::from(mask))
 }
 
 pub(super) fn timestamp(ms: u64) -> Timestamp {
@@ -56,16 +53,19 @@ pub(super) struct Transaction<'a> {
     pub(super) events: &'a TransactionEvents,
     pub(super) written: &'a [Object],
     pub(super) block: Option<(u64, &'a Block)>,
+    /// Whether the answer may say in which checkpoint it is, and when that was.
+    pub(super) is_final: bool,
 }
 
 impl<'a> Transaction<'a> {
-    pub(super) fn of(checkpoint: u64, block: &'a Block) -> Self {
+    pub(super) fn of(checkpoint: u64, block: &'a Block, is_final: bool) -> Self {
         Self {
             transaction: &block.signed.transaction,
             effects: &block.effects,
             events: &block.events,
             written: &block.written,
             block: Some((checkpoint, block)),
+            is_final,
         }
     }
 
@@ -91,7 +91,7 @@ impl<'a> Transaction<'a> {
             }
             message = message.with_effects(part);
         }
-        if mask.contains("events") && !self.events.0.is_empty() {
+        if mask.contains("events") {
             message = message.with_events(self.events_message(mask)?);
         }
         if mask.contains("output_objects")
@@ -111,10 +111,10 @@ impl<'a> Transaction<'a> {
             let list = list.collect::<Result<_, Rejection>>()?;
             message = message.with_signatures(signatures::UserSignatures::default().with_signatures(list));
         }
-        if mask.contains("checkpoint") {
+        if self.is_final && mask.contains("checkpoint") {
             message = message.with_checkpoint(checkpoint);
         }
-        if mask.contains("timestamp") {
+        if self.is_final && mask.contains("timestamp") {
             message = message.with_timestamp(timestamp(block.time_ms));
         }
         Ok(message)
@@ -152,6 +152,68 @@ fn event(value: &Event, mask: &FieldMaskTree) -> Result<event_messages::Event, R
     }
     if mask.contains("bcs_contents") {
         message = message.with_bcs_contents(BcsData::from(value.contents.clone()));
+    }
+    Ok(message)
+}
+
+/// What the commands of a simulated transaction returned.
+pub(super) fn command_results(returned: &[Returned], mask: &FieldMaskTree) -> Result<CommandResults, Rejection> {
+    let mut results = CommandResults::default();
+    for Returned { values, changed } in returned {
+        let mut result = CommandResult::default();
+        if let Some(mask) = mask.subtree("mutated_by_ref") {
+            let changed = changed.iter().map(|(argument, tag, bytes)| output(Some(*argument), tag, bytes, &mask));
+            result.mutated_by_ref = Some(outputs(changed.collect::<Result<_, _>>()?));
+        }
+        if let Some(mask) = mask.subtree("return_values") {
+            let values = values.iter().map(|(tag, bytes)| output(None, tag, bytes, &mask));
+            result.return_values = Some(outputs(values.collect::<Result<_, _>>()?));
+        }
+        results.results.push(result);
+    }
+    Ok(results)
+}
+
+fn outputs(list: Vec<CommandOutput>) -> CommandOutputs {
+    let mut outputs = CommandOutputs::default();
+    outputs.outputs = list;
+    outputs
+}
+
+fn output(
+    argument: Option<Argument>,
+    tag: &TypeTag,
+    bytes: &[u8],
+    mask: &FieldMaskTree,
+) -> Result<CommandOutput, Rejection> {
+    let mut output = CommandOutput::default();
+    if let (Some(argument), true) = (argument, mask.contains("argument")) {
+        output.argument = Some(argument.try_into().map_err(Rejection::broken)?);
+    }
+    if mask.contains("type_tag") {
+        output.type_tag = Some(tag.into());
+    }
+    if mask.contains("bcs") {
+        output.bcs = Some(BcsData::from(bytes.to_vec()));
+    }
+    Ok(output)
+}
+
+/// Why a simulated transaction failed.
+pub(super) fn execution_error(
+    error: &sdk::ExecutionError,
+    command: Option<u64>,
+    mask: &FieldMaskTree,
+) -> Result<ExecutionError, Rejection> {
+    let mut message = ExecutionError::default();
+    if mask.contains("bcs_kind") {
+        message = message.with_bcs_kind(encode(error)?);
+    }
+    if mask.contains("source") {
+        message = message.with_source(error.to_string());
+    }
+    if let (Some(command), true) = (command, mask.contains("command_index")) {
+        message = message.with_command_index(command);
     }
     Ok(message)
 }

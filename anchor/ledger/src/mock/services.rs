@@ -1,22 +1,33 @@
 //! The gRPC services of a node, as far as the mock plays them.
 
+use std::collections::BTreeMap;
+
 use axum::Router;
 use futures::stream::{self, Iter};
-use iota_sdk::types::{Address, ObjectId, SignedTransaction, StructTag, Transaction, TransactionDigest};
+use iota_sdk::types::{
+    Address, ExecutionStatus, ObjectId, SignedTransaction, StructTag, Transaction, TransactionDigest,
+};
 use iota_sdk_grpc_types::field::FieldMaskTree;
-use iota_sdk_grpc_types::tonic::{Code, Request, Response, Status, async_trait, service::Routes};
-use iota_sdk_grpc_types::v1::epoch::Epoch;
+use iota_sdk_grpc_types::read_masks::{
+    EXECUTE_TRANSACTIONS_READ_MASK, GET_EPOCH_READ_MASK, GET_OBJECTS_READ_MASK, GET_SERVICE_INFO_READ_MASK,
+    GET_TRANSACTIONS_READ_MASK, LIST_OWNED_OBJECTS_READ_MASK, SIMULATE_TRANSACTIONS_READ_MASK,
+};
+use iota_sdk_grpc_types::tonic::{Request, Response, Status, async_trait, service::Routes};
+use iota_sdk_grpc_types::v1::epoch::{Epoch, ProtocolAttributes, ProtocolConfig};
 use iota_sdk_grpc_types::v1::ledger_service::ledger_service_server::{LedgerService, LedgerServiceServer};
 use iota_sdk_grpc_types::v1::ledger_service::{
     CheckpointData, GetCheckpointRequest, GetEpochRequest, GetEpochResponse, GetHealthRequest, GetHealthResponse,
     GetObjectsRequest, GetObjectsResponse, GetServiceInfoRequest, GetServiceInfoResponse, GetTransactionsRequest,
     GetTransactionsResponse, ObjectRequest, ObjectResult, StreamCheckpointsRequest, TransactionResult,
 };
+use iota_sdk_grpc_types::v1::object::Object;
 use iota_sdk_grpc_types::v1::state_service::state_service_server::{StateService, StateServiceServer};
 use iota_sdk_grpc_types::v1::state_service::{
     GetCoinInfoRequest, GetCoinInfoResponse, ListDynamicFieldsRequest, ListDynamicFieldsResponse,
     ListOwnedObjectsRequest, ListOwnedObjectsResponse,
 };
+use iota_sdk_grpc_types::v1::transaction::ExecutedTransaction;
+use iota_sdk_grpc_types::v1::transaction_execution_service::simulate_transaction_item::TransactionCheckModes;
 use iota_sdk_grpc_types::v1::transaction_execution_service::transaction_execution_service_server::{
     TransactionExecutionService, TransactionExecutionServiceServer,
 };
@@ -27,14 +38,22 @@ use iota_sdk_grpc_types::v1::transaction_execution_service::{
 };
 use iota_sdk_grpc_types::v1::types;
 
-use super::chain::{Chain, GAS_PRICE};
-use super::execute::Rejection;
+use super::chain::Chain;
+use super::check::Wanted;
+use super::faults::{Fate, FaultKind};
+use super::limits::{self, GAS_PRICE};
+use super::refusal::Refusal;
+use super::rejection::Rejection;
 use super::render::{self, mask};
 use super::{NOT_IOTA, Shared};
 
 const OBJECTS_PER_MESSAGE: usize = 100;
 const OWNED_PER_PAGE: usize = 50;
-const MOST_ITEMS: usize = 1000;
+const MOST_OWNED_PER_PAGE: usize = 1000;
+/// Transactions of one request; on a node whoever operates it decides.
+const MOST_ITEMS: usize = 20;
+/// The one at which costs were measured.
+const PROTOCOL_VERSION: u64 = 2;
 
 /// All services, as HTTP routes.
 pub(super) fn router(chain: &Shared) -> Router {
@@ -51,14 +70,7 @@ fn answers<T>(messages: Vec<T>) -> Response<Answers<T>> {
 }
 
 fn beyond(what: &str) -> Status {
-    let rejection = Rejection::beyond_the_mock(what);
-    Status::new(rejection.code, rejection.message)
-}
-
-impl From<Rejection> for Status {
-    fn from(rejection: Rejection) -> Self {
-        Self::new(rejection.code, rejection.message)
-    }
+    Rejection::beyond_the_mock(what).into()
 }
 
 #[async_trait]
@@ -72,7 +84,7 @@ impl LedgerService for Shared {
         &self,
         request: Request<GetServiceInfoRequest>,
     ) -> Result<Response<GetServiceInfoResponse>, Status> {
-        let mask = mask(request.get_ref().read_mask.as_ref(), &["chain_id", "epoch", "executed_checkpoint_height"]);
+        let mask = mask::<GetServiceInfoResponse>(request.into_inner().read_mask, GET_SERVICE_INFO_READ_MASK)?;
         let chain = self.lock();
         let mut answer = GetServiceInfoResponse::default();
         if mask.contains("chain_id") {
@@ -109,9 +121,8 @@ impl LedgerService for Shared {
         request: Request<GetObjectsRequest>,
     ) -> Result<Response<Self::GetObjectsStream>, Status> {
         let request = request.into_inner();
-        let mask = mask(request.read_mask.as_ref(), &["reference"]);
+        let mask = mask::<Object>(request.read_mask, GET_OBJECTS_READ_MASK)?;
         let requests = request.requests.unwrap_or_default().requests;
-        check_count(requests.len())?;
         let chain = self.lock();
         let results: Vec<_> = requests.iter().map(|request| object_result(&chain, request, &mask)).collect();
         drop(chain);
@@ -129,21 +140,19 @@ impl LedgerService for Shared {
         request: Request<GetTransactionsRequest>,
     ) -> Result<Response<Self::GetTransactionsStream>, Status> {
         let request = request.into_inner();
-        let mask = mask(request.read_mask.as_ref(), &["transaction.digest"]);
+        let mask = mask::<ExecutedTransaction>(request.read_mask, GET_TRANSACTIONS_READ_MASK)?;
         let requests = request.requests.unwrap_or_default().requests;
-        check_count(requests.len())?;
         let chain = self.lock();
         let results = requests.iter().map(|request| {
             let found = digest(request.digest.as_ref()).and_then(|digest| {
-                let (checkpoint, block) = chain.find(digest).ok_or_else(|| Rejection {
-                    code: Code::NotFound,
-                    message: format!("Transaction {digest} not found"),
-                })?;
-                render::Transaction::of(checkpoint, block).message(&mask)
+                let (checkpoint, block) = chain
+                    .find(digest)
+                    .ok_or_else(|| Rejection::not_found(format!("Transaction {digest} not found")))?;
+                render::Transaction::of(checkpoint, block, true).message(&mask)
             });
             match found {
                 Ok(transaction) => TransactionResult::default().with_executed_transaction(transaction),
-                Err(rejection) => TransactionResult::default().with_error(render::status(&rejection)),
+                Err(rejection) => TransactionResult::default().with_error(rejection.status()),
             }
         });
         let answer = GetTransactionsResponse::default().with_transaction_results(results.collect());
@@ -173,7 +182,7 @@ impl LedgerService for Shared {
         if request.epoch.is_some_and(|epoch| epoch != 0) {
             return Err(Status::not_found("Epoch not found: this mock ledger has only epoch 0"));
         }
-        let mask = mask(request.read_mask.as_ref(), &["epoch"]);
+        let mask = mask::<Epoch>(request.read_mask, GET_EPOCH_READ_MASK)?;
         let mut epoch = Epoch::default();
         if mask.contains("epoch") {
             epoch = epoch.with_epoch(0);
@@ -183,6 +192,9 @@ impl LedgerService for Shared {
         }
         if mask.contains("reference_gas_price") {
             epoch = epoch.with_reference_gas_price(GAS_PRICE);
+        }
+        if let Some(mask) = mask.subtree("protocol_config") {
+            epoch = epoch.with_protocol_config(protocol_config(&mask));
         }
         Ok(Response::new(GetEpochResponse::default().with_epoch(epoch)))
     }
@@ -202,14 +214,18 @@ impl StateService for Shared {
         request: Request<ListOwnedObjectsRequest>,
     ) -> Result<Response<ListOwnedObjectsResponse>, Status> {
         let request = request.into_inner();
-        let mask = mask(request.read_mask.as_ref(), &["reference"]);
+        let mask = mask::<Object>(request.read_mask, LIST_OWNED_OBJECTS_READ_MASK)?;
         let owner = request.owner.as_ref().ok_or_else(|| Status::invalid_argument("missing owner"))?;
         let owner: Address = owner.address().map_err(|error| Status::invalid_argument(error.to_string()))?;
         let wanted = request.object_type.as_deref().map(str::parse::<StructTag>).transpose();
         let wanted = wanted.map_err(|error| Status::invalid_argument(format!("invalid object_type: {error}")))?;
         let after = request.page_token.as_deref().map(ObjectId::from_bytes).transpose();
         let after = after.map_err(|_| Status::invalid_argument("invalid page_token"))?;
-        let size = request.page_size.map_or(OWNED_PER_PAGE, |size| size as usize).clamp(1, MOST_ITEMS);
+        let size = request
+            .page_size
+            .filter(|size| *size > 0)
+            .map_or(OWNED_PER_PAGE, |size| size as usize)
+            .min(MOST_OWNED_PER_PAGE);
         let chain = self.lock();
         let mut found = chain
             .owned_by(owner)
@@ -235,16 +251,18 @@ impl TransactionExecutionService for Shared {
         &self,
         request: Request<ExecuteTransactionsRequest>,
     ) -> Result<Response<ExecuteTransactionsResponse>, Status> {
+        let fate = request.extensions().get::<Fate>().cloned().unwrap_or_default();
         let request = request.into_inner();
-        let default = ["transaction.digest", "effects", "events", "input_objects", "output_objects"];
-        let mask = mask(request.read_mask.as_ref(), &default);
-        check_count(request.transactions.len())?;
+        check_batch(request.transactions.len())?;
+        let mask = mask::<ExecutedTransaction>(request.read_mask, EXECUTE_TRANSACTIONS_READ_MASK)?;
+        // Every transaction is in a checkpoint at once, but a node says so only to who would wait for it.
+        let is_final = request.checkpoint_inclusion_timeout_ms.is_some_and(|timeout| timeout > 0);
         let mut chain = self.lock();
-        let results = request.transactions.iter().map(|item| match execute(&mut chain, item, &mask) {
+        let results = request.transactions.iter().map(|item| match execute(&mut chain, item, &mask, is_final, &fate) {
             Ok(executed) => executed,
             Err(rejection) => {
                 tracing::info!(reason = rejection.message, "refused a transaction ({NOT_IOTA})");
-                ExecuteTransactionResult::default().with_error(render::status(&rejection))
+                ExecuteTransactionResult::default().with_error(rejection.status())
             }
         });
         let answer = ExecuteTransactionsResponse::default().with_transaction_results(results.collect());
@@ -256,12 +274,12 @@ impl TransactionExecutionService for Shared {
         request: Request<SimulateTransactionsRequest>,
     ) -> Result<Response<SimulateTransactionsResponse>, Status> {
         let request = request.into_inner();
-        let mask = mask(request.read_mask.as_ref(), &["executed_transaction", "suggested_gas_price"]);
-        check_count(request.transactions.len())?;
+        check_batch(request.transactions.len())?;
+        let mask = mask::<SimulatedTransaction>(request.read_mask, SIMULATE_TRANSACTIONS_READ_MASK)?;
         let chain = self.lock();
         let results = request.transactions.iter().map(|item| match simulate(&chain, item, &mask) {
             Ok(simulated) => SimulateTransactionResult::default().with_simulated_transaction(simulated),
-            Err(rejection) => SimulateTransactionResult::default().with_error(render::status(&rejection)),
+            Err(rejection) => SimulateTransactionResult::default().with_error(rejection.status()),
         });
         let answer = SimulateTransactionsResponse::default().with_transaction_results(results.collect());
         Ok(Response::new(answer))
@@ -279,14 +297,23 @@ fn execute(
     chain: &mut Chain,
     item: &ExecuteTransactionItem,
     mask: &FieldMaskTree,
+    is_final: bool,
+    fate: &Fate,
 ) -> Result<ExecuteTransactionResult, Rejection> {
+    if fate.has(FaultKind::Refuse) {
+        return Err(Rejection::overloaded());
+    }
     let transaction = transaction(item.transaction.as_ref())?;
     let signatures = item.signatures.as_ref().ok_or_else(|| Rejection::invalid("missing signatures"))?;
     let signatures = Vec::try_from(signatures).map_err(|error| Rejection::invalid(error.to_string()))?;
-    let (checkpoint, block) = chain.execute(SignedTransaction { transaction, signatures })?;
+    let signed = SignedTransaction { transaction, signatures };
+    let (checkpoint, block) = chain.execute(signed, fate.has(FaultKind::Abort)).map_err(Refusal::when_executed)?;
     let digest = block.signed.transaction.digest();
     tracing::info!(checkpoint, transaction = %digest, status = ?block.effects.as_v1().status, "executed ({NOT_IOTA})");
-    let executed = render::Transaction::of(checkpoint, block).message(mask)?;
+    if fate.has(FaultKind::TimeOut) {
+        return Err(Rejection::timed_out());
+    }
+    let executed = render::Transaction::of(checkpoint, block, is_final).message(mask)?;
     Ok(ExecuteTransactionResult::default().with_executed_transaction(executed))
 }
 
@@ -295,8 +322,16 @@ fn simulate(
     item: &SimulateTransactionItem,
     mask: &FieldMaskTree,
 ) -> Result<SimulatedTransaction, Rejection> {
-    let transaction = transaction(item.transaction.as_ref())?;
-    let outcome = chain.simulate(&transaction)?;
+    let mut transaction = transaction(item.transaction.as_ref())?;
+    let skips_checks = item.tx_checks.contains(&(TransactionCheckModes::DisableVmChecks as i32));
+    let wanted = if skips_checks { Wanted::Estimate } else { Wanted::Simulation };
+    let outcome = chain.simulate(&transaction, wanted).map_err(Refusal::when_simulated)?;
+    let effects = outcome.effects.as_v1();
+    if let (Transaction::V1(transaction), true) = (&mut transaction, skips_checks)
+        && transaction.gas_payment.budget == 0
+    {
+        transaction.gas_payment.budget = effects.gas_cost_summary.gas_used();
+    }
     let mut simulated = SimulatedTransaction::default();
     if let Some(mask) = mask.subtree("executed_transaction") {
         let executed = render::Transaction {
@@ -305,11 +340,26 @@ fn simulate(
             events: &outcome.events,
             written: &outcome.written,
             block: None,
+            is_final: false,
         };
         simulated = simulated.with_executed_transaction(executed.message(&mask)?);
     }
     if mask.contains("suggested_gas_price") {
         simulated = simulated.with_suggested_gas_price(GAS_PRICE);
+    }
+    if let Some(mask) = mask.subtree("execution_result") {
+        simulated = match &effects.status {
+            ExecutionStatus::Failure { error, command } => {
+                let mask = mask.subtree("execution_error");
+                let error = mask.map(|mask| render::execution_error(error, *command, &mask)).transpose()?;
+                error.map_or(simulated.clone(), |error| simulated.with_execution_error(error))
+            }
+            _ => {
+                let mask = mask.subtree("command_results");
+                let results = mask.map(|mask| render::command_results(&outcome.returned, &mask)).transpose()?;
+                results.map_or(simulated.clone(), |results| simulated.with_command_results(results))
+            }
+        };
     }
     Ok(simulated)
 }
@@ -331,19 +381,33 @@ fn object_result(chain: &Chain, request: &ObjectRequest, mask: &FieldMaskTree) -
         let id = reference.object_identifier().map_err(|error| Rejection::invalid(error.to_string()))?;
         let object =
             chain.object(id).filter(|it| reference.version.is_none_or(|wanted| it.version().as_u64() == wanted));
-        let missing = || Rejection { code: Code::NotFound, message: format!("Object {id} not found") };
+        let at = reference.version.map(|version| format!(" at version {version}")).unwrap_or_default();
+        let missing = || Rejection::not_found(format!("Object {id}{at} not found"));
         render::object(object.ok_or_else(missing)?, mask)
     })();
     match found {
         Ok(object) => ObjectResult::default().with_object(object),
-        Err(rejection) => ObjectResult::default().with_error(render::status(&rejection)),
+        Err(rejection) => ObjectResult::default().with_error(rejection.status()),
     }
 }
 
-fn check_count(items: usize) -> Result<(), Status> {
+fn protocol_config(mask: &FieldMaskTree) -> ProtocolConfig {
+    let mut config = ProtocolConfig::default();
+    if mask.contains("protocol_version") {
+        config = config.with_protocol_version(PROTOCOL_VERSION);
+    }
+    if let Some(mask) = mask.subtree("attributes") {
+        let known = limits::attributes().into_iter().filter(|(name, _)| mask.contains(name));
+        let known = known.map(|(name, value)| (name.to_owned(), value.to_string())).collect::<BTreeMap<_, _>>();
+        config = config.with_attributes(ProtocolAttributes::default().with_attributes(known));
+    }
+    config
+}
+
+fn check_batch(items: usize) -> Result<(), Status> {
     match items {
-        0 => Err(Status::invalid_argument("at least one item must be given")),
+        0 => Err(Status::invalid_argument("transactions list must not be empty")),
         1..=MOST_ITEMS => Ok(()),
-        _ => Err(Status::invalid_argument(format!("{items} items are more than {MOST_ITEMS}"))),
+        _ => Err(Status::invalid_argument(format!("batch size {items} exceeds maximum allowed ({MOST_ITEMS})"))),
     }
 }

@@ -2,11 +2,13 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod client;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use grid_ledger::mock::{self, MockError};
+use grid_ledger::mock::{self, Faults, MockError};
 use grid_ledger::{Address, Endpoints, InitReport, InitSettings, LedgerError, Watch, init};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +20,7 @@ pub const DESCRIPTION: &str = "Log key demo-00112233.invalid+01234567+AAAA\nCA c
 
 pub struct Mock {
     pub listens: SocketAddr,
+    pub faults: Faults,
     state: PathBuf,
     running: Option<Running>,
 }
@@ -29,7 +32,8 @@ struct Running {
 
 impl Mock {
     pub async fn start(state: &Path) -> Self {
-        let mut mock = Self { listens: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), state: state.into(), running: None };
+        let listens = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut mock = Self { listens, faults: Faults::default(), state: state.into(), running: None };
         mock.start_again().await;
         mock
     }
@@ -39,9 +43,9 @@ impl Mock {
         let listener = TcpListener::bind(self.listens).await.unwrap();
         self.listens = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let state = self.state.clone();
+        let (state, faults) = (self.state.clone(), self.faults.clone());
         let task = tokio::spawn(async move {
-            mock::run(listener, &state, async {
+            mock::run_with_faults(listener, &state, &faults, async {
                 let _ = stopped.await;
             })
             .await
@@ -58,6 +62,11 @@ impl Mock {
     pub async fn restart(&mut self) {
         self.stop().await;
         self.start_again().await;
+    }
+
+    /// From now on this goes wrong.
+    pub fn fail(&self, plan: &str) {
+        self.faults.set(plan.parse().unwrap());
     }
 
     pub fn endpoints(&self) -> Endpoints {

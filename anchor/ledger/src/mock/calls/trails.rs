@@ -215,31 +215,32 @@ impl Call<'_> {
         Ok(vec![Value::Typed(PACKAGES.record_added().into(), event)])
     }
 
-    /// The function is generic, and used for the type that records have here.
+    /// The function is generic, and used for the type that records have here: the first argument is of that type.
     fn about_data(&self) -> Result<(), ExecutionError> {
         match self.call.type_arguments.as_slice() {
             [tag] if *tag == PACKAGES.data() => Ok(()),
-            [_] => Err(ExecutionError::FeatureNotYetSupported),
+            [_] => Err(wrong(0, CommandArgumentError::TypeMismatch)),
             _ => Err(ExecutionError::TypeArityMismatch),
         }
     }
 
     fn trail(&self, argument: Argument, at: usize) -> Result<AuditTrail, ExecutionError> {
-        let mismatch = || wrong(at, CommandArgumentError::TypeMismatch);
-        let Value::Object(id) = self.machine.value(argument, at)? else { return Err(mismatch()) };
-        self.machine.read(id, &PACKAGES.trail()).ok_or_else(mismatch)
+        let id = self.machine.object(argument, at)?;
+        self.machine.read(id, &PACKAGES.trail()).ok_or_else(|| wrong(at, CommandArgumentError::TypeMismatch))
     }
 
     fn capability(&self, argument: Argument, at: usize) -> Result<Capability, ExecutionError> {
-        let mismatch = || wrong(at, CommandArgumentError::TypeMismatch);
-        let Value::Object(id) = self.machine.value(argument, at)? else { return Err(mismatch()) };
-        self.machine.read(id, &PACKAGES.capability()).ok_or_else(mismatch)
+        let id = self.machine.object(argument, at)?;
+        self.machine.read(id, &PACKAGES.capability()).ok_or_else(|| wrong(at, CommandArgumentError::TypeMismatch))
     }
 
     fn clock(&self, argument: Argument, at: usize) -> Result<(), ExecutionError> {
         match self.machine.value(argument, at)? {
             Value::ReadOnly(ObjectId::CLOCK) => Ok(()),
-            _ => Err(wrong(at, CommandArgumentError::TypeMismatch)),
+            Value::Pure(_) => Err(wrong(at, CommandArgumentError::InvalidUsageOfPureArgument)),
+            Value::Object(_) | Value::ReadOnly(_) | Value::Typed(..) => {
+                Err(wrong(at, CommandArgumentError::TypeMismatch))
+            }
         }
     }
 
