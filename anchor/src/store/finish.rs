@@ -5,7 +5,8 @@ use std::io::{self, Read};
 
 use grid_durable::{Appendable, Durable};
 
-use super::{JOURNAL, Scan, StoreError, in_log, refuse};
+use super::reading::Scan;
+use super::{JOURNAL, StoreError, in_log, refuse};
 use crate::journal::{self, BadJournal};
 use crate::tile::{Level, Tile};
 use crate::tree::Edge;
