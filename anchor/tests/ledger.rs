@@ -17,7 +17,7 @@ use grid_anchor::policy::Policy;
 use grid_anchor::recorder::{AnchorIdentity, Recorder, RecorderError, RecorderSettings};
 use grid_anchor::verify::{LedgerFailure, LedgerReport, Report, verify_ledger};
 use grid_durable::Stop;
-use grid_ledger::{Endpoints, IotaLedger, Ledger, LedgerError, TrailReader, mock};
+use grid_ledger::{Endpoints, IotaLedger, Ledger, LedgerError, MOST_NANOS_PER_RECORD, TrailReader, mock};
 use grid_protocol::identity::{Identity, Issuer};
 use grid_protocol::message::{LedgerReceipt, Role, Session};
 use grid_protocol::topic::Name;
@@ -72,7 +72,9 @@ impl Bench {
     /// The trail as a starting anchor finds it.
     async fn trail(&self, data_dir: &Path) -> Trail {
         let folder = data_dir.to_owned();
-        let settings = NotarySettings { folder, endpoints: self.endpoints.clone(), interval: Millis(1000) };
+        let (endpoints, interval) = (self.endpoints.clone(), Millis(1000));
+        let most_nanos_per_record = MOST_NANOS_PER_RECORD;
+        let settings = NotarySettings { folder, endpoints, interval, most_nanos_per_record };
         let mut notary = Notary::start(settings);
         let news = notary.news().await;
         notary.close().await;
@@ -332,7 +334,7 @@ async fn init_of_the_program_killed_at_any_moment_and_run_again_makes_one_trail(
     let data_dir = bench.path("anchor");
     let ca = bench.path("ca.der");
     fs::write(&ca, bench.issuer.authority().der()).unwrap();
-    let grpc = bench.endpoints.grpc.clone();
+    let grpc = bench.endpoints.grpc[0].clone();
     let (ca, dir) = (ca.display().to_string(), data_dir.display().to_string());
     let arguments = ["init", "--network", "mock", "--site", "demo", "--ca", &ca, "--data-dir", &dir, "--grpc", &grpc];
     let mut kills = 0;
@@ -375,7 +377,7 @@ async fn the_program_says_with_its_exit_code_whether_the_ledger_vouches() {
         let output = bench.anchor(&arguments);
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
-    let grpc = bench.endpoints.grpc.as_str();
+    let grpc = bench.endpoints.grpc[0].as_str();
     let (code, said) = verify(&["--network", "mock", "--grpc", grpc]);
     assert!(code == Some(0) && said.contains("THE LEDGER VOUCHES FOR IT"), "{said}");
     let (code, said) = verify(&[]);
@@ -403,7 +405,7 @@ async fn without_a_policy_the_trail_and_the_authoritys_certificate_say_who_vouch
     let verify = |ca: Option<&Path>| {
         let ca = ca.map(|ca| ca.display().to_string());
         let mut arguments = vec!["verify", "--log", &log, "--network", "mock", "--trail", &trail];
-        arguments.extend(["--grpc", bench.endpoints.grpc.as_str()]);
+        arguments.extend(["--grpc", bench.endpoints.grpc[0].as_str()]);
         arguments.extend(ca.iter().flat_map(|ca| ["--ca", ca]));
         let output = bench.anchor(&arguments);
         let said = [output.stdout, output.stderr].concat();
@@ -430,7 +432,7 @@ async fn the_ledger_says_of_a_proof_whether_it_knows_its_checkpoint_and_when_the
         let output = bench.anchor(&[&["prove", "--log", &log, "--index", "0", "--out", &proof], more].concat());
         assert!(output.status.success(), "{output:?}");
     };
-    let grpc = bench.endpoints.grpc.as_str();
+    let grpc = bench.endpoints.grpc[0].as_str();
     let verify = || {
         let output = bench.anchor(&["verify", &proof, "--policy", &policy, "--network", "mock", "--grpc", grpc]);
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
@@ -479,7 +481,7 @@ async fn a_proof_under_a_head_that_the_ledger_knows_otherwise_is_worth_nothing()
     let proof = bench.path("x.tlog-proof").display().to_string();
     assert!(bench.anchor(&["prove", "--log", &log, "--index", "1", "--out", &proof]).status.success());
     assert!(bench.anchor(&["verify", &proof, "--policy", &policy]).status.success(), "by itself it holds");
-    let grpc = bench.endpoints.grpc.as_str();
+    let grpc = bench.endpoints.grpc[0].as_str();
     let output = bench.anchor(&["verify", &proof, "--policy", &policy, "--network", "mock", "--grpc", grpc]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.code() == Some(1) && said.contains("log rewritten: record 1, added "), "{said}");
