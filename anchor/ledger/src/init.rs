@@ -309,6 +309,15 @@ impl Run {
             return Err(LedgerError::NotAsMade(format!("{} made it, not {address}", seal.creator)));
         }
         let balance = total(&wallet.nodes.coins(address).await?);
+        if let Progress::Sealed(stored) = &mut self.state.progress
+            && stored.known < seal.records
+        {
+            // A person says by running this that the trail is ours as it is, also when its state was lost.
+            let unknown = seal.records - stored.known;
+            tracing::warn!(unknown, "takes over records that are in the trail and were not known here");
+            stored.known = seal.records;
+            self.state.store(&self.wallet.folder)?;
+        }
         self.wallet.tell(Step::Checked)?;
         Ok(InitReport {
             trail: sealed.trail.id,

@@ -39,13 +39,13 @@ async fn above_the_ceiling_nothing_is_submitted_and_below_it_again_it_is() {
 async fn small_coins_pay_together_when_none_holds_enough_alone_and_the_others_are_left() {
     let setting = Setting::new().await;
     let owner = setting.owner();
-    owner.keep(&[70_000_000, 9_000_000, 8_000_000], 60_000_000).await;
+    owner.keep(&[55_000_000, 9_000_000, 8_000_000], 45_000_000).await;
     assert_eq!(owner.coins().await.len(), 4);
     let mut ledger = setting.open().await.unwrap();
     ledger.append(&record("first")).await.unwrap();
     let coins = owner.coins().await;
     assert_eq!((coins.len(), &coins[1..]), (3, &[9_000_000, 8_000_000][..]));
-    // A large coin that comes later pays alone.
+    // What is left of them is too little for the next, and a large coin that came meanwhile pays that alone.
     setting.mock.give(setting.report.address).await;
     let receipt = ledger.append(&record("second")).await.unwrap();
     let after = owner.coins().await;

@@ -4,9 +4,10 @@
 
 mod support;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use grid_ledger::{IotaLedger, Ledger, LedgerError, NewRecord, Remedy};
+use grid_ledger::{IotaLedger, Ledger, LedgerError, NewRecord, Remedy, Step, Watch};
 use support::setting::{Setting, record};
 use support::{init_in, stop_at};
 
@@ -66,7 +67,7 @@ async fn of_two_that_add_at_the_same_moment_one_is_refused() {
     // The second has signed, and hands in after the first.
     second.append(&record("by the second")).await.unwrap_err();
     first.append(&record("by the first")).await.unwrap();
-    second.watch(Box::new(|_| std::ops::ControlFlow::Continue(())));
+    second.watch(Box::new(|_| ControlFlow::Continue(())));
     let refused = second.append(&record("by the second")).await.unwrap_err();
     assert!(is_other_writer(&refused, 0), "{refused}");
     assert_eq!(setting.texts().await, ["by the first"]);
@@ -104,7 +105,7 @@ async fn the_same_record_asked_for_again_is_the_one_that_is_found() {
     let mut other = open(&setting, &copy).await.unwrap();
     let elsewhere = NewRecord { text: "A".to_owned(), metadata: Some("elsewhere".to_owned()) };
     other.append(&elsewhere).await.unwrap();
-    ledger.watch(Box::new(|_| std::ops::ControlFlow::Continue(())));
+    ledger.watch(Box::new(|_| ControlFlow::Continue(())));
     assert_eq!(ledger.append(&record("A")).await.unwrap().sequence_number, 0);
     assert_eq!(setting.texts().await, ["A"]);
 }
@@ -125,13 +126,11 @@ async fn a_trail_that_is_another_logs_or_not_sealed_is_refused() {
         other => panic!("{other}"),
     }
     // Created, and then `init` was stopped.
-    for at in 0.. {
-        let (watch, steps) = stop_at(at);
-        let _ = init_in(&setting.path("open"), &setting.mock, Some(watch)).await;
-        if steps.lock().unwrap().iter().any(|step| step == "creating the trail: done") {
-            break;
-        }
-    }
+    let watch: Watch = Box::new(|step| match step {
+        Step::Noted { purpose: "creating the trail" } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    init_in(&setting.path("open"), &setting.mock, Some(watch)).await.unwrap_err();
     let open = std::fs::read_to_string(setting.path("open/ledger.json")).unwrap();
     let open: serde_json::Value = serde_json::from_str(&open).unwrap();
     with_trail(open["progress"]["trail"]["id"].as_str().unwrap().to_owned()).unwrap();

@@ -77,7 +77,7 @@ pub struct Owner {
     node: GrpcClient,
 }
 
-const BUDGET: u64 = 20_000_000;
+const BUDGET: u64 = 8_000_000;
 
 impl Owner {
     fn new(data: &Path, mock: &Mock) -> Self {
