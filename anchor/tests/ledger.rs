@@ -17,7 +17,7 @@ use grid_anchor::policy::Policy;
 use grid_anchor::recorder::{AnchorIdentity, Recorder, RecorderError, RecorderSettings};
 use grid_anchor::verify::{LedgerFailure, LedgerReport, Report, verify_ledger};
 use grid_durable::Stop;
-use grid_ledger::{Endpoints, IotaLedger, Ledger, LedgerError, MOST_NANOS_PER_RECORD, TrailReader, mock};
+use grid_ledger::{Endpoints, IotaLedger, Ledger, LedgerError, MOST_NANOS_PER_RECORD, NewRecord, TrailReader, mock};
 use grid_protocol::identity::{Identity, Issuer};
 use grid_protocol::message::{LedgerReceipt, Role, Session};
 use grid_protocol::topic::Name;
@@ -69,13 +69,14 @@ impl Bench {
         initialise(data_dir, site, &self.issuer.authority(), &self.endpoints, None).await.unwrap();
     }
 
+    fn notary(&self, data_dir: &Path) -> NotarySettings {
+        let (folder, endpoints, interval) = (data_dir.to_owned(), self.endpoints.clone(), Millis(1000));
+        NotarySettings { folder, endpoints, interval, most_nanos_per_record: MOST_NANOS_PER_RECORD }
+    }
+
     /// The trail as a starting anchor finds it.
     async fn trail(&self, data_dir: &Path) -> Trail {
-        let folder = data_dir.to_owned();
-        let (endpoints, interval) = (self.endpoints.clone(), Millis(1000));
-        let most_nanos_per_record = MOST_NANOS_PER_RECORD;
-        let settings = NotarySettings { folder, endpoints, interval, most_nanos_per_record };
-        let mut notary = Notary::start(settings);
+        let mut notary = Notary::start(self.notary(data_dir));
         let news = notary.news().await;
         notary.close().await;
         match news {
@@ -326,6 +327,50 @@ fn front_page(address: &str) -> String {
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
     page
+}
+
+#[tokio::test]
+async fn a_record_that_could_not_be_added_is_told_and_the_next_one_is_added_when_the_ledger_is_back() {
+    let mut bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    let mut notary = Notary::start(bench.notary(&data_dir));
+    assert!(matches!(notary.news().await, News::Opened(_)));
+    let address: SocketAddr = bench.endpoints.grpc[0].trim_start_matches("http://").parse().unwrap();
+    bench.mock.abort();
+    let _ = (&mut bench.mock).await;
+    for number in 0..2 {
+        notary.hand_in(NewRecord { text: format!("lost {number}"), metadata: None });
+        match notary.news().await {
+            News::NotAdded(error) => assert!(error.is_transient(), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let listener = TcpListener::bind(address).await.unwrap();
+    let state = bench.path("mock.state");
+    bench.mock = tokio::spawn(async move { mock::run(listener, &state, std::future::pending()).await.unwrap() });
+    notary.hand_in(NewRecord { text: "covers all".to_owned(), metadata: None });
+    match notary.news().await {
+        News::Added(receipt) => assert_eq!(receipt.record, 0),
+        other => panic!("{other:?}"),
+    }
+    notary.close().await;
+}
+
+#[tokio::test]
+async fn an_anchor_with_a_copy_of_the_key_is_refused_at_its_start() {
+    let bench = Bench::new().await;
+    let (data_dir, copy) = (bench.path("anchor"), bench.path("copy"));
+    bench.initialise(&data_dir).await;
+    fs::create_dir_all(&copy).unwrap();
+    for file in ["ledger.key", "ledger.json"] {
+        fs::copy(data_dir.join(file), copy.join(file)).unwrap();
+    }
+    let mut ledger = IotaLedger::open(&data_dir, &bench.endpoints).await.unwrap();
+    ledger.append(&NewRecord { text: "by the first".to_owned(), metadata: None }).await.unwrap();
+    let mut notary = Notary::start(bench.notary(&copy));
+    let refused = notary.news().await;
+    assert!(matches!(refused, News::Refused(LedgerError::OtherWriter { .. })), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -274,7 +274,7 @@ fn describe(status: &ExecutionStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use iota_sdk::types::{ObjectDigest, ObjectReference, Version};
+    use iota_sdk::types::{Identifier, ObjectDigest, ObjectReference, Version};
 
     fn coins(balances: &[u64]) -> Vec<GasCoin> {
         let reference = ObjectReference::new(ObjectId::ZERO, Version::from_u64(1), ObjectDigest::new([0; 32]));
@@ -288,6 +288,22 @@ mod tests {
         assert_eq!(count(&[500]), 1);
         assert_eq!(count(&[99, 90, 1]), 2);
         assert_eq!(count(&[50, 30, 10, 9, 8, 7]), 5);
+    }
+
+    #[test]
+    fn an_abort_is_told_by_module_and_function() {
+        let location = MoveLocation {
+            package: ObjectId::ZERO,
+            module: Identifier::from_static("role_map"),
+            function: 7,
+            instruction: 3,
+            function_name: Some(Identifier::from_static("assert_capability_valid")),
+        };
+        let mut status =
+            ExecutionStatus::Failure { error: ExecutionError::MoveAbort { location, code: 65_537 }, command: Some(1) };
+        assert_eq!(describe(&status), "command 1: role_map::assert_capability_valid aborts (code 65537)");
+        status = ExecutionStatus::Failure { error: ExecutionError::InsufficientGas, command: None };
+        assert!(describe(&status).to_lowercase().contains("gas"), "{}", describe(&status));
     }
 
     #[test]
