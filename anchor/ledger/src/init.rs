@@ -183,7 +183,7 @@ impl Run {
                     self.note(&Purpose::Seal, &executed).await?;
                 }
                 Progress::Sealed(sealed) => {
-                    let sealed = sealed.clone();
+                    let sealed = Sealed::clone(sealed);
                     return self.check(endpoints, sealed).await;
                 }
             }
@@ -273,7 +273,7 @@ impl Run {
                 let recorder = owned.ok_or_else(|| made("recorder capability"))?;
                 let (last, known, given_up, costs) = (None, 0, Vec::new(), Costs::default());
                 let sealed = Sealed { trail, admin, recorder, create, seal: paid, last, known, given_up, costs };
-                self.state.progress = Progress::Sealed(sealed);
+                self.state.progress = Progress::Sealed(Box::new(sealed));
             }
             // It changed no state of ours, or was noted by a run that was stopped before it could remove it.
             (Purpose::Merge | Purpose::Create | Purpose::Seal | Purpose::Add { .. }, _) => {}

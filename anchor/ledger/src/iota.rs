@@ -65,7 +65,8 @@ impl IotaLedger {
         let folder = Folder::open(folder)?;
         let not_initialised = || LedgerError::NotInitialised(folder.root().to_owned());
         let state = State::load(&folder)?.ok_or_else(not_initialised)?;
-        let Progress::Sealed(sealed) = state.progress.clone() else { return Err(not_initialised()) };
+        let Progress::Sealed(sealed) = &state.progress else { return Err(not_initialised()) };
+        let sealed = Sealed::clone(sealed);
         let key = LedgerKey::load(&folder)?.ok_or_else(not_initialised)?;
         let pairs = [
             ("network", state.network.to_string(), endpoints.network.to_string()),
@@ -198,7 +199,7 @@ impl IotaLedger {
     fn note(&mut self, receipt: Receipt) -> Result<(), LedgerError> {
         let purpose = Purpose::Add { text_sha256: receipt.text_sha256.clone() };
         self.sealed.note(receipt);
-        self.state.progress = Progress::Sealed(self.sealed.clone());
+        self.state.progress = Progress::Sealed(Box::new(self.sealed.clone()));
         self.wallet.note(&purpose, &self.state)
     }
 
@@ -207,7 +208,7 @@ impl IotaLedger {
         let Some(pending) = Pending::load(&self.wallet.folder)? else { return Ok(()) };
         if let Purpose::Add { text_sha256 } = pending.purpose {
             self.sealed.give_up(text_sha256);
-            self.state.progress = Progress::Sealed(self.sealed.clone());
+            self.state.progress = Progress::Sealed(Box::new(self.sealed.clone()));
             self.state.store(&self.wallet.folder)?;
         }
         Pending::remove(&self.wallet.folder)

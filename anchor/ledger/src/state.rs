@@ -42,7 +42,7 @@ pub(crate) enum Progress {
     /// There is a trail, and we could still change everything about it.
     Created(Created),
     /// There is a trail that we can only add to.
-    Sealed(Sealed),
+    Sealed(Box<Sealed>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
