@@ -3,20 +3,17 @@
 //! A task owns the ledger and waits for it; nothing else does. It first opens the trail, however long that takes: a
 //! ledger that cannot be reached stops nothing. Then the service hands it a record and hears later what became of it.
 //! While the outcome is unclear, the task asks again for the same record, so that there is never a second one by
-//! accident; any other failure is told, and the next interval's record covers it all.
+//! accident; any other failure is told, and the next interval's record covers it all. It backs off while nothing works,
+//! and stays away as long as a node asks it to; it never gives up.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use grid_ledger::{Endpoints, FileError, IotaLedger, Ledger, LedgerError, NewRecord, Receipt};
+use grid_ledger::{Backoff, Endpoints, IotaLedger, Ledger, LedgerError, NewRecord, Receipt};
 use grid_protocol::message::LedgerReceipt;
 use grid_protocol::units::{Millis, UnixMillis};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
-
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-const ASK_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 
 /// What is notarized where.
 #[derive(Clone, Debug)]
@@ -27,6 +24,8 @@ pub struct NotarySettings {
     pub endpoints: Endpoints,
     /// How often a record is due.
     pub interval: Millis,
+    /// What a record may take at most, in NANOS.
+    pub most_nanos_per_record: u64,
 }
 
 /// What the task tells.
@@ -136,47 +135,49 @@ async fn work(
     teller: mpsc::Sender<News>,
 ) -> Result<(), Alone> {
     let tell = async |news| teller.send(news).await.map_err(|_| Alone);
-    let (mut ledger, trail) = match open(&settings.folder, &settings.endpoints).await {
+    let mut backoff = Backoff::new(rand::random());
+    let (mut ledger, trail) = match open(&settings, &mut backoff).await {
         Ok(opened) => opened,
         Err(error) => return tell(News::Refused(error)).await,
     };
     tell(News::Opened(trail)).await?;
     while let Some(record) = asked.recv().await {
-        let news = match append(&mut ledger, &record).await {
-            Ok(receipt) => News::Added(to_message(&ledger, &settings.endpoints, &receipt)),
-            Err(error) => News::NotAdded(error),
-        };
-        tell(news).await?;
+        match append(&mut ledger, &record, &mut backoff).await {
+            Ok(receipt) => {
+                backoff.reset();
+                tell(News::Added(to_message(&ledger, &settings.endpoints, &receipt))).await?;
+            }
+            Err(error) => {
+                let wait = error.is_transient().then(|| backoff.next(error.retry_after()));
+                tell(News::NotAdded(error)).await?;
+                // The next record may be handed in meanwhile.
+                sleep(wait.unwrap_or_default()).await;
+            }
+        }
     }
     Ok(())
 }
 
-fn is_about_the_way(error: &LedgerError) -> bool {
-    matches!(error, LedgerError::Unreachable { .. } | LedgerError::Unclear { .. } | LedgerError::Unexpected { .. })
-}
-
-/// The files are locked while an anchor that was just stopped is still letting go of them, and a full disk may be emptied.
-fn passes(error: &LedgerError) -> bool {
-    matches!(error, LedgerError::File(error) if matches!(error, FileError::Locked(_)) || error.is_full())
-}
-
 /// Opens the trail, and tries again while the ledger cannot be reached.
-async fn open(folder: &Path, endpoints: &Endpoints) -> Result<(IotaLedger, Trail), LedgerError> {
-    let mut wait = ASK_AGAIN;
+async fn open(settings: &NotarySettings, backoff: &mut Backoff) -> Result<(IotaLedger, Trail), LedgerError> {
     loop {
-        match try_open(folder, endpoints).await {
-            Err(error) if is_about_the_way(&error) || passes(&error) => {
+        match try_open(settings).await {
+            Err(error) if error.is_transient() => {
                 tracing::warn!(%error, "nothing is notarized for now; the log goes on");
-                sleep(wait).await;
-                wait = (wait * 2).min(ASK_AGAIN_AT_MOST);
+                sleep(backoff.next(error.retry_after())).await;
             }
-            opened => return opened,
+            opened => {
+                backoff.reset();
+                return opened;
+            }
         }
     }
 }
 
-async fn try_open(folder: &Path, endpoints: &Endpoints) -> Result<(IotaLedger, Trail), LedgerError> {
-    let ledger = IotaLedger::open(folder, endpoints).await?;
+async fn try_open(settings: &NotarySettings) -> Result<(IotaLedger, Trail), LedgerError> {
+    let endpoints = &settings.endpoints;
+    let mut ledger = IotaLedger::open(&settings.folder, endpoints).await?;
+    ledger.limit_cost(settings.most_nanos_per_record);
     let seal = ledger.seal().await?;
     let newest = ledger.records(seal.records.saturating_sub(1)).await?.pop().map(|record| {
         let receipt = ledger.last_receipt().filter(|receipt| receipt.sequence_number == record.sequence_number);
@@ -187,16 +188,14 @@ async fn try_open(folder: &Path, endpoints: &Endpoints) -> Result<(IotaLedger, T
 }
 
 /// Adds a record. Once it is unclear whether it is there, nothing but an answer ends the asking.
-async fn append(ledger: &mut IotaLedger, record: &NewRecord) -> Result<Receipt, LedgerError> {
-    let mut wait = ASK_AGAIN;
+async fn append(ledger: &mut IotaLedger, record: &NewRecord, backoff: &mut Backoff) -> Result<Receipt, LedgerError> {
     let mut unclear = false;
     loop {
         match ledger.append(record).await {
-            Err(error) if matches!(error, LedgerError::Unclear { .. }) || (unclear && is_about_the_way(&error)) => {
+            Err(error) if matches!(error, LedgerError::Unclear { .. }) || (unclear && error.is_transient()) => {
                 unclear = true;
                 tracing::warn!(%error, "asking the ledger again");
-                sleep(wait).await;
-                wait = (wait * 2).min(ASK_AGAIN_AT_MOST);
+                sleep(backoff.next(error.retry_after())).await;
             }
             outcome => return outcome,
         }

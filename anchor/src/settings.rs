@@ -21,13 +21,13 @@
 
 use std::path::{Path, PathBuf};
 
-use grid_ledger::{Endpoints, Network};
+use grid_ledger::{Endpoints, MOST_NANOS_PER_RECORD, Network};
 use grid_protocol::topic::Name;
 use grid_protocol::units::Millis;
 use grid_service::broker::{Broker, BrokerError, BrokerSettings};
 use grid_service::identity::{IdentityFileError, IdentityFiles, IdentitySettings, NotOurs};
 use grid_service::settings::{Problems, SettingsError, load};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::http::HttpSettings;
 use crate::recorder::{AnchorIdentity, RecorderSettings};
@@ -96,15 +96,38 @@ pub struct LedgerSettings {
     /// where it costs money, 10000 on a mock, 60000 elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_ms: Option<Millis>,
-    /// The node's gRPC service, if another than the network's own: `https://node.example:443`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grpc: Option<String>,
+    /// The gRPC services of nodes, if others than the network's own: `"https://node.example:443"`, or several in a list.
+    /// The first is asked as long as it answers, then the next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_several")]
+    pub grpc: Vec<String>,
+    /// What a record may take at most, in NANOS, of which an IOTA has 10^9. Above that nothing is submitted; the next
+    /// record that is due covers it all. Usually a record takes less than 20000000 and gets most of that back.
+    /// Default: 100000000.
+    #[serde(default = "default_most_nanos_per_record")]
+    pub most_nanos_per_record: u64,
+}
+
+fn default_most_nanos_per_record() -> u64 {
+    MOST_NANOS_PER_RECORD
+}
+
+fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a URL, or a list of URLs")]
+    enum OneOrSeveral {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(match OneOrSeveral::deserialize(from)? {
+        OneOrSeveral::One(one) => vec![one],
+        OneOrSeveral::Several(several) => several,
+    })
 }
 
 impl LedgerSettings {
     /// Where everything is.
     pub fn endpoints(&self) -> Endpoints {
-        endpoints(self.network, self.grpc.as_deref())
+        endpoints(self.network, &self.grpc)
     }
 
     /// How often a record is added.
@@ -117,15 +140,15 @@ impl LedgerSettings {
     }
 }
 
-/// The network's services, with a node of one's own. A mock has everything at the one address.
-pub fn endpoints(network: Network, grpc: Option<&str>) -> Endpoints {
+/// The network's services, with nodes of one's own if there are any. A mock has everything at the one address.
+pub fn endpoints(network: Network, grpc: &[String]) -> Endpoints {
     let mut endpoints = network.endpoints();
-    if let Some(grpc) = grpc {
+    if let Some(first) = grpc.first() {
         if network == Network::Mock {
-            grpc.trim_end_matches('/').clone_into(&mut endpoints.explorer);
+            first.trim_end_matches('/').clone_into(&mut endpoints.explorer);
             endpoints.faucet = Some(format!("{}/gas", endpoints.explorer));
         }
-        grpc.clone_into(&mut endpoints.grpc);
+        endpoints.grpc = grpc.to_vec();
     }
     endpoints
 }
@@ -252,6 +275,19 @@ mod tests {
         let settings = load_text("site = \"demo\"\ndata_dir = \"/x\"\n").unwrap();
         assert_eq!(settings, Settings::new("demo".parse().unwrap(), "anchor-1".parse().unwrap(), "/x".into()));
         assert!(settings.resolve().is_err());
+    }
+
+    #[test]
+    fn a_ledger_has_the_nodes_of_its_network_or_one_or_several_others() {
+        let nodes = |grpc: &str| {
+            let text = format!("site = \"demo\"\ndata_dir = \"/x\"\n[ledger]\nnetwork = \"testnet\"\n{grpc}\n");
+            load_text(&text).map(|settings| settings.ledger.unwrap().endpoints().grpc)
+        };
+        assert_eq!(nodes("").unwrap(), ["https://grpc.testnet.iota.cafe:443"]);
+        assert_eq!(nodes("grpc = \"http://a:1\"").unwrap(), ["http://a:1"]);
+        assert_eq!(nodes("grpc = [\"http://a:1\", \"http://b:2\"]").unwrap(), ["http://a:1", "http://b:2"]);
+        let error = nodes("grpc = 7").unwrap_err().to_string();
+        assert!(error.contains("a URL, or a list of URLs"), "{error}");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use grid_anchor::policy::Policy;
 use grid_anchor::recorder::{AnchorIdentity, Recorder, RecorderError, RecorderSettings};
 use grid_anchor::verify::{LedgerFailure, LedgerReport, Report, verify_ledger};
 use grid_durable::Stop;
-use grid_ledger::{Endpoints, IotaLedger, Ledger, LedgerError, TrailReader, mock};
+use grid_ledger::{Endpoints, IotaLedger, Ledger, LedgerError, MOST_NANOS_PER_RECORD, NewRecord, TrailReader, mock};
 use grid_protocol::identity::{Identity, Issuer};
 use grid_protocol::message::{LedgerReceipt, Role, Session};
 use grid_protocol::topic::Name;
@@ -72,11 +72,14 @@ impl Bench {
         initialise(data_dir, site, &self.issuer.authority(), &self.endpoints, None).await.unwrap();
     }
 
+    fn notary(&self, data_dir: &Path) -> NotarySettings {
+        let (folder, endpoints, interval) = (data_dir.to_owned(), self.endpoints.clone(), Millis(1000));
+        NotarySettings { folder, endpoints, interval, most_nanos_per_record: MOST_NANOS_PER_RECORD }
+    }
+
     /// The trail as a starting anchor finds it.
     async fn trail(&self, data_dir: &Path) -> Trail {
-        let folder = data_dir.to_owned();
-        let settings = NotarySettings { folder, endpoints: self.endpoints.clone(), interval: Millis(1000) };
-        let mut notary = Notary::start(settings);
+        let mut notary = Notary::start(self.notary(data_dir));
         let news = notary.news().await;
         notary.close().await;
         match news {
@@ -317,13 +320,57 @@ fn front_page(address: &str) -> String {
     page
 }
 
+#[tokio::test]
+async fn a_record_that_could_not_be_added_is_told_and_the_next_one_is_added_when_the_ledger_is_back() {
+    let mut bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    let mut notary = Notary::start(bench.notary(&data_dir));
+    assert!(matches!(notary.news().await, News::Opened(_)));
+    let address: SocketAddr = bench.endpoints.grpc[0].trim_start_matches("http://").parse().unwrap();
+    bench.mock.abort();
+    let _ = (&mut bench.mock).await;
+    for number in 0..2 {
+        notary.hand_in(NewRecord { text: format!("lost {number}"), metadata: None });
+        match notary.news().await {
+            News::NotAdded(error) => assert!(error.is_transient(), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let listener = TcpListener::bind(address).await.unwrap();
+    let state = bench.path("mock.state");
+    bench.mock = tokio::spawn(async move { mock::run(listener, &state, std::future::pending()).await.unwrap() });
+    notary.hand_in(NewRecord { text: "covers all".to_owned(), metadata: None });
+    match notary.news().await {
+        News::Added(receipt) => assert_eq!(receipt.record, 0),
+        other => panic!("{other:?}"),
+    }
+    notary.close().await;
+}
+
+#[tokio::test]
+async fn an_anchor_with_a_copy_of_the_key_is_refused_at_its_start() {
+    let bench = Bench::new().await;
+    let (data_dir, copy) = (bench.path("anchor"), bench.path("copy"));
+    bench.initialise(&data_dir).await;
+    fs::create_dir_all(&copy).unwrap();
+    for file in ["ledger.key", "ledger.json"] {
+        fs::copy(data_dir.join(file), copy.join(file)).unwrap();
+    }
+    let mut ledger = IotaLedger::open(&data_dir, &bench.endpoints).await.unwrap();
+    ledger.append(&NewRecord { text: "by the first".to_owned(), metadata: None }).await.unwrap();
+    let mut notary = Notary::start(bench.notary(&copy));
+    let refused = notary.news().await;
+    assert!(matches!(refused, News::Refused(LedgerError::OtherWriter { .. })), "{refused:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn init_of_the_program_killed_at_any_moment_and_run_again_makes_one_trail() {
     let bench = Bench::new().await;
     let data_dir = bench.path("anchor");
     let ca = bench.path("ca.der");
     fs::write(&ca, bench.issuer.authority().der()).unwrap();
-    let grpc = bench.endpoints.grpc.clone();
+    let grpc = bench.endpoints.grpc[0].clone();
     let (ca, dir) = (ca.display().to_string(), data_dir.display().to_string());
     let arguments = ["init", "--network", "mock", "--site", "demo", "--ca", &ca, "--data-dir", &dir, "--grpc", &grpc];
     let mut kills = 0;
@@ -366,7 +413,7 @@ async fn the_program_says_with_its_exit_code_whether_the_ledger_vouches() {
         let output = bench.anchor(&arguments);
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
-    let grpc = bench.endpoints.grpc.as_str();
+    let grpc = bench.endpoints.grpc[0].as_str();
     let (code, said) = verify(&["--network", "mock", "--grpc", grpc]);
     assert!(code == Some(0) && said.contains("THE LEDGER VOUCHES FOR IT"), "{said}");
     let (code, said) = verify(&[]);
@@ -394,7 +441,7 @@ async fn without_a_policy_the_trail_and_the_authoritys_certificate_say_who_vouch
     let verify = |ca: Option<&Path>| {
         let ca = ca.map(|ca| ca.display().to_string());
         let mut arguments = vec!["verify", "--log", &log, "--network", "mock", "--trail", &trail];
-        arguments.extend(["--grpc", bench.endpoints.grpc.as_str()]);
+        arguments.extend(["--grpc", bench.endpoints.grpc[0].as_str()]);
         arguments.extend(ca.iter().flat_map(|ca| ["--ca", ca]));
         let output = bench.anchor(&arguments);
         let said = [output.stdout, output.stderr].concat();
@@ -421,7 +468,7 @@ async fn the_ledger_says_of_a_proof_whether_it_knows_its_checkpoint_and_when_the
         let output = bench.anchor(&[&["prove", "--log", &log, "--index", "0", "--out", &proof], more].concat());
         assert!(output.status.success(), "{output:?}");
     };
-    let grpc = bench.endpoints.grpc.as_str();
+    let grpc = bench.endpoints.grpc[0].as_str();
     let verify = || {
         let output = bench.anchor(&["verify", &proof, "--policy", &policy, "--network", "mock", "--grpc", grpc]);
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
@@ -470,7 +517,7 @@ async fn a_proof_under_a_head_that_the_ledger_knows_otherwise_is_worth_nothing()
     let proof = bench.path("x.tlog-proof").display().to_string();
     assert!(bench.anchor(&["prove", "--log", &log, "--index", "1", "--out", &proof]).status.success());
     assert!(bench.anchor(&["verify", &proof, "--policy", &policy]).status.success(), "by itself it holds");
-    let grpc = bench.endpoints.grpc.as_str();
+    let grpc = bench.endpoints.grpc[0].as_str();
     let output = bench.anchor(&["verify", &proof, "--policy", &policy, "--network", "mock", "--grpc", grpc]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.code() == Some(1) && said.contains("log rewritten: record 1, added "), "{said}");

@@ -30,7 +30,7 @@ async fn run(arguments: &Arguments) -> Result<Report, Box<dyn std::error::Error>
     let folder = options.data_dir.clone();
     let demo = Demo::start(options).await?;
     readable(terminal::introduce(&demo, &folder))?;
-    let ledger = demo.ledger().grpc.clone();
+    let ledger = demo.ledger().grpc.join(",");
     let ended = async {
         match arguments.ends_after() {
             Some(duration) => tokio::time::sleep(duration).await,

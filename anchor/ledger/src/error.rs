@@ -1,6 +1,7 @@
 //! What can go wrong between anchor and ledger.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use iota_sdk::types::{Address, ObjectId, TransactionDigest};
 
@@ -27,6 +28,27 @@ pub enum LedgerError {
         /// What was wrong.
         reason: String,
     },
+    /// Too many questions.
+    #[error("{endpoint} limits how often it may be asked: {reason}. Give it less to do, or use a node of your own")]
+    RateLimited {
+        /// The URL.
+        endpoint: String,
+        /// What it says.
+        reason: String,
+        /// How long it says to wait.
+        retry_after: Option<Duration>,
+    },
+    /// A node that has not caught up with the ledger, or with what we did there.
+    #[error("{endpoint} is behind: it does not show {missing} yet. Try again later, or use another node")]
+    Behind {
+        /// The URL.
+        endpoint: String,
+        /// What it should show.
+        missing: String,
+    },
+    /// Nobody to ask.
+    #[error("no node is given: at least one is needed")]
+    NoNodes,
     /// The node belongs to another ledger.
     #[error("{endpoint} serves chain {found}, not {expected}: give it a node of the right network")]
     WrongChain {
@@ -102,6 +124,35 @@ pub enum LedgerError {
         /// What must be covered, in NANOS.
         needed: u64,
     },
+    /// Above the configured ceiling. Nothing was submitted.
+    #[error(
+        "{purpose} may take {needed} NANOS at today's gas price of {price}, and at most {ceiling} are allowed: wait until \
+         the price falls, or allow more ([ledger] most_nanos_per_record)"
+    )]
+    TooDear {
+        /// What it was for.
+        purpose: &'static str,
+        /// NANOS per unit of computation.
+        price: u64,
+        /// What must be covered, in NANOS.
+        needed: u64,
+        /// What is allowed, in NANOS.
+        ceiling: u64,
+    },
+    /// Somebody else has our key.
+    #[error(
+        "record {sequence_number} of trail {trail} was added by {added_by}, our own address, but not by this anchor: \
+         another one runs with a copy of its key, or this folder is an old copy. Stop the other one; when it is certain \
+         that none runs, let `grid-anchor init` take the trail as it is"
+    )]
+    OtherWriter {
+        /// The trail.
+        trail: ObjectId,
+        /// The first record that is not ours.
+        sequence_number: u64,
+        /// Who added it.
+        added_by: Address,
+    },
     /// The faucet gave nothing.
     #[error("the faucet {url} gave nothing: {reason}. Try later, or send {address} some gas by hand")]
     Faucet {
@@ -130,7 +181,7 @@ pub enum LedgerError {
         /// Why: the command, and the Move function that aborted.
         reason: String,
     },
-    /// The node will not take the transaction, now or later.
+    /// The node will not take the transaction. It changed nothing, and what is built next excludes that it still does.
     #[error("the node refuses transaction {transaction} ({purpose}): {reason}")]
     Refused {
         /// What it was for.
@@ -149,6 +200,8 @@ pub enum LedgerError {
         transaction: TransactionDigest,
         /// What went wrong.
         reason: String,
+        /// How long a node says to wait.
+        retry_after: Option<Duration>,
     },
     /// More text than a transaction carries.
     #[error("{what} has {length} bytes, and at most {most} fit into a transaction")]
@@ -200,6 +253,69 @@ pub enum LedgerError {
     /// Whoever watched said stop.
     #[error("stopped on request before it could go on from: {0}")]
     Stopped(&'static str),
+}
+
+/// What helps against a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// To ask again, after a while: the network, a node, or a disk that is full.
+    Waiting,
+    /// Not this record, but perhaps the next: what was asked for is not possible now.
+    AnotherRecord,
+    /// Somebody must do what the message says.
+    Person,
+}
+
+impl LedgerError {
+    /// What helps.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Unexpected { .. }
+            | Self::RateLimited { .. }
+            | Self::Behind { .. }
+            | Self::Unclear { .. } => Remedy::Waiting,
+            // The files are locked while an anchor that was just stopped is still letting go of them.
+            Self::File(error) if error.is_full() || matches!(error, FileError::Locked(_)) => Remedy::Waiting,
+            Self::TooDear { .. }
+            | Self::WouldFail { .. }
+            | Self::Failed { .. }
+            | Self::Refused { .. }
+            | Self::TooLong { .. }
+            | Self::Stopped(_) => Remedy::AnotherRecord,
+            Self::NoNodes
+            | Self::WrongChain { .. }
+            | Self::NoSuchTrail { .. }
+            | Self::NotATrail { .. }
+            | Self::NotSealed { .. }
+            | Self::NoSuchRecord { .. }
+            | Self::NotText { .. }
+            | Self::NotAsMade(_)
+            | Self::NoRecorder { .. }
+            | Self::Unfunded { .. }
+            | Self::OtherWriter { .. }
+            | Self::Faucet { .. }
+            | Self::NoPackages(_)
+            | Self::NotInitialised(_)
+            | Self::Different { .. }
+            | Self::Damaged { .. }
+            | Self::File(_)
+            | Self::Internal { .. } => Remedy::Person,
+        }
+    }
+
+    /// Whether the same may work a while later.
+    pub fn is_transient(&self) -> bool {
+        self.remedy() == Remedy::Waiting
+    }
+
+    /// How long a node that limits us says to wait before it is asked again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } | Self::Unclear { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
 }
 
 fn join(weaknesses: &[Weakness]) -> String {

@@ -1,7 +1,8 @@
 //! Making a sealed trail: key, gas, two transactions, and a look at the result.
 //!
 //! Each step leaves its trace on disk before the next begins, and a transaction's signed bytes are on disk before the
-//! node gets them. So `init` can be killed anywhere and run again, and there is one trail in the end.
+//! node gets them. So `init` can be killed anywhere and run again, and there is one trail in the end. Run again on a
+//! finished one, it takes over the records in it that its state does not know: the way back when the state was lost.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,13 +15,15 @@ use crate::faucet;
 use crate::file::Folder;
 use crate::key::LedgerKey;
 use crate::ledger::{Step, Watch, tell};
+use crate::money::Costs;
 use crate::network::Endpoints;
-use crate::node::{Executed, GasCoin, Node};
+use crate::node::{Executed, GasCoin};
+use crate::nodes::Nodes;
 use crate::program::{Program, Shared};
 use crate::seal::Seal;
 use crate::state::{Created, Paid, Pending, Progress, Purpose, Sealed, State};
 use crate::trail::TrailReader;
-use crate::wallet::{Settled, Wallet, check_chain};
+use crate::wallet::{Settled, Wallet, total};
 
 /// What `init` and a first record need, several times over.
 const ENOUGH: u64 = 100_000_000;
@@ -84,16 +87,15 @@ pub async fn init(settings: InitSettings<'_>, mut watch: Option<Watch>) -> Resul
     let endpoints = settings.endpoints;
     let packages = endpoints.packages.ok_or(LedgerError::NoPackages(endpoints.network))?;
     let folder = Folder::open(settings.folder)?;
-    let node = Node::new(&endpoints.grpc)?;
     let stored = State::load(&folder)?;
     let expected = stored.as_ref().map(|state| state.chain.as_str()).or(endpoints.network.chain());
-    let chain = check_chain(&node, expected).await?;
+    let nodes = Nodes::connect(&endpoints.grpc, expected).await?;
     let key = load_or_make_key(&folder, stored.is_some(), &mut watch)?;
     let state = match stored {
         Some(state) => state,
         None => {
             let (name, description) = (settings.name.to_owned(), settings.description.to_owned());
-            let (network, address) = (endpoints.network, key.address());
+            let (network, address, chain) = (endpoints.network, key.address(), nodes.chain().to_owned());
             let state = State { network, chain, packages, address, name, description, progress: Progress::Key };
             state.store(&folder)?;
             tell(&mut watch, Step::KeyStored { address })?;
@@ -102,7 +104,7 @@ pub async fn init(settings: InitSettings<'_>, mut watch: Option<Watch>) -> Resul
     };
     check_same(&settings, &state, &key)?;
     let packages = state.packages;
-    let mut run = Run { wallet: Wallet { folder, node, key, packages, watch }, state };
+    let mut run = Run { wallet: Wallet { folder, nodes, key, packages, watch }, state };
     run.settle().await?;
     run.go(endpoints).await
 }
@@ -152,7 +154,8 @@ impl Run {
         let Some((pending, settled)) = self.wallet.settle().await? else { return Ok(()) };
         match settled {
             Settled::Done(executed) => self.note(&pending.purpose, &executed).await,
-            // It changed nothing and never will: what it was for is still to be done.
+            // It changed nothing, and if it still may, what is built next excludes it: the largest coin is the same as
+            // before, and the capability. What it was for is still to be done.
             Settled::Aborted(_) | Settled::Refused(_) => Pending::remove(&self.wallet.folder),
         }
     }
@@ -165,32 +168,46 @@ impl Run {
                     let coin = self.merge(coin).await?;
                     let (name, description) = (self.state.name.clone(), self.state.description.clone());
                     let program = Program::Create { name: &name, description: &description };
-                    let executed = self.wallet.submit(Purpose::Create, &program, coin).await?;
+                    let executed = self.submit(Purpose::Create, &program, coin).await?;
                     self.note(&Purpose::Create, &executed).await?;
                 }
                 Progress::Created(created) => {
                     let (trail, admin) = (created.trail, created.admin);
                     let coin = self.fund(endpoints).await?;
                     let admin =
-                        self.wallet.node.object(admin).await?.ok_or_else(|| {
+                        self.wallet.nodes.object(admin).await?.ok_or_else(|| {
                             LedgerError::NotAsMade(format!("its admin capability {admin} is not there"))
                         })?;
                     let program = Program::Seal { trail, admin: admin.object_ref() };
-                    let executed = self.wallet.submit(Purpose::Seal, &program, coin).await?;
+                    let executed = self.submit(Purpose::Seal, &program, coin).await?;
                     self.note(&Purpose::Seal, &executed).await?;
                 }
                 Progress::Sealed(sealed) => {
-                    let sealed = sealed.clone();
+                    let sealed = Sealed::clone(sealed);
                     return self.check(endpoints, sealed).await;
                 }
             }
         }
     }
 
+    /// Whoever runs `init` is there to read what it costs, so nothing but the protocol limits it.
+    async fn submit(
+        &mut self,
+        purpose: Purpose,
+        program: &Program<'_>,
+        coin: GasCoin,
+    ) -> Result<Executed, LedgerError> {
+        let submitted = self.wallet.submit(purpose, program, &[coin], u64::MAX).await;
+        if let Err(LedgerError::Refused { .. }) = &submitted {
+            Pending::remove(&self.wallet.folder)?;
+        }
+        submitted
+    }
+
     /// The largest coin, once there is enough in all of them.
     async fn fund(&mut self, endpoints: &Endpoints) -> Result<GasCoin, LedgerError> {
         let address = self.wallet.address();
-        let mut coins = self.wallet.node.coins(address).await?;
+        let mut coins = self.wallet.nodes.coins(address).await?;
         if total(&coins) < ENOUGH
             && let Some(url) = &endpoints.faucet
         {
@@ -198,7 +215,7 @@ impl Run {
             self.wallet.tell(Step::FaucetAsked { faucet: url })?;
             let deadline = Instant::now() + COINS_WITHIN;
             while total(&coins) < ENOUGH && Instant::now() < deadline {
-                coins = self.wallet.node.coins(address).await?;
+                coins = self.wallet.nodes.coins(address).await?;
                 if total(&coins) < ENOUGH {
                     sleep(LOOK_EVERY).await;
                 }
@@ -217,7 +234,7 @@ impl Run {
     /// Makes one coin of all, so that later there is no question which pays.
     async fn merge(&mut self, mut largest: GasCoin) -> Result<GasCoin, LedgerError> {
         loop {
-            let coins = self.wallet.node.coins(self.wallet.address()).await?;
+            let coins = self.wallet.nodes.coins(self.wallet.address()).await?;
             let others = coins.iter().filter(|coin| coin.reference.object_id != largest.reference.object_id);
             let others: Vec<_> = others.take(COINS_AT_ONCE).map(|coin| coin.reference).collect();
             let same = coins.iter().find(|coin| coin.reference.object_id == largest.reference.object_id);
@@ -225,7 +242,7 @@ impl Run {
             if others.is_empty() {
                 return Ok(largest);
             }
-            let executed = self.wallet.submit(Purpose::Merge, &Program::Merge { coins: others }, largest).await?;
+            let executed = self.submit(Purpose::Merge, &Program::Merge { coins: others }, largest).await?;
             self.note(&Purpose::Merge, &executed).await?;
         }
     }
@@ -233,7 +250,7 @@ impl Run {
     /// Waits until the node shows what the transaction did, and writes it down.
     async fn note(&mut self, purpose: &Purpose, executed: &Executed) -> Result<(), LedgerError> {
         let effects = &executed.effects;
-        self.wallet.node.settled(effects.transaction_digest).await?;
+        self.wallet.nodes.settled(effects.transaction_digest).await?;
         let paid = Paid { transaction: effects.transaction_digest, nanos: effects.gas_cost_summary.net_gas_usage() };
         let (mut shared, mut owned) = (None, None);
         for object in effects.created() {
@@ -254,8 +271,9 @@ impl Run {
             (Purpose::Seal, Progress::Created(created)) => {
                 let Created { trail, admin, create } = created.clone();
                 let recorder = owned.ok_or_else(|| made("recorder capability"))?;
-                let sealed = Sealed { trail, admin, recorder, create, seal: paid, last: None };
-                self.state.progress = Progress::Sealed(sealed);
+                let (last, known, given_up, costs) = (None, 0, Vec::new(), Costs::default());
+                let sealed = Sealed { trail, admin, recorder, create, seal: paid, last, known, given_up, costs };
+                self.state.progress = Progress::Sealed(Box::new(sealed));
             }
             // It changed no state of ours, or was noted by a run that was stopped before it could remove it.
             (Purpose::Merge | Purpose::Create | Purpose::Seal | Purpose::Add { .. }, _) => {}
@@ -266,11 +284,16 @@ impl Run {
     /// Reads everything back: what was made is judged by what the ledger shows, not by what we meant.
     async fn check(mut self, endpoints: &Endpoints, sealed: Sealed) -> Result<InitReport, LedgerError> {
         let wallet = &self.wallet;
-        let reader = TrailReader::on(wallet.node.clone(), wallet.packages, sealed.trail.id);
-        let seal = reader.seal().await?;
-        wallet.check_recorder(sealed.recorder, &seal).await?;
-        if wallet.node.object(sealed.admin).await?.is_some() {
-            return Err(LedgerError::NotAsMade(format!("its admin capability {} still exists", sealed.admin)));
+        let reader = &TrailReader::on(wallet.nodes.clone(), wallet.packages, sealed.trail.id);
+        let (admin, recorder) = (sealed.admin, sealed.recorder);
+        let looked = wallet.nodes.ask(|node| async move {
+            let seal = reader.seal_at(&node).await?;
+            wallet.check_recorder(&node, recorder, &seal).await?;
+            Ok((seal, node.object(admin).await?))
+        });
+        let (seal, remaining) = looked.await?;
+        if remaining.is_some() {
+            return Err(LedgerError::NotAsMade(format!("its admin capability {admin} still exists")));
         }
         let same = [
             ("name", seal.name.as_deref(), self.state.name.as_str()),
@@ -285,7 +308,16 @@ impl Run {
         if seal.creator != address {
             return Err(LedgerError::NotAsMade(format!("{} made it, not {address}", seal.creator)));
         }
-        let balance = total(&wallet.node.coins(address).await?);
+        let balance = total(&wallet.nodes.coins(address).await?);
+        if let Progress::Sealed(stored) = &mut self.state.progress
+            && stored.known < seal.records
+        {
+            // A person says by running this that the trail is ours as it is, also when its state was lost.
+            let unknown = seal.records - stored.known;
+            tracing::warn!(unknown, "takes over records that are in the trail and were not known here");
+            stored.known = seal.records;
+            self.state.store(&self.wallet.folder)?;
+        }
         self.wallet.tell(Step::Checked)?;
         Ok(InitReport {
             trail: sealed.trail.id,
@@ -304,8 +336,4 @@ impl Run {
             },
         })
     }
-}
-
-pub(crate) fn total(coins: &[GasCoin]) -> u64 {
-    coins.iter().fold(0, |sum, coin| sum.saturating_add(coin.balance))
 }

@@ -29,6 +29,9 @@ pub trait Ledger: Send + Sync {
 
     /// What the ledger address holds, in NANOS, over all its coins.
     async fn balance(&self) -> Result<u64, LedgerError>;
+
+    /// The ledger's clock: when its newest checkpoint was, in Unix milliseconds.
+    async fn clock(&self) -> Result<u64, LedgerError>;
 }
 
 /// A record to be added.

@@ -18,6 +18,7 @@
 //! `ledger.pending` (a signed transaction that may be under way), `ledger.lock`. All are for their owner alone.
 
 mod audit_trail;
+mod backoff;
 mod error;
 mod faucet;
 mod file;
@@ -26,8 +27,10 @@ mod iota;
 mod key;
 mod ledger;
 pub mod mock;
+mod money;
 mod network;
 mod node;
+mod nodes;
 mod program;
 mod seal;
 mod state;
@@ -35,13 +38,15 @@ mod trail;
 mod wallet;
 
 pub use audit_trail::{DeletionWindow, Permission, TimeLock};
-pub use error::LedgerError;
+pub use backoff::Backoff;
+pub use error::{LedgerError, Remedy};
 pub use file::FileError;
 pub use init::{InitLinks, InitReport, InitSettings, init};
-pub use iota::IotaLedger;
+pub use iota::{IotaLedger, MOST_NANOS_PER_RECORD};
 pub use iota_sdk::types::{Address, ObjectId, TransactionDigest};
 pub use key::RecoveryWords;
 pub use ledger::{Ledger, NewRecord, Receipt, Record, Step, Watch, text_sha256};
+pub use money::Purse;
 pub use network::{Endpoints, Network, Packages, UnknownNetwork};
 pub use seal::{HUNDRED_YEARS, Role, Seal, Weakness};
 pub use state::Paid;

@@ -54,7 +54,7 @@ impl Network {
     pub fn endpoints(self) -> Endpoints {
         let public = |faucet: bool, packages| Endpoints {
             network: self,
-            grpc: format!("https://grpc.{self}.iota.cafe:443"),
+            grpc: vec![format!("https://grpc.{self}.iota.cafe:443")],
             faucet: faucet.then(|| format!("https://faucet.{self}.iota.cafe/gas")),
             explorer: EXPLORER.to_owned(),
             packages: Some(packages),
@@ -65,7 +65,7 @@ impl Network {
             Self::Devnet => public(true, Packages::DEVNET),
             Self::Localnet => Endpoints {
                 network: self,
-                grpc: "http://localhost:50051".to_owned(),
+                grpc: vec!["http://localhost:50051".to_owned()],
                 faucet: Some("http://localhost:9123/gas".to_owned()),
                 explorer: EXPLORER.to_owned(),
                 packages: None,
@@ -99,8 +99,8 @@ const EXPLORER: &str = "https://explorer.iota.org";
 pub struct Endpoints {
     /// Which network these belong to.
     pub network: Network,
-    /// The node's gRPC service, as a URL with a port.
-    pub grpc: String,
+    /// The nodes' gRPC services, as URLs with a port. The first is asked as long as it answers, then the next.
+    pub grpc: Vec<String>,
     /// Where gas is given away, if anywhere: the URL to post to.
     pub faucet: Option<String>,
     /// What links to transactions, objects and addresses begin with.
@@ -114,7 +114,7 @@ impl Endpoints {
     pub fn mock(listens: SocketAddr) -> Self {
         Self {
             network: Network::Mock,
-            grpc: format!("http://{listens}"),
+            grpc: vec![format!("http://{listens}")],
             faucet: Some(format!("http://{listens}/gas")),
             explorer: format!("http://{listens}"),
             packages: Some(Packages::MOCK),

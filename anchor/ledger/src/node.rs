@@ -1,9 +1,10 @@
 //! What we ask a node, through the SDK's gRPC client; answers as values, failures sorted.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use iota_sdk::grpc_client::read_mask_fields::{SimulateField, TransactionField};
+use iota_sdk::grpc_client::read_mask_fields::{ServiceInfoField, SimulateField, TransactionField};
 use iota_sdk::grpc_client::tonic::Code;
 use iota_sdk::grpc_client::{GrpcClient, GrpcError};
 use iota_sdk::grpc_types::v1::transaction::ExecutedTransaction;
@@ -19,8 +20,12 @@ use tokio::time::timeout;
 
 use crate::error::LedgerError;
 
-/// How long one question may take. Executing waits for consensus, which takes seconds on a bad day.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long one question may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long executing may take, which waits for consensus, and how long a node may take to show what it did.
+const EXECUTED_WITHIN: Duration = Duration::from_secs(30);
+/// The longest that a node may ask us to stay away.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// Objects asked for at once.
 const OBJECTS_AT_ONCE: usize = 50;
 /// Pages of coins looked at. Who owns more than a few thousand coins has a problem that we cannot solve.
@@ -30,7 +35,7 @@ const COIN_PAGES: usize = 100;
 #[derive(Clone)]
 pub(crate) struct Node {
     client: GrpcClient,
-    endpoint: String,
+    endpoint: Arc<str>,
 }
 
 impl fmt::Debug for Node {
@@ -54,7 +59,7 @@ pub(crate) enum Submission {
     /// The node will not have it.
     Refused(String),
     /// No answer, or one that does not say.
-    Unclear(String),
+    Unclear(LedgerError),
 }
 
 /// A coin of IOTA.
@@ -68,7 +73,7 @@ impl Node {
     /// Connects when first asked.
     pub(crate) fn new(endpoint: &str) -> Result<Self, LedgerError> {
         let client = GrpcClient::new(endpoint).map_err(|error| unreachable(endpoint, &error))?;
-        Ok(Self { client, endpoint: endpoint.to_owned() })
+        Ok(Self { client, endpoint: endpoint.into() })
     }
 
     pub(crate) fn endpoint(&self) -> &str {
@@ -122,15 +127,34 @@ impl Node {
         price.ok_or_else(|| self.unexpected("an epoch without gas price"))
     }
 
-    /// What would come of a transaction. All checks on: one that would abort shows it here, for free.
-    pub(crate) async fn simulate(&self, transaction: &Transaction) -> Result<TransactionEffectsV1, LedgerError> {
+    /// The time of the newest checkpoint that the node has executed, in Unix milliseconds.
+    pub(crate) async fn clock(&self) -> Result<u64, LedgerError> {
+        let question = self.client.service_info().read_mask(ServiceInfoField::EXECUTED_CHECKPOINT_TIMESTAMP);
+        let answer = self.ask(async { question.await }).await?;
+        let time = answer.body().executed_checkpoint_timestamp.as_ref();
+        let time = time.ok_or_else(|| self.unexpected("a newest checkpoint without time"))?;
+        let millis = i128::from(time.seconds) * 1000 + i128::from(time.nanos) / 1_000_000;
+        u64::try_from(millis).map_err(|_| self.unexpected(format!("a checkpoint {millis} ms after 1970")))
+    }
+
+    /// What would come of a transaction, or why the node would not have it. All checks on: one that would abort shows it
+    /// here, for free.
+    pub(crate) async fn simulate(
+        &self,
+        transaction: &Transaction,
+    ) -> Result<Result<TransactionEffectsV1, String>, LedgerError> {
         let question = self
             .client
             .simulate_transaction(transaction.clone())
             .read_mask(SimulateField::EXECUTED_TRANSACTION_EFFECTS_BCS);
-        let answer = self.ask(async { question.await }).await?;
+        let answer = match timeout(ANSWER_WITHIN, async { question.await }).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) if is_final(&error) => return Ok(Err(message(&error))),
+            Ok(Err(error)) => return Err(self.failed(&error)),
+            Err(_) => return Err(self.silent(ANSWER_WITHIN)),
+        };
         let executed = answer.body().executed_transaction().map_err(|error| self.unexpected(error))?;
-        self.effects(executed)
+        Ok(Ok(self.effects(executed)?))
     }
 
     /// Hands in a transaction. The same one may be handed in again: it is executed once, and the answer is the same.
@@ -139,24 +163,13 @@ impl Node {
             .client
             .execute_transaction(signed)
             .read_mask([TransactionField::EFFECTS_BCS, TransactionField::EVENTS_EVENTS_BCS]);
-        match timeout(ANSWER_WITHIN, async { question.await }).await {
-            Err(_) => Submission::Unclear(format!("no answer within {} s", ANSWER_WITHIN.as_secs())),
-            Ok(Err(error)) => match code(&error) {
-                // What cannot get better by waiting. Everything else may have reached the validators; also
-                // FAILED_PRECONDITION, by which a node says that they hold objects for a conflicting transaction: when
-                // that is over, the same bytes are executed or refused.
-                Some(
-                    Code::InvalidArgument
-                    | Code::OutOfRange
-                    | Code::PermissionDenied
-                    | Code::Unauthenticated
-                    | Code::Unimplemented,
-                ) => Submission::Refused(message(&error)),
-                _ => Submission::Unclear(message(&error)),
-            },
+        match timeout(EXECUTED_WITHIN, async { question.await }).await {
+            Err(_) => Submission::Unclear(self.silent(EXECUTED_WITHIN)),
+            Ok(Err(error)) if is_final(&error) => Submission::Refused(message(&error)),
+            Ok(Err(error)) => Submission::Unclear(self.failed(&error)),
             Ok(Ok(answer)) => match self.executed(answer.body()) {
                 Ok(executed) => Submission::Executed(Box::new(executed)),
-                Err(error) => Submission::Unclear(error.to_string()),
+                Err(error) => Submission::Unclear(error),
             },
         }
     }
@@ -178,7 +191,12 @@ impl Node {
 
     /// Waits until the node shows what a transaction did. A node answers for the validators before it has caught up.
     pub(crate) async fn settled(&self, digest: TransactionDigest) -> Result<(), LedgerError> {
-        self.ask(self.client.wait_for_transaction(digest, WaitForTransaction::IndexedOnNode)).await
+        let shown = self.client.wait_for_transaction(digest, WaitForTransaction::IndexedOnNode);
+        match timeout(EXECUTED_WITHIN, shown).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(_) => Err(self.behind(format!("transaction {digest}, which was executed"))),
+        }
     }
 
     fn executed(&self, executed: &ExecutedTransaction) -> Result<Executed, LedgerError> {
@@ -203,24 +221,33 @@ impl Node {
         match timeout(ANSWER_WITHIN, question).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.failed(&error)),
-            Err(_) => Err(LedgerError::Unreachable {
-                endpoint: self.endpoint.clone(),
-                reason: format!("no answer within {} s", ANSWER_WITHIN.as_secs()),
-            }),
+            Err(_) => Err(self.silent(ANSWER_WITHIN)),
         }
     }
 
     fn failed(&self, error: &GrpcError) -> LedgerError {
+        if is_rate_limit(error) {
+            let (endpoint, retry_after) = (self.endpoint().to_owned(), retry_after(error));
+            return LedgerError::RateLimited { endpoint, reason: message(error), retry_after };
+        }
         match code(error) {
-            Some(Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted) => {
-                unreachable(&self.endpoint, error)
-            }
+            Some(Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) => unreachable(&self.endpoint, error),
             _ => self.unexpected(message(error)),
         }
     }
 
+    fn silent(&self, waited: Duration) -> LedgerError {
+        let reason = format!("no answer within {} s", waited.as_secs());
+        LedgerError::Unreachable { endpoint: self.endpoint().to_owned(), reason }
+    }
+
+    /// The node does not show what we know is there.
+    pub(crate) fn behind(&self, missing: String) -> LedgerError {
+        LedgerError::Behind { endpoint: self.endpoint().to_owned(), missing }
+    }
+
     pub(crate) fn unexpected(&self, reason: impl ToString) -> LedgerError {
-        LedgerError::Unexpected { endpoint: self.endpoint.clone(), reason: reason.to_string() }
+        LedgerError::Unexpected { endpoint: self.endpoint().to_owned(), reason: reason.to_string() }
     }
 }
 
@@ -235,6 +262,41 @@ fn code(error: &GrpcError) -> Option<Code> {
         GrpcError::Grpc(status) => Some(status.code()),
         _ => None,
     }
+}
+
+/// Whether the node will not have a transaction, which does not get better by waiting. Everything else may have reached
+/// the validators; also FAILED_PRECONDITION, by which a node says that they hold objects for a conflicting transaction:
+/// when that is over, the same bytes are executed or refused.
+fn is_final(error: &GrpcError) -> bool {
+    match code(error) {
+        Some(
+            Code::InvalidArgument
+            | Code::OutOfRange
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::Unimplemented,
+        ) => true,
+        Some(_) | None => false,
+    }
+}
+
+/// By the node itself, or by an HTTP gateway before it: tonic calls the latter's status 429 "unavailable".
+fn is_rate_limit(error: &GrpcError) -> bool {
+    match (code(error), error) {
+        (Some(Code::ResourceExhausted), _) => true,
+        (Some(Code::Unavailable), GrpcError::Grpc(status)) => status.message().contains("HTTP status code 429"),
+        _ => false,
+    }
+}
+
+/// How long a node that limits us says to wait: `retry-after` in seconds as in HTTP (RFC 9110, section 10.2.3), or
+/// `grpc-retry-pushback-ms` (gRPC proposal A6).
+fn retry_after(error: &GrpcError) -> Option<Duration> {
+    let GrpcError::Grpc(status) = error else { return None };
+    let number = |name: &str| status.metadata().get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let asked_for = number("retry-after").map(Duration::from_secs);
+    let asked_for = asked_for.or_else(|| number("grpc-retry-pushback-ms").map(Duration::from_millis));
+    asked_for.map(|wait| wait.min(LONGEST_RETRY_AFTER))
 }
 
 /// What a failure says, with what lies beneath it: tonic hides the reason of a failed connection there.

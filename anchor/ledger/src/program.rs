@@ -37,9 +37,10 @@ pub(crate) enum Program<'a> {
 }
 
 /// Who pays how much for a transaction.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Gas {
-    pub(crate) coin: ObjectReference,
+    /// They become one, the first, on paying.
+    pub(crate) coins: Vec<ObjectReference>,
     pub(crate) price: u64,
     pub(crate) budget: u64,
 }
@@ -55,7 +56,7 @@ impl Program<'_> {
             Self::Add { trail, recorder, text, metadata } => calls.add(*trail, *recorder, text, *metadata),
         }
         let mut builder = calls.builder;
-        builder.gas([gas.coin]).gas_price(gas.price).gas_budget(gas.budget);
+        builder.gas(gas.coins).gas_price(gas.price).gas_budget(gas.budget);
         builder
             .finish()
             .map_err(|error| LedgerError::Internal { action: "build a transaction", reason: error.to_string() })

@@ -1,17 +1,22 @@
 //! What the anchor remembers of its trail (`ledger.json`), and the transaction that may be under way
 //! (`ledger.pending`).
 
-use iota_sdk::types::{Address, ObjectId, SignedTransaction, TransactionDigest};
+use iota_sdk::types::{
+    Address, Input, ObjectId, ObjectReference, SignedTransaction, Transaction, TransactionDigest, TransactionKind,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::LedgerError;
 use crate::file::Folder;
 use crate::ledger::Receipt;
+use crate::money::Costs;
 use crate::network::{Network, Packages};
 use crate::program::Shared;
 
 const STATE: &str = "ledger.json";
 const PENDING: &str = "ledger.pending";
+/// More than are ever refused between two records that are not.
+const GIVEN_UP_AT_MOST: usize = 100;
 
 /// How far the trail of this folder has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +42,7 @@ pub(crate) enum Progress {
     /// There is a trail, and we could still change everything about it.
     Created(Created),
     /// There is a trail that we can only add to.
-    Sealed(Sealed),
+    Sealed(Box<Sealed>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +63,36 @@ pub(crate) struct Sealed {
     pub(crate) seal: Paid,
     /// Of the newest record that we know we added.
     pub(crate) last: Option<Receipt>,
+    /// So many records are in the trail, all of them ours. Further ones are somebody else's, or were given up.
+    pub(crate) known: u64,
+    /// SHA-256, in hex, of records whose transactions were refused, and that may nevertheless still be added.
+    pub(crate) given_up: Vec<String>,
+    /// Of the last records.
+    pub(crate) costs: Costs,
+}
+
+impl Sealed {
+    /// Takes note of a record. Whatever else was signed with the same version of the capability is excluded now.
+    pub(crate) fn note(&mut self, receipt: Receipt) {
+        // One with an earlier number was known already, and one with a later comes after records that are not ours.
+        if receipt.sequence_number == self.known {
+            self.known += 1;
+        }
+        self.given_up.clear();
+        if let Some(nanos) = receipt.nanos {
+            self.costs.push(u64::try_from(nanos).unwrap_or(0));
+        }
+        self.last = Some(receipt);
+    }
+
+    /// Takes note that the transaction with this record was refused.
+    pub(crate) fn give_up(&mut self, text_sha256: String) {
+        if !self.given_up.contains(&text_sha256) {
+            let surplus = (self.given_up.len() + 1).saturating_sub(GIVEN_UP_AT_MOST);
+            self.given_up.drain(..surplus);
+            self.given_up.push(text_sha256);
+        }
+    }
 }
 
 /// A transaction and what it cost.
@@ -99,9 +134,7 @@ pub(crate) enum Purpose {
     Create,
     Seal,
     Add {
-        /// The number that the record has if nobody else adds.
-        sequence_number: u64,
-        /// SHA-256 of its text, in hex.
+        /// SHA-256 of the record's text, in hex.
         text_sha256: String,
     },
 }
@@ -128,6 +161,21 @@ impl Pending {
 
     pub(crate) fn remove(folder: &Folder) -> Result<(), LedgerError> {
         Ok(folder.remove(PENDING)?)
+    }
+
+    /// The object of ours that no two transactions can use at the same version: the capability, or where there is none
+    /// the coin that pays. While the ledger has it at this version, neither this transaction nor any other that names
+    /// that version was executed; once it has a later one, at most one was.
+    pub(crate) fn guard(&self) -> Option<ObjectReference> {
+        let Transaction::V1(transaction) = &self.signed.transaction else { return None };
+        let owned = match &transaction.kind {
+            TransactionKind::Programmable(program) => program.inputs.iter().find_map(|input| match input {
+                Input::ImmutableOrOwned(reference) => Some(*reference),
+                _ => None,
+            }),
+            _ => None,
+        };
+        owned.or(transaction.gas_payment.objects.first().copied())
     }
 }
 

@@ -9,29 +9,28 @@ use crate::error::LedgerError;
 use crate::ledger::Record;
 use crate::network::{Endpoints, Packages};
 use crate::node::Node;
+use crate::nodes::Nodes;
 use crate::seal::Seal;
-use crate::wallet::check_chain;
 
 /// A trail that can be read. All that a verifier needs.
 #[derive(Clone, Debug)]
 pub struct TrailReader {
-    node: Node,
+    nodes: Nodes,
     packages: Packages,
     trail: ObjectId,
 }
 
 impl TrailReader {
-    /// Asks the node which chain it serves, and reads nothing yet. `chain` is what is expected where the network does
+    /// Asks a node which chain it serves, and reads nothing yet. `chain` is what is expected where the network does
     /// not say it ([`crate::Network::chain`]): a mock or local network that was made anew is another one.
     pub async fn open(endpoints: &Endpoints, chain: Option<&str>, trail: ObjectId) -> Result<Self, LedgerError> {
         let packages = endpoints.packages.ok_or(LedgerError::NoPackages(endpoints.network))?;
-        let node = Node::new(&endpoints.grpc)?;
-        check_chain(&node, endpoints.network.chain().or(chain)).await?;
-        Ok(Self::on(node, packages, trail))
+        let nodes = Nodes::connect(&endpoints.grpc, endpoints.network.chain().or(chain)).await?;
+        Ok(Self::on(nodes, packages, trail))
     }
 
-    pub(crate) fn on(node: Node, packages: Packages, trail: ObjectId) -> Self {
-        Self { node, packages, trail }
+    pub(crate) fn on(nodes: Nodes, packages: Packages, trail: ObjectId) -> Self {
+        Self { nodes, packages, trail }
     }
 
     /// The trail's id.
@@ -41,27 +40,40 @@ impl TrailReader {
 
     /// What the trail is sealed against; [`LedgerError::NotSealed`] if it is not sealed.
     pub async fn seal(&self) -> Result<Seal, LedgerError> {
-        let trail = self.read().await?;
-        let (seal, added) = Seal::of(trail);
-        seal.sealed(added)
+        self.nodes.ask(|node| async move { self.seal_at(&node).await }).await
     }
 
     /// The records with this sequence number and above, in order.
     pub async fn records(&self, from: u64) -> Result<Vec<Record>, LedgerError> {
-        let trail = self.read().await?;
+        self.nodes.ask(|node| async move { self.records_at(&node, from).await }).await
+    }
+
+    /// The ledger's clock: when the newest checkpoint was that the node has executed, in Unix milliseconds. A ledger
+    /// makes several a second.
+    pub async fn clock(&self) -> Result<u64, LedgerError> {
+        self.nodes.clock().await
+    }
+
+    pub(crate) async fn seal_at(&self, node: &Node) -> Result<Seal, LedgerError> {
+        let (seal, added) = Seal::of(self.read(node).await?);
+        seal.sealed(added)
+    }
+
+    async fn records_at(&self, node: &Node, from: u64) -> Result<Vec<Record>, LedgerError> {
+        let trail = self.read(node).await?;
         // One earlier, since it tells the transaction that added the first.
         let numbers = from.saturating_sub(1)..trail.sequence_number;
-        let objects = self.node.objects(&ids(&trail, numbers.clone())).await?;
+        let objects = node.objects(&ids(&trail, numbers.clone())).await?;
         let mut records = Vec::with_capacity(objects.len());
         let mut adder_of_next = None;
         for (sequence_number, object) in numbers.zip(objects) {
             let missing = || LedgerError::NoSuchRecord {
                 trail: self.trail,
                 sequence_number,
-                endpoint: self.node.endpoint().to_owned(),
+                endpoint: node.endpoint().to_owned(),
             };
             let object = object.ok_or_else(missing)?;
-            let (mut record, is_newest) = self.record(sequence_number, &object)?;
+            let (mut record, is_newest) = self.record(node, sequence_number, &object)?;
             let own = (sequence_number == 0 && is_newest).then_some(object.previous_transaction);
             record.transaction = adder_of_next.or(own);
             adder_of_next = Some(object.previous_transaction);
@@ -72,8 +84,8 @@ impl TrailReader {
         Ok(records)
     }
 
-    fn record(&self, sequence_number: u64, object: &Object) -> Result<(Record, bool), LedgerError> {
-        let wrong = |reason: String| self.node.unexpected(format!("record {sequence_number}: {reason}"));
+    fn record(&self, node: &Node, sequence_number: u64, object: &Object) -> Result<(Record, bool), LedgerError> {
+        let wrong = |reason: String| node.unexpected(format!("record {sequence_number}: {reason}"));
         let field = read::<RecordField>(object, &self.packages.record_field())
             .ok_or_else(|| wrong(format!("its type is {:?}", object.struct_tag())))?
             .map_err(|error| wrong(error.to_string()))?;
@@ -94,10 +106,10 @@ impl TrailReader {
         Ok((record, field.next.is_none()))
     }
 
-    async fn read(&self) -> Result<AuditTrail, LedgerError> {
-        let object = self.node.object(self.trail).await?;
+    async fn read(&self, node: &Node) -> Result<AuditTrail, LedgerError> {
+        let object = node.object(self.trail).await?;
         let object = object
-            .ok_or_else(|| LedgerError::NoSuchTrail { trail: self.trail, endpoint: self.node.endpoint().to_owned() })?;
+            .ok_or_else(|| LedgerError::NoSuchTrail { trail: self.trail, endpoint: node.endpoint().to_owned() })?;
         read_trail(&object, &self.packages)
     }
 }

@@ -55,7 +55,7 @@ impl Wallet {
     async fn with_gifts(gifts: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mock = Mock::start(&folder.path().join("mock")).await;
-        let node = GrpcClient::new(mock.endpoints().grpc.as_str()).unwrap();
+        let node = GrpcClient::new(mock.endpoints().grpc[0].as_str()).unwrap();
         let wallet = Self { _folder: folder, mock, node, key: Ed25519PrivateKey::new([3; 32]) };
         for _ in 0..gifts {
             wallet.mock.give(wallet.address()).await;

@@ -20,7 +20,7 @@ async fn a_node_that_speaks_no_tls_is_unreachable() {
     // Also shows that there is one TLS implementation, which needs no choice at run time.
     let folder = tempfile::tempdir().unwrap();
     let mock = Mock::start(&folder.path().join("mock")).await;
-    let endpoints = Endpoints { grpc: format!("https://{}", mock.listens), ..mock.endpoints() };
+    let endpoints = Endpoints { grpc: vec![format!("https://{}", mock.listens)], ..mock.endpoints() };
     let result = timeout(Duration::from_secs(20), TrailReader::open(&endpoints, None, ObjectId::ZERO)).await.unwrap();
     assert!(matches!(result, Err(LedgerError::Unreachable { .. })), "{result:?}");
     let endpoints = Endpoints { faucet: Some(format!("https://{}/gas", mock.listens)), ..mock.endpoints() };
@@ -79,7 +79,7 @@ async fn every_page_says_that_this_is_not_iota() {
 async fn what_the_mock_does_not_serve_is_unimplemented() {
     let folder = tempfile::tempdir().unwrap();
     let mock = Mock::start(&folder.path().join("mock")).await;
-    let node = GrpcClient::new(mock.endpoints().grpc.as_str()).unwrap();
+    let node = GrpcClient::new(mock.endpoints().grpc[0].as_str()).unwrap();
     let missing = [
         node.package_versions(ObjectId::FRAMEWORK).await.map(|_| ()),
         node.dynamic_fields(ObjectId::CLOCK).await.map(|_| ()),

@@ -40,9 +40,9 @@ pub struct InitArguments {
     /// Where keys, log and state are kept.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/grid-anchor")]
     data_dir: PathBuf,
-    /// The node's gRPC service, if another than the network's own.
-    #[arg(long, value_name = "URL")]
-    grpc: Option<String>,
+    /// The gRPC services of nodes, if others than the network's own. The next is asked when one does not answer.
+    #[arg(long, value_name = "URL[,URL…]", value_delimiter = ',')]
+    grpc: Vec<String>,
     /// Who gives gas away, if another than the network's own.
     #[arg(long, value_name = "URL")]
     faucet: Option<String>,
@@ -109,9 +109,9 @@ pub struct LedgerArguments {
     /// The audit trail, if another than the policy's.
     #[arg(long, value_name = "ID")]
     trail: Option<ObjectId>,
-    /// The node's gRPC service, if another than the network's own.
-    #[arg(long, value_name = "URL")]
-    grpc: Option<String>,
+    /// The gRPC services of nodes, if others than the network's own. The next is asked when one does not answer.
+    #[arg(long, value_name = "URL[,URL…]", value_delimiter = ',')]
+    grpc: Vec<String>,
     /// Without --policy: the certificate of the site's authority, PEM or DER. The trail says who else vouches, and of
     /// this certificate its SHA-256.
     #[arg(long, value_name = "FILE", conflicts_with = "policy", requires_all = ["network", "trail"])]
@@ -145,7 +145,7 @@ pub enum Notarized {
 impl LedgerArguments {
     /// Whether the ledger is to be asked.
     pub fn is_wanted(&self) -> bool {
-        self.network.is_some() || self.trail.is_some() || self.grpc.is_some()
+        self.network.is_some() || self.trail.is_some() || !self.grpc.is_empty()
     }
 
     /// Asks the ledger. Returns the policy as well: the given one, or the one that the trail gives.
@@ -160,7 +160,7 @@ impl LedgerArguments {
         let trail = self.trail.or(known.map(|known| known.trail));
         let trail = trail.ok_or("which trail? The policy names none: give --trail")?;
         let chain = known.filter(|known| known.network == network && known.trail == trail);
-        let mut endpoints = endpoints(network, self.grpc.as_deref());
+        let mut endpoints = endpoints(network, &self.grpc);
         self.packages.put_into(&mut endpoints);
         let opened = TrailReader::open(&endpoints, chain.map(|known| known.chain.as_str()), trail).await;
         let policy = match (given, &self.ca) {
@@ -201,7 +201,7 @@ impl Notarized {
 #[tokio::main(flavor = "current_thread")]
 pub async fn init(arguments: &InitArguments) -> Result<u8, Failure> {
     let authority = read_authority(&arguments.ca)?;
-    let mut endpoints = endpoints(arguments.network, arguments.grpc.as_deref());
+    let mut endpoints = endpoints(arguments.network, &arguments.grpc);
     if arguments.faucet.is_some() {
         endpoints.faucet.clone_from(&arguments.faucet);
     }

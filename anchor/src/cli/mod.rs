@@ -129,6 +129,7 @@ async fn serve(config: &Path) -> Result<u8, Failure> {
         folder: settings.data_dir.clone(),
         endpoints: ledger.endpoints(),
         interval: ledger.interval(),
+        most_nanos_per_record: ledger.most_nanos_per_record,
     });
     let summary = service::run(
         settings,

@@ -98,7 +98,8 @@ fn the_disk_lasts_as_long_as_retention_lets_it() {
 #[test]
 fn the_newest_receipt_is_found_in_the_log_and_missed_if_there_is_none() {
     let mut desk = Desk::new();
-    desk.settings.ledger = Some(LedgerSettings { network: Network::Mock, interval_ms: None, grpc: None });
+    desk.settings.ledger =
+        Some(LedgerSettings { network: Network::Mock, interval_ms: None, grpc: Vec::new(), most_nanos_per_record: 0 });
     let mut recorder = desk.open(1);
     recorder.connected(at(0)).unwrap();
     fill(&mut recorder, 5, 1000, 1000);

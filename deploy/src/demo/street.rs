@@ -14,7 +14,7 @@ use grid_anchor::service::{AnchorError, Summary as AnchorSummary};
 use grid_anchor::settings::Settings as AnchorSettings;
 use grid_anchor::verify::{LedgerFailure, LedgerReport, Report as Log, verify_ledger, verify_log};
 use grid_ledger::mock::MockError;
-use grid_ledger::{Endpoints, TrailReader, mock};
+use grid_ledger::{Endpoints, MOST_NANOS_PER_RECORD, TrailReader, mock};
 use grid_protocol::identity::Issuer;
 use grid_protocol::message::Role;
 use grid_protocol::topic::Name;
@@ -177,7 +177,8 @@ impl Demo {
         let (progress, seen) = watch::channel(LogProgress::default());
         let stop = told(self.stop_anchor.subscribe());
         let folder = self.options.data_dir.clone();
-        let notary = NotarySettings { folder, endpoints: self.endpoints.clone(), interval: LEDGER };
+        let (endpoints, most_nanos_per_record) = (self.endpoints.clone(), MOST_NANOS_PER_RECORD);
+        let notary = NotarySettings { folder, endpoints, interval: LEDGER, most_nanos_per_record };
         self.anchor_progress = seen;
         self.anchor = Some(tokio::spawn(grid_anchor::service::run(
             settings,

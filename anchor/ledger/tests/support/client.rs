@@ -32,7 +32,7 @@ impl Attacker {
         let report = init_in(&folder.path().join("data"), &mock, None).await.unwrap();
         let pem = std::fs::read_to_string(folder.path().join("data/ledger.key")).unwrap();
         let anchor = Ed25519PrivateKey::from_pem(&pem).unwrap();
-        let node = GrpcClient::new(mock.endpoints().grpc.as_str()).unwrap();
+        let node = GrpcClient::new(mock.endpoints().grpc[0].as_str()).unwrap();
         Self { _folder: folder, mock, report, node, anchor }
     }
 
