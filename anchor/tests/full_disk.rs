@@ -166,8 +166,11 @@ async fn what_the_broker_keeps_is_logged_once_there_is_room_again() {
     disk.end(&site);
     let logged = logged(&site.log(), "guest-1", None);
     let count = |text: &str| logged.iter().filter(|said| said.contains(text)).count() as u64;
-    // If the machine is slow, the anchor may have heard it when there was room already.
-    assert_eq!((count("kept"), count("lost") + site.verify().messages.not_logged), (1, 1), "{logged:?}");
+    assert_eq!(count("kept"), 1, "{logged:?}");
+    // Counted as not logged: the command, and what is kept, when it was said. If the machine is slow, the anchor may have
+    // heard either when there was room already.
+    let heard = count("lost") + site.verify().messages.not_logged;
+    assert!((1..=2).contains(&heard), "{heard}: {logged:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

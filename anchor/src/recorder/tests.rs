@@ -176,7 +176,7 @@ fn while_room_is_low_revocations_are_logged_and_commands_counted_and_then_the_br
     let low = recorder.progress();
     let list = list_of(&desk.street);
     let revoked = Arrival { topic: "grid/demo/ca/revoked", payload: &list, retained: false };
-    let command = Arrival { topic: "grid/demo/cp-1/set/limit", payload: b"7", retained: false };
+    let command = Arrival { topic: "grid/demo/cp-1/set/limit", payload: b"60 kW", retained: false };
     recorder.receive_all(&[command, revoked, command, revoked], at(3_000)).unwrap();
     recorder.settle(at(4_000)).unwrap();
     assert_eq!((recorder.progress().durable, recorder.progress().counts.not_logged), (low.durable + 1, 2));
@@ -198,7 +198,7 @@ fn while_room_is_low_revocations_are_logged_and_commands_counted_and_then_the_br
     .unwrap();
     let notice = String::from_utf8(Notice::NotLogged(2).write()).unwrap();
     let count = |text: &str| said.iter().filter(|said| said.contains(text)).count();
-    assert_eq!((count("certificates are revoked"), count(&notice), count("7")), (1, 1, 1), "{said:?}");
+    assert_eq!((count("certificates are revoked"), count(&notice), count("60 kW")), (1, 1, 1), "{said:?}");
 }
 
 #[test]
