@@ -36,7 +36,7 @@ use std::path::PathBuf;
 
 use grid_protocol::topic::Name;
 use grid_protocol::units::UnixMillis;
-use tlog_tiles::Hash;
+use tlog_tiles::{Hash, record_hash};
 
 use crate::bundle::{self, BadBundle};
 use crate::checkpoint::{BadCheckpoint, BadKey, Head, LogKey};
@@ -46,7 +46,7 @@ use crate::tile::{FULL, Level, Tile};
 use crate::tree::{Edge, tile_bytes};
 use finish::{carry_over, remove_superseded};
 use grid_durable::{Appendable, Durable, DurableError};
-use reading::{read_edge, read_snapshot, scan_journal, snapshot_file};
+use reading::{Scan, read_edge, read_snapshot, scan_journal, snapshot_file};
 
 const CHECKPOINT: &str = "log/checkpoint";
 const JOURNAL: &str = "journal";
