@@ -230,6 +230,11 @@ impl Store {
         }
         let scan = scan_journal(&durable, &edge, &edge_entries)?;
         let snapshot = read_snapshot(&durable, head.size..=scan.next)?;
+        // A predecessor may have been killed before its name was durable, and what follows takes the one before for gone.
+        if let Some(note) = durable.read(CHECKPOINT)? {
+            durable.place(CHECKPOINT, &note)?;
+            durable.settle()?;
+        }
         remove_superseded(&mut durable, scan.first, head.size, scan.next)?;
         let journal = carry_over(&mut durable, &edge, &scan)?;
         let next = scan.next;

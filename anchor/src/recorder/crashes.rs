@@ -21,7 +21,7 @@ use crate::source::bundles;
 use crate::testing::{Speaker, Street, at, folder, recorder_settings};
 use crate::tile::{Level, Tile};
 use crate::tree::Edge;
-use crate::verify::{Messages, verify_log};
+use crate::verify::{Messages, Report, verify_log};
 use grid_durable::Disk;
 
 const DATA: &str = "/var/lib/grid-anchor";
@@ -117,11 +117,11 @@ impl Scene {
         Self { street, messages }
     }
 
-    fn open(&self, disk: &SimulatedDisk, session: u64) -> Result<Recorder, RecorderError> {
+    fn open(&self, disk: &SimulatedDisk, session: u64, now: Now) -> Result<Recorder, RecorderError> {
         let open = || Durable::open_on(Arc::new(disk.clone()), Path::new(DATA), Stop::never());
         let mut settings = recorder_settings();
         settings.retention.keep = Some(KEEP);
-        Recorder::open_in(open, settings, self.street.anchor(), Session(session), at(0))
+        Recorder::open_in(open, settings, self.street.anchor(), Session(session), now)
     }
 
     fn hear(&self, recorder: &mut Recorder, message: usize, ms: u64) -> Result<(), RecorderError> {
@@ -140,7 +140,7 @@ impl Scene {
                 at(ms),
             )
         };
-        let mut recorder = self.open(disk, 91)?;
+        let mut recorder = self.open(disk, 91, at(0))?;
         recorder.will(at(0))?;
         publish(recorder.connected(at(0))?);
         self.hear(&mut recorder, 0, 10)?;
@@ -164,7 +164,7 @@ impl Scene {
         drop(recorder);
         told.borrow_mut().look(disk.operations(), disk);
 
-        let mut recorder = self.open(disk, 92)?;
+        let mut recorder = self.open(disk, 92, at(0))?;
         recorder.will(at(140_000))?;
         publish(recorder.connected(at(140_000))?);
         self.hear(&mut recorder, 7, 141_000)?;
@@ -176,7 +176,8 @@ impl Scene {
     fn go_on(&self, disk: &SimulatedDisk, session: u64, told: &RefCell<Told>) -> Result<(), RecorderError> {
         let publish = |outgoing: Vec<Outgoing>| told.borrow_mut().hear(disk.operations(), &outgoing);
         let before = told.borrow().clone();
-        let mut recorder = self.open(disk, session)?;
+        let mut recorder = self.open(disk, session, at(200_000))?;
+        nothing_is_beyond_the_checkpoint(disk, recorder.progress());
         recorder.will(at(200_000))?;
         publish(recorder.connected(at(200_000))?);
         let entries = recorder.progress().entries;
@@ -186,6 +187,11 @@ impl Scene {
         }
         (0..self.messages.len()).try_for_each(|number| self.hear(&mut recorder, number, 200_200))?;
         publish(recorder.settle(at(202_000))?);
+        // Once all is gone that is to go, no later checkpoint must be needed to understand the rest.
+        let intended = recorder.intake.minimum_index();
+        if intended > 0 && recorder.store.first_remains()? * 256 == intended {
+            self.verifies(disk);
+        }
         publish(recorder.settle(at(300_000))?);
         told.borrow_mut().look(disk.operations(), disk);
         assert!(self.messages.iter().all(|message| told.borrow().is_acknowledged(message)));
@@ -194,8 +200,8 @@ impl Scene {
         Ok(())
     }
 
-    /// The log is as it must be after everything was said again.
-    fn holds(&self, disk: &SimulatedDisk, told: &Told) {
+    /// What is under the checkpoint can be verified, by nothing but itself.
+    fn verifies(&self, disk: &SimulatedDisk) -> (tempfile::TempDir, Report) {
         let real = folder();
         disk.export(Path::new(DATA), real.path()).unwrap();
         let policy = std::fs::read_to_string(real.path().join(POLICY)).unwrap();
@@ -205,10 +211,16 @@ impl Scene {
         assert!(report.holds);
         let Messages { duplicates, unverified, missing, .. } = report.messages;
         assert_eq!((duplicates, unverified, missing), (0, 0, 0), "{:?}", report.messages);
+        (real, report)
+    }
 
+    /// The log is as it must be after everything was said again.
+    fn holds(&self, disk: &SimulatedDisk, told: &Told) {
+        let (real, report) = self.verifies(disk);
+        let log = real.path().join("log");
         let (entries, roots) = read(&log, report.tree_size, |bundle| &told.mirror[&bundle].1);
-        // Those of the day are old enough when it goes on.
-        let is_old = |bundle: &[(UnixMillis, Vec<u8>)]| bundle[255].0 < at(142_000).unix;
+        // Those of the day, and what is said when it goes on, are old enough in the end.
+        let is_old = |bundle: &[(UnixMillis, Vec<u8>)]| bundle[255].0 < at(240_000).unix;
         let old = entries.chunks_exact(256).take_while(|bundle| is_old(bundle)).count() as u64;
         assert_eq!(report.minimum_index, old * 256);
         for (_, head) in &told.heads {
@@ -226,6 +238,21 @@ impl Scene {
         let said = told.said.iter().map(|(_, payload)| payload);
         for payload in self.messages.iter().map(|message| &message.payload).chain(said) {
             assert_eq!(found.get(&payload[..]), Some(&1), "{}", String::from_utf8_lossy(payload));
+        }
+    }
+}
+
+/// A start removes what was written for a checkpoint that was never signed.
+fn nothing_is_beyond_the_checkpoint(disk: &SimulatedDisk, Progress { entries, checkpoint_size, .. }: Progress) {
+    let disk = disk.after_kill();
+    let path = |path: &str| Path::new(DATA).join("log").join(path);
+    for level in Level::of(entries) {
+        let mut current = level.partial_tile(checkpoint_size);
+        for tile in (level.full_tiles(checkpoint_size)..=level.full_tiles(entries)).map(|at| Tile::full(level, at)) {
+            let names = disk.names_in(&path(&tile.partials())).unwrap_or_default();
+            let expected: Vec<String> = current.take().map(|tile| tile.width.to_string()).into_iter().collect();
+            assert_eq!(names, expected, "{} at {checkpoint_size} entries", tile.partials());
+            assert!(!disk.exists(&path(&tile.path())).unwrap(), "{} at {checkpoint_size} entries", tile.path());
         }
     }
 }
@@ -284,23 +311,27 @@ fn wherever_the_power_is_cut_it_goes_on_with_everything_that_was_acknowledged() 
             scene.holds(&disk, &told.borrow());
 
             // And once more while it puts things in order.
-            let moments = disk.moments();
-            let again = &moments[(point * 31 + seed as usize * 17) % moments.len()];
-            let mut told = told.borrow().until(again.operation);
-            told.look(again.operation, &again.disk);
-            let told = RefCell::new(told.on_another_disk());
-            let disk = again.disk.after_power_cut(seed);
+            let (disk, told) = cut_meanwhile(&disk, &told.borrow(), point * 31 + seed as usize * 17, seed);
             scene.go_on(&disk, 94, &told).unwrap_or_else(fails);
             scene.holds(&disk, &told.borrow());
         }
     }
 }
 
-/// Lets every step fail, starts again as systemd would, and cuts the power later.
+/// The power is cut at one of the moments that a disk has kept.
+fn cut_meanwhile(disk: &SimulatedDisk, told: &Told, which: usize, seed: u64) -> (SimulatedDisk, RefCell<Told>) {
+    let moments = disk.moments();
+    let moment = &moments[which % moments.len()];
+    let mut told = told.until(moment.operation);
+    told.look(moment.operation, &moment.disk);
+    (moment.disk.after_power_cut(seed), RefCell::new(told.on_another_disk()))
+}
+
+/// Lets every step fail, starts again as systemd would, and cuts the power while it goes on.
 fn fails_anywhere(fault: Fault) {
     let scene = Scene::new();
     for operation in 1.. {
-        let (disk, told) = (SimulatedDisk::new(), RefCell::default());
+        let (disk, told) = (SimulatedDisk::new(), RefCell::<Told>::default());
         disk.fail(operation, fault);
         let ended = scene.play(&disk, &told);
         if disk.operations() < operation {
@@ -311,9 +342,10 @@ fn fails_anywhere(fault: Fault) {
             assert_eq!(error.is_disk_full(), fault == Fault::Full, "step {operation}: {error}");
         }
         told.borrow_mut().look(0, &disk);
-        let disk = disk.after_kill();
+        let (disk, told) = (disk.after_kill(), RefCell::new(told.borrow().on_another_disk()));
+        disk.keep_moments();
         scene.go_on(&disk, 93, &told).unwrap_or_else(|error| panic!("after step {operation} failed: {error}"));
-        let disk = disk.after_power_cut(operation);
+        let (disk, told) = cut_meanwhile(&disk, &told.borrow(), operation as usize * 31, operation);
         scene.go_on(&disk, 94, &told).unwrap_or_else(|error| panic!("cut after step {operation} failed: {error}"));
         scene.holds(&disk, &told.borrow());
     }
@@ -408,7 +440,7 @@ fn a_clock_that_jumps_by_hours_changes_dates_but_no_rhythm_and_no_order() {
     const HOUR: u64 = 3_600_000;
     let scene = Scene::new();
     let (disk, told) = (SimulatedDisk::new(), RefCell::<Told>::default());
-    let mut recorder = scene.open(&disk, 91).unwrap();
+    let mut recorder = scene.open(&disk, 91, at(0)).unwrap();
     let publish = |outgoing: Vec<Outgoing>| told.borrow_mut().hear(disk.operations(), &outgoing);
     recorder.will(at(0)).unwrap();
     publish(recorder.connected(at(0)).unwrap());
