@@ -149,7 +149,7 @@ impl Node {
             .read_mask(SimulateField::EXECUTED_TRANSACTION_EFFECTS_BCS);
         let answer = match timeout(ANSWER_WITHIN, async { question.await }).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) if is_final(&error) => return Ok(Err(message(&error))),
+            Ok(Err(error)) if is_final(&error) || is_about_inputs(&error) => return Ok(Err(message(&error))),
             Ok(Err(error)) => return Err(self.failed(&error)),
             Err(_) => return Err(self.silent(ANSWER_WITHIN)),
         };
@@ -265,7 +265,7 @@ fn code(error: &GrpcError) -> Option<Code> {
 }
 
 /// Whether the node will not have a transaction, which does not get better by waiting. Everything else may have reached
-/// the validators; also FAILED_PRECONDITION, by which a node says that they hold objects for a conflicting transaction:
+/// the validators; also ABORTED, by which a node says that they hold objects for a conflicting transaction:
 /// when that is over, the same bytes are executed or refused.
 fn is_final(error: &GrpcError) -> bool {
     match code(error) {
@@ -278,6 +278,12 @@ fn is_final(error: &GrpcError) -> bool {
         ) => true,
         Some(_) | None => false,
     }
+}
+
+/// Whether a simulation went wrong for what the transaction names: nodes call that INTERNAL, so only the words tell it
+/// from an error of their own. Nothing was handed in.
+fn is_about_inputs(error: &GrpcError) -> bool {
+    code(error) == Some(Code::Internal) && message(error).contains("Error checking transaction input objects")
 }
 
 /// By the node itself, or by an HTTP gateway before it: tonic calls the latter's status 429 "unavailable".
