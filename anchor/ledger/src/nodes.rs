@@ -87,25 +87,21 @@ impl Nodes {
     /// Hands a transaction to one node after the other until one says what became of it. It is the same transaction for
     /// all of them, so it is executed once.
     pub(crate) async fn execute(&self, signed: &SignedTransaction) -> Submission {
-        let mut unclear = None;
+        let mut failures = Failures::default();
         for (at, member) in self.in_turn() {
             let submission = match self.trust(member).await {
                 Ok(()) => member.node.execute(signed.clone()).await,
                 Err(error) => Submission::Unclear(error),
             };
             match submission {
-                Submission::Unclear(error) => {
-                    let mut failures = unclear.take().unwrap_or_default();
-                    self.fail(member, error, &mut failures);
-                    unclear = Some(failures);
-                }
+                Submission::Unclear(error) => self.fail(member, error, &mut failures),
                 submission => {
                     self.stay_with(at);
                     return submission;
                 }
             }
         }
-        Submission::Unclear(unclear.unwrap_or_default().into_error())
+        Submission::Unclear(failures.into_error())
     }
 
     /// Looks for a transaction at every node: one may know what another has not heard of yet, or has forgotten. `None` if

@@ -73,19 +73,24 @@ async fn of_two_that_add_at_the_same_moment_one_is_refused() {
     assert_eq!(setting.texts().await, ["by the first"]);
 }
 
-#[tokio::test]
-async fn a_record_whose_transaction_nobody_knows_is_found_in_the_trail() {
-    let setting = Setting::new().await;
+/// An anchor that was stopped when it had signed the record A, which got on the ledger by a transaction that is not the one
+/// it knows: as if nodes had forgotten that one.
+async fn stopped_while_it_got_there(setting: &Setting) -> IotaLedger {
     let copy = setting.copy("copy");
     let mut ledger = setting.open().await.unwrap();
     let (watch, _) = stop_at(0);
     ledger.watch(watch);
     ledger.append(&record("A")).await.unwrap_err();
-    drop(ledger);
-    // The text got there, by a transaction that is not the one we know: as if nodes had forgotten ours.
-    let mut other = open(&setting, &copy).await.unwrap();
+    let mut other = open(setting, &copy).await.unwrap();
     let elsewhere = NewRecord { text: "A".to_owned(), metadata: Some("elsewhere".to_owned()) };
     other.append(&elsewhere).await.unwrap();
+    ledger
+}
+
+#[tokio::test]
+async fn a_record_whose_transaction_nobody_knows_is_found_in_the_trail() {
+    let setting = Setting::new().await;
+    drop(stopped_while_it_got_there(&setting).await);
     let mut ledger = setting.open().await.unwrap();
     let found = ledger.last_receipt().unwrap().clone();
     assert_eq!((found.sequence_number, found.nanos), (0, None));
@@ -97,14 +102,7 @@ async fn a_record_whose_transaction_nobody_knows_is_found_in_the_trail() {
 #[tokio::test]
 async fn the_same_record_asked_for_again_is_the_one_that_is_found() {
     let setting = Setting::new().await;
-    let copy = setting.copy("copy");
-    let mut ledger = setting.open().await.unwrap();
-    let (watch, _) = stop_at(0);
-    ledger.watch(watch);
-    ledger.append(&record("A")).await.unwrap_err();
-    let mut other = open(&setting, &copy).await.unwrap();
-    let elsewhere = NewRecord { text: "A".to_owned(), metadata: Some("elsewhere".to_owned()) };
-    other.append(&elsewhere).await.unwrap();
+    let mut ledger = stopped_while_it_got_there(&setting).await;
     ledger.watch(Box::new(|_| ControlFlow::Continue(())));
     assert_eq!(ledger.append(&record("A")).await.unwrap().sequence_number, 0);
     assert_eq!(setting.texts().await, ["A"]);

@@ -12,7 +12,8 @@ use iota_sdk::types::{
     SignedTransaction, StructTag, Transaction, TransactionEffectsV1, TypeTag, Version,
 };
 
-use super::{Mock, init_in};
+use super::Mock;
+use super::setting::Setting;
 
 pub const PACKAGES: Packages = Packages::MOCK;
 
@@ -27,9 +28,7 @@ pub struct Attacker {
 
 impl Attacker {
     pub async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mock = Mock::start(&folder.path().join("mock")).await;
-        let report = init_in(&folder.path().join("data"), &mock, None).await.unwrap();
+        let Setting { folder, mock, report } = Setting::new().await;
         let pem = std::fs::read_to_string(folder.path().join("data/ledger.key")).unwrap();
         let anchor = Ed25519PrivateKey::from_pem(&pem).unwrap();
         let node = GrpcClient::new(mock.endpoints().grpc[0].as_str()).unwrap();
