@@ -12,6 +12,8 @@
 //! keys, `PRIVATE+KEY+<origin>+<hash>+<base64>`; the public one, as it stands in a policy, is the *vkey*
 //! `<origin>+<hash>+<base64>`.
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::SigningKey;
@@ -19,7 +21,7 @@ use grid_protocol::topic::Name;
 use rand::rngs::OsRng;
 use sha2::{Digest, Sha256};
 use signed_note::{
-    Note, StandardSigner, StandardVerifier, VerifierError, VerifierList, is_key_name_valid, key_id,
+    Note, Signer, StandardSigner, StandardVerifier, VerifierError, VerifierList, is_key_name_valid, key_id,
     new_ed25519_verifier_key,
 };
 use tlog_tiles::{Checkpoint, Hash};
@@ -56,6 +58,20 @@ pub struct LogPublicKey {
     vkey: String,
     verifier: StandardVerifier,
 }
+
+impl fmt::Debug for LogPublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogPublicKey({})", self.vkey)
+    }
+}
+
+impl PartialEq for LogPublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.vkey == other.vkey
+    }
+}
+
+impl Eq for LogPublicKey {}
 
 /// Why something is not a key of a log.
 #[derive(Debug, thiserror::Error)]
@@ -148,10 +164,29 @@ impl LogKey {
     /// The signed checkpoint for a tree.
     pub fn sign(&self, size: u64, root: Hash) -> Result<Vec<u8>, BadCheckpoint> {
         let text = Checkpoint::new(&self.origin, size, root, "").map_err(|_| BadCheckpoint::NotACheckpoint)?.to_bytes();
-        let mut note = Note::new(&text, &[]).map_err(|_| BadCheckpoint::NotANote)?;
-        note.add_sigs(&[&self.signer]).map_err(|_| BadCheckpoint::NotANote)?;
-        Ok(note.to_bytes())
+        sign_note(&text, &[self]).ok_or(BadCheckpoint::NotANote)
     }
+}
+
+/// The signed note with this text, if it can be one.
+pub(crate) fn sign_note(text: &[u8], keys: &[&LogKey]) -> Option<Vec<u8>> {
+    let mut note = Note::new(text, &[]).ok()?;
+    let signers: Vec<&dyn Signer> = keys.iter().map(|key| &key.signer as &dyn Signer).collect();
+    note.add_sigs(&signers).ok()?;
+    Some(note.to_bytes())
+}
+
+/// The names and hashes of the keys that a note says signed it, in order: `<name>+<8 hex digits>`.
+pub(crate) fn signers(note: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(note);
+    let signatures = text.lines().filter_map(|line| line.strip_prefix("— "));
+    signatures
+        .filter_map(|line| {
+            let (name, encoded) = line.split_once(' ')?;
+            let id = STANDARD.decode(encoded).ok()?;
+            Some(format!("{name}+{}", hex(id.get(..4)?)))
+        })
+        .collect()
 }
 
 impl LogPublicKey {
@@ -171,13 +206,24 @@ impl LogPublicKey {
         self.vkey.split('+').next().unwrap_or_default()
     }
 
+    /// Name and hash, as a signature names the key: `<origin>+<8 hex digits>`.
+    pub fn short(&self) -> &str {
+        self.vkey.rsplit_once('+').map_or(&self.vkey, |(short, _)| short)
+    }
+
+    /// Whether the first signature of this key under a note holds.
+    pub(crate) fn has_signed(&self, note: &Note) -> bool {
+        note.verify(&VerifierList::new(vec![Box::new(self.verifier.clone())])).is_ok()
+    }
+
     /// Checks a checkpoint's signature and reads it. Every byte counts: there is one spelling for each head.
     pub fn open(&self, note: &[u8]) -> Result<Head, BadCheckpoint> {
         let Unsigned { head, keys } = read_unsigned(note)?;
         let parsed = Note::from_bytes(note).map_err(|_| BadCheckpoint::NotANote)?;
-        let known = VerifierList::new(vec![Box::new(self.verifier.clone())]);
         let not_signed = || BadCheckpoint::NotSigned(self.vkey.clone());
-        parsed.verify(&known).map_err(|_| not_signed())?;
+        if !self.has_signed(&parsed) {
+            return Err(not_signed());
+        }
         // One signature, this log's: of several that name its key, only the first was verified.
         if keys.len() != 1 {
             return Err(BadCheckpoint::Spelling);
@@ -205,17 +251,8 @@ pub fn read_unsigned(note: &[u8]) -> Result<Unsigned, BadCheckpoint> {
     if parsed.to_bytes() != note || checkpoint.to_bytes() != parsed.text() {
         return Err(BadCheckpoint::Spelling);
     }
-    let text = String::from_utf8_lossy(note);
-    let signatures = text.lines().filter_map(|line| line.strip_prefix("— "));
-    let keys = signatures
-        .filter_map(|line| {
-            let (name, encoded) = line.split_once(' ')?;
-            let id = STANDARD.decode(encoded).ok()?;
-            Some(format!("{name}+{}", hex(id.get(..4)?)))
-        })
-        .collect();
     let head = Head { origin: checkpoint.origin().to_owned(), size: checkpoint.size(), root: *checkpoint.hash() };
-    Ok(Unsigned { head, keys })
+    Ok(Unsigned { head, keys: signers(note) })
 }
 
 #[cfg(test)]

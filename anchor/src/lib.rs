@@ -7,7 +7,8 @@
 //! |---|---|
 //! | [`tile`], [`tree`], [`bundle`], [`entry`], [`checkpoint`] | the log's formats, each one specification |
 //! | [`notice`] | what the anchor itself says in the log |
-//! | [`policy`] | what a verifier starts from |
+//! | [`policy`], [`inscription`] | what a verifier starts from; what is written on the trail of a log |
+//! | [`succession`] | how a trail says that it continues another |
 //! | [`journal`], [`store`] | what is written to disk, in which order |
 //! | [`speech`] | who said what: the rule that intake and verifier share |
 //! | [`sequence`], [`intake`] | what goes into the log, what is there already, what to acknowledge |
@@ -31,6 +32,7 @@ pub mod fsck;
 mod hex;
 pub mod http;
 pub mod initialise;
+pub mod inscription;
 pub mod intake;
 pub mod journal;
 pub mod keys;
@@ -49,6 +51,7 @@ pub mod source;
 pub mod speech;
 pub mod status;
 pub mod store;
+pub mod succession;
 #[cfg(test)]
 mod testing;
 pub mod tile;

@@ -12,9 +12,10 @@
 //! log's origin; `ca` is the certificate of the site's authority, DER in base64. `trail`, once there is one, is where the
 //! log's head is notarized: network, chain, and the id of the audit trail.
 //!
-//! The trail names the log in turn ([`Policy::trail_name`], [`Policy::trail_description`]), and cannot be changed.
+//! The trail names the log in turn ([`Inscription`]), and cannot be changed.
 
 use std::fmt;
+use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,6 +26,7 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::LogPublicKey;
 use crate::hex::hex;
+use crate::inscription::Inscription;
 
 /// Who vouches for a log.
 #[derive(Clone)]
@@ -100,26 +102,15 @@ pub enum BadTrail {
 }
 
 impl Policy {
-    /// Makes a policy from the immutable metadata of a trail ([`Self::trail_name`], [`Self::trail_description`]). Of the
-    /// authority's certificate the trail holds only the SHA-256: `authority`, wherever it comes from, must be that one.
+    /// Makes a policy from what is written on a trail. Of the authority's certificate that is only the SHA-256:
+    /// `authority`, wherever it comes from, must be that one.
     pub fn from_trail(name: &str, description: &str, authority: Authority) -> Result<Self, BadTrail> {
-        let not_a_log = || BadTrail::NotALog(format!("{name}\n{description}").chars().take(400).collect());
-        let lines: Vec<&str> = description.lines().collect();
-        let [site, log, digest] = lines[..] else { return Err(not_a_log()) };
-        let site = site.strip_prefix("Checkpoints of the log of site ").and_then(|site| site.parse().ok());
-        let log = log.strip_prefix("log ").and_then(|log| LogPublicKey::read(log).ok());
-        let named = digest.strip_prefix("ca-sha256 ").ok_or_else(not_a_log)?;
-        let (Some(site), Some(log)) = (site, log) else { return Err(not_a_log()) };
+        let Inscription { site, log, authority_sha256: named, continues: _ } = Inscription::read(name, description)?;
         let given = sha256(authority.der());
         if named != given {
-            return Err(BadTrail::OtherAuthority { named: named.chars().take(64).collect(), given });
+            return Err(BadTrail::OtherAuthority { named, given });
         }
-        let policy = Self { site, log, authority, trail: None };
-        // There is one spelling, as for everything that is compared later.
-        if (policy.trail_name().as_str(), policy.trail_description().as_str()) != (name, description) {
-            return Err(not_a_log());
-        }
-        Ok(policy)
+        Ok(Self { site, log, authority, trail: None })
     }
 
     /// Reads a policy.
@@ -137,7 +128,7 @@ impl Policy {
                 "site" => set(&mut site, line, "site", value.parse())?,
                 "log" => set(&mut log, line, "log", LogPublicKey::read(value))?,
                 "ca" => set(&mut authority, line, "ca", read_authority(value))?,
-                "trail" => set(&mut trail, line, "trail", read_trail(value))?,
+                "trail" => set(&mut trail, line, "trail", value.parse())?,
                 other => return Err(BadPolicy::Word { line, word: other.chars().take(40).collect() }),
             }
         }
@@ -153,20 +144,9 @@ impl Policy {
     pub fn same_log(&self, other: &Self) -> bool {
         self.site == other.site && self.log.vkey() == other.log.vkey() && self.authority == other.authority
     }
-
-    /// The immutable name of a trail for this log: the log's origin.
-    pub fn trail_name(&self) -> String {
-        self.log.origin().to_owned()
-    }
-
-    /// The immutable description of a trail for this log: its key, and who vouches for the devices that it hears.
-    pub fn trail_description(&self) -> String {
-        let digest = sha256(self.authority.der());
-        format!("Checkpoints of the log of site {}\nlog {}\nca-sha256 {digest}", self.site, self.log.vkey())
-    }
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
@@ -188,16 +168,27 @@ fn read_authority(value: &str) -> Result<Authority, String> {
     Authority::from_der(&der).map_err(|why| why.to_string())
 }
 
-fn read_trail(value: &str) -> Result<TrailAddress, String> {
-    let words: Vec<&str> = value.split_whitespace().collect();
-    let [network, chain, trail] = words[..] else {
-        return Err("expected network, chain and id of a trail".to_owned());
-    };
-    Ok(TrailAddress {
-        network: network.parse().map_err(|why: UnknownNetwork| why.to_string())?,
-        chain: chain.to_owned(),
-        trail: trail.parse().map_err(|_| format!("{trail:?} is not the id of an object"))?,
-    })
+impl FromStr for TrailAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let [network, chain, trail] = words[..] else {
+            return Err("expected network, chain and id of a trail".to_owned());
+        };
+        Ok(Self {
+            network: network.parse().map_err(|why: UnknownNetwork| why.to_string())?,
+            chain: chain.to_owned(),
+            trail: trail.parse().map_err(|_| format!("{trail:?} is not the id of an object"))?,
+        })
+    }
+}
+
+impl fmt::Display for TrailAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { network, chain, trail } = self;
+        write!(f, "{network} {chain} {trail}")
+    }
 }
 
 impl fmt::Display for Policy {
@@ -207,7 +198,7 @@ impl fmt::Display for Policy {
         writeln!(f, "log {}", self.log.vkey())?;
         writeln!(f, "ca {}", STANDARD.encode(self.authority.der()))?;
         match &self.trail {
-            Some(TrailAddress { network, chain, trail }) => writeln!(f, "trail {network} {chain} {trail}"),
+            Some(trail) => writeln!(f, "trail {trail}"),
             None => Ok(()),
         }
     }
@@ -252,17 +243,27 @@ mod tests {
     #[test]
     fn a_trail_gives_the_policy_that_it_was_made_for() {
         let ours = policy();
-        let (name, description) = (ours.trail_name(), ours.trail_description());
-        let read = Policy::from_trail(&name, &description, ours.authority.clone()).unwrap();
+        let inscription = Inscription::new(&ours, None);
+        let (name, description) = (inscription.name(), inscription.description());
+        let read = Policy::from_trail(name, &description, ours.authority.clone()).unwrap();
+        assert!(read.same_log(&ours) && inscription.is_of(&ours));
+        let old = format!("0x{}", "5".repeat(64));
+        let continuing = format!("{description}\ncontinues {old}");
+        let read = Policy::from_trail(name, &continuing, ours.authority.clone()).unwrap();
         assert!(read.same_log(&ours));
+        let read = Inscription::read(name, &continuing).unwrap();
+        assert!(read.is_of(&ours) && read.continues == Some(old.parse().unwrap()));
         let theirs = policy().authority;
-        let refused = Policy::from_trail(&name, &description, theirs).map(|_| ()).unwrap_err();
+        let refused = Policy::from_trail(name, &description, theirs).map(|_| ()).unwrap_err();
         assert!(matches!(refused, BadTrail::OtherAuthority { .. }), "{refused}");
         for (name, description) in [
-            (name.as_str(), String::new()),
-            (name.as_str(), format!("{description}\n")),
-            (name.as_str(), description.replace("log ", "log  ")),
-            (name.as_str(), description.replace("of site demo", "of site Demo")),
+            (name, String::new()),
+            (name, format!("{description}\n")),
+            (name, description.replace("log ", "log  ")),
+            (name, description.replace("of site demo", "of site Demo")),
+            (name, description.replace("ca-sha256 ", "ca-sha256 0")),
+            (name, format!("{description}\ncontinues 0x5")),
+            (name, format!("{continuing}\ncontinues {old}")),
             ("another.invalid", description.clone()),
         ] {
             let refused = Policy::from_trail(name, &description, ours.authority.clone()).map(|_| ()).unwrap_err();

@@ -37,6 +37,7 @@ use std::path::PathBuf;
 use grid_protocol::topic::Name;
 use grid_protocol::units::UnixMillis;
 use tlog_tiles::{Hash, record_hash};
+use zeroize::Zeroizing;
 
 use crate::bundle::{self, BadBundle};
 use crate::checkpoint::{BadCheckpoint, BadKey, Head, LogKey};
@@ -48,7 +49,7 @@ use finish::{carry_over, remove_superseded};
 use grid_durable::{Appendable, Durable, DurableError};
 use reading::{Scan, read_edge, read_snapshot, scan_journal, snapshot_file};
 
-const CHECKPOINT: &str = "log/checkpoint";
+pub(crate) const CHECKPOINT: &str = "log/checkpoint";
 const JOURNAL: &str = "journal";
 pub(crate) const SESSIONS: &str = "sessions";
 /// The file with the log's key.
@@ -200,20 +201,25 @@ pub fn replay(durable: &Durable, from: u64, mut each: impl FnMut(Record)) -> Res
 /// Reads the log's key, or draws one at the first start.
 pub fn read_or_make_key(durable: &mut Durable, site: &Name, origin: Option<&str>) -> Result<LogKey, StoreError> {
     let path = durable.path(KEY);
-    let bad = |why| StoreError::Key { path: path.clone(), why };
-    let Some(bytes) = durable.read(KEY)? else {
-        let key = LogKey::generate(site, origin).map_err(bad)?;
+    let Some(key) = read_key(durable)? else {
+        let key = LogKey::generate(site, origin).map_err(|why| StoreError::Key { path, why })?;
         durable.place_secret(KEY, key.to_line().as_bytes())?;
         durable.settle()?;
         return Ok(key);
     };
-    let key = LogKey::read(&String::from_utf8_lossy(&bytes)).map_err(bad)?;
     match origin {
         Some(configured) if configured != key.origin() => {
             Err(StoreError::OtherOrigin { path, found: key.origin().to_owned(), configured: configured.to_owned() })
         }
         _ => Ok(key),
     }
+}
+
+/// Reads the log's key, if there is one.
+pub(crate) fn read_key(durable: &Durable) -> Result<Option<LogKey>, StoreError> {
+    let Some(bytes) = durable.read(KEY)?.map(Zeroizing::new) else { return Ok(None) };
+    let key = LogKey::read(&String::from_utf8_lossy(&bytes));
+    key.map(Some).map_err(|why| StoreError::Key { path: durable.path(KEY), why })
 }
 
 impl Store {

@@ -2,169 +2,24 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bench;
 mod street;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use ed25519_dalek::SigningKey;
-use grid_anchor::initialise::initialise;
-use grid_anchor::intake::{Arrival, Now};
-use grid_anchor::notary::{News, Notary, NotarySettings, Trail};
-use grid_anchor::policy::Policy;
-use grid_anchor::recorder::{AnchorIdentity, Recorder, RecorderError, RecorderSettings};
-use grid_anchor::verify::{LedgerFailure, LedgerReport, Report, verify_ledger};
-use grid_durable::Stop;
-use grid_ledger::{Endpoints, IotaLedger, Ledger, LedgerError, MOST_NANOS_PER_RECORD, NewRecord, TrailReader, mock};
-use grid_protocol::identity::{Identity, Issuer};
-use grid_protocol::message::{LedgerReceipt, Role, Session};
-use grid_protocol::topic::Name;
-use grid_protocol::units::{BootTime, Millis, UnixMillis};
+use bench::{Bench, START, at, front_page, log, log_and_checkpoint, receipt};
+use grid_anchor::notary::{News, Notary};
+use grid_anchor::recorder::RecorderError;
+use grid_anchor::verify::LedgerFailure;
+use grid_ledger::{Endpoints, IotaLedger, Ledger, LedgerError, NewRecord, TrailReader, mock};
+use grid_protocol::identity::Issuer;
+use grid_protocol::units::UnixMillis;
 use street::copy_folder;
-use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-
-const START: u64 = 1_800_000_000_000;
-
-/// A mock ledger, and a site whose log it notarizes.
-struct Bench {
-    folder: TempDir,
-    site: Name,
-    issuer: Issuer,
-    key: SigningKey,
-    endpoints: Endpoints,
-    mock: JoinHandle<()>,
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        self.mock.abort();
-    }
-}
-
-async fn start_mock(state: PathBuf) -> (SocketAddr, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (address, tokio::spawn(async move { mock::run(listener, &state, std::future::pending()).await.unwrap() }))
-}
-
-impl Bench {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (address, mock) = start_mock(folder.path().join("mock.state")).await;
-        let site: Name = "demo".parse().unwrap();
-        let issuer = Issuer::create(&site, UnixMillis(START)).unwrap();
-        let key = SigningKey::from_bytes(&[5; 32]);
-        Self { folder, site, issuer, key, endpoints: Endpoints::mock(address), mock }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    async fn initialise(&self, data_dir: &Path) {
-        let site = (&self.site, None);
-        initialise(data_dir, site, &self.issuer.authority(), &self.endpoints, None).await.unwrap();
-    }
-
-    fn notary(&self, data_dir: &Path) -> NotarySettings {
-        let (folder, endpoints, interval) = (data_dir.to_owned(), self.endpoints.clone(), Millis(1000));
-        NotarySettings { folder, endpoints, interval, most_nanos_per_record: MOST_NANOS_PER_RECORD }
-    }
-
-    /// The trail as a starting anchor finds it.
-    async fn trail(&self, data_dir: &Path) -> Trail {
-        let mut notary = Notary::start(self.notary(data_dir));
-        let news = notary.news().await;
-        notary.close().await;
-        match news {
-            News::Opened(trail) => trail,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn recorder(&self, data_dir: &Path) -> Recorder {
-        let name: Name = "anchor-1".parse().unwrap();
-        let identity =
-            Identity { site: self.site.clone(), role: Role::Anchor, name: name.clone(), key: self.key.verifying_key() };
-        let (certificate, _) = self.issuer.issue(&identity, UnixMillis(START)).unwrap();
-        let identity =
-            AnchorIdentity { message_key: self.key.clone(), certificate, authority: self.issuer.authority() };
-        let (commit, checkpoint) = (Millis(1000), Millis(1_000_000));
-        let settings = RecorderSettings {
-            site: self.site.clone(),
-            name,
-            commit,
-            checkpoint,
-            min_free_mb: 0,
-            origin: None,
-            retention: Default::default(),
-        };
-        Recorder::open(data_dir, settings, identity, Session(1), Stop::never(), at(0)).unwrap()
-    }
-
-    /// Logs commands with these values, and notarizes the log after each of them.
-    async fn log_and_notarize(&self, data_dir: &Path, values: &[&str]) -> Vec<String> {
-        let mut recorder = self.recorder(data_dir);
-        recorder.tie(self.trail(data_dir).await).unwrap();
-        let mut ledger = IotaLedger::open(data_dir, &self.endpoints).await.unwrap();
-        let mut texts = Vec::new();
-        for (minute, value) in (1..).zip(values) {
-            log(&mut recorder, minute, value);
-            let record = recorder.record_for_ledger(at(minute)).unwrap().unwrap();
-            ledger.append(&record).await.unwrap();
-            recorder.notarized(&record.text, receipt(), at(minute)).unwrap();
-            texts.push(record.text);
-        }
-        texts
-    }
-
-    fn policy(&self, data_dir: &Path) -> Policy {
-        Policy::read(&fs::read_to_string(data_dir.join("site.policy")).unwrap()).unwrap()
-    }
-
-    async fn verify(&self, data_dir: &Path) -> Result<(Report, Option<LedgerReport>), LedgerFailure> {
-        let policy = self.policy(data_dir);
-        let trail = policy.trail.clone().unwrap();
-        let reader = TrailReader::open(&self.endpoints, Some(&trail.chain), trail.trail).await?;
-        verify_ledger(&data_dir.join("log"), &policy, &reader).await
-    }
-
-    /// An empty folder with the log's own key and policy.
-    fn with_the_true_key(&self, data_dir: &Path) -> PathBuf {
-        let forged = self.path("forged");
-        fs::create_dir_all(&forged).unwrap();
-        for file in ["log.key", "site.policy"] {
-            fs::copy(data_dir.join(file), forged.join(file)).unwrap();
-        }
-        forged
-    }
-
-    fn anchor(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_grid-anchor")).args(arguments).output().unwrap()
-    }
-}
-
-fn receipt() -> LedgerReceipt {
-    let text = String::new;
-    let (network, trail, transaction, explorer) = (text(), text(), text(), text());
-    LedgerReceipt { network, trail, record: 0, tree_size: 0, transaction, added_ms: UnixMillis(0), explorer }
-}
-
-fn at(minute: u64) -> Now {
-    Now { unix: UnixMillis(START + minute * 60_000), boot: BootTime(minute * 60_000) }
-}
-
-fn log(recorder: &mut Recorder, minute: u64, value: &str) {
-    let arrival = Arrival { topic: "grid/demo/trafo-1/set/limit", payload: value.as_bytes(), retained: false };
-    recorder.receive(arrival, at(minute)).unwrap();
-    recorder.settle(at(minute)).unwrap();
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_vouches_for_a_log_whose_checkpoints_it_holds() {
@@ -308,16 +163,6 @@ async fn another_trail_no_trail_and_no_ledger_are_three_different_answers() {
     drop(nobody);
     let failure = TrailReader::open(&gone, None, "0x7".parse().unwrap()).await.map_err(LedgerFailure::from);
     assert!(failure.err().unwrap().is_unknown());
-}
-
-/// What the mock's first page says, without its tags.
-fn front_page(address: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    write!(stream, "GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).unwrap();
-    page
 }
 
 #[tokio::test]
@@ -495,11 +340,6 @@ async fn the_ledger_says_of_a_proof_whether_it_knows_its_checkpoint_and_when_the
     assert!(middle.trail.is_some());
     let (code, said) = verify();
     assert!(code == Some(0) && said.contains("record 0, added "), "{said}");
-}
-
-fn log_and_checkpoint(recorder: &mut Recorder, minute: u64, value: &str) {
-    log(recorder, minute, value);
-    recorder.record_for_ledger(at(minute)).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

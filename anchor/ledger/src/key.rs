@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::error::LedgerError;
 use crate::file::Folder;
 
-const FILE: &str = "ledger.key";
+pub(crate) const FILE: &str = "ledger.key";
 
 /// Twenty-four BIP-39 words that any IOTA wallet turns into the same key (path `m/44'/4218'/0'/0'/0'`).
 ///

@@ -15,7 +15,8 @@
 //! Mainnet and mock run through the same code; only [`Endpoints`] differ. [`mock`] is a development double of a node.
 //!
 //! Files in the folder: `ledger.key` (the key, PEM), `ledger.json` (how far the trail has come, and the newest receipt),
-//! `ledger.pending` (a signed transaction that may be under way), `ledger.lock`. All are for their owner alone.
+//! `ledger.pending` (a signed transaction that may be under way), `ledger.lock`. All are for their owner alone. Those of
+//! a trail that was left ([`set_aside`]) have its id behind their names.
 
 mod audit_trail;
 mod backoff;
@@ -25,6 +26,7 @@ mod file;
 mod init;
 mod iota;
 mod key;
+mod leave;
 mod ledger;
 pub mod mock;
 mod money;
@@ -45,6 +47,7 @@ pub use init::{InitLinks, InitReport, InitSettings, init};
 pub use iota::{IotaLedger, MOST_NANOS_PER_RECORD};
 pub use iota_sdk::types::{Address, ObjectId, TransactionDigest};
 pub use key::RecoveryWords;
+pub use leave::{Begun, InFolder, set_aside};
 pub use ledger::{Ledger, NewRecord, Receipt, Record, Step, Watch, text_sha256};
 pub use money::Purse;
 pub use network::{Endpoints, Network, Packages, UnknownNetwork};

@@ -13,8 +13,8 @@ use crate::money::Costs;
 use crate::network::{Network, Packages};
 use crate::program::Shared;
 
-const STATE: &str = "ledger.json";
-const PENDING: &str = "ledger.pending";
+pub(crate) const STATE: &str = "ledger.json";
+pub(crate) const PENDING: &str = "ledger.pending";
 /// More than are ever refused between two records that are not.
 const GIVEN_UP_AT_MOST: usize = 100;
 

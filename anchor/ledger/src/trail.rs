@@ -20,6 +20,13 @@ pub struct TrailReader {
     trail: ObjectId,
 }
 
+/// What is done with a record that holds bytes.
+#[derive(Clone, Copy)]
+enum Bytes {
+    Refused,
+    AsEmptyText,
+}
+
 impl TrailReader {
     /// Asks a node which chain it serves, and reads nothing yet. `chain` is what is expected where the network does
     /// not say it ([`crate::Network::chain`]): a mock or local network that was made anew is another one.
@@ -31,6 +38,16 @@ impl TrailReader {
 
     pub(crate) fn on(nodes: Nodes, packages: Packages, trail: ObjectId) -> Self {
         Self { nodes, packages, trail }
+    }
+
+    /// A reader of another trail on the same ledger.
+    pub fn of(&self, trail: ObjectId) -> Self {
+        Self { trail, ..self.clone() }
+    }
+
+    /// The chain that is read ([`crate::Network::chain`]).
+    pub fn chain(&self) -> &str {
+        self.nodes.chain()
     }
 
     /// The trail's id.
@@ -45,7 +62,12 @@ impl TrailReader {
 
     /// The records with this sequence number and above, in order.
     pub async fn records(&self, from: u64) -> Result<Vec<Record>, LedgerError> {
-        self.nodes.ask(|node| async move { self.records_at(&node, from).await }).await
+        self.nodes.ask(|node| async move { self.records_at(&node, from, Bytes::Refused).await }).await
+    }
+
+    /// All records, in order. One that holds bytes and not text, which whoever has the key may add, counts as an empty text.
+    pub async fn all_records(&self) -> Result<Vec<Record>, LedgerError> {
+        self.nodes.ask(|node| async move { self.records_at(&node, 0, Bytes::AsEmptyText).await }).await
     }
 
     /// The ledger's clock: when the newest checkpoint was that the node has executed, in Unix milliseconds. A ledger
@@ -59,7 +81,7 @@ impl TrailReader {
         seal.sealed(added)
     }
 
-    async fn records_at(&self, node: &Node, from: u64) -> Result<Vec<Record>, LedgerError> {
+    async fn records_at(&self, node: &Node, from: u64, bytes: Bytes) -> Result<Vec<Record>, LedgerError> {
         let trail = self.read(node).await?;
         // One earlier, since it tells the transaction that added the first.
         let numbers = from.saturating_sub(1)..trail.sequence_number;
@@ -73,7 +95,7 @@ impl TrailReader {
                 endpoint: node.endpoint().to_owned(),
             };
             let object = object.ok_or_else(missing)?;
-            let (mut record, is_newest) = self.record(node, sequence_number, &object)?;
+            let (mut record, is_newest) = self.record(node, sequence_number, &object, bytes)?;
             let own = (sequence_number == 0 && is_newest).then_some(object.previous_transaction);
             record.transaction = adder_of_next.or(own);
             adder_of_next = Some(object.previous_transaction);
@@ -84,7 +106,13 @@ impl TrailReader {
         Ok(records)
     }
 
-    fn record(&self, node: &Node, sequence_number: u64, object: &Object) -> Result<(Record, bool), LedgerError> {
+    fn record(
+        &self,
+        node: &Node,
+        sequence_number: u64,
+        object: &Object,
+        bytes: Bytes,
+    ) -> Result<(Record, bool), LedgerError> {
         let wrong = |reason: String| node.unexpected(format!("record {sequence_number}: {reason}"));
         let field = read::<RecordField>(object, &self.packages.record_field())
             .ok_or_else(|| wrong(format!("its type is {:?}", object.struct_tag())))?
@@ -92,8 +120,12 @@ impl TrailReader {
         if field.name != sequence_number || field.record.sequence_number != sequence_number {
             return Err(wrong(format!("it says that it is record {}", field.record.sequence_number)));
         }
-        let Data::Text(text) = field.record.data else {
-            return Err(LedgerError::NotText { trail: self.trail, sequence_number });
+        let text = match (field.record.data, bytes) {
+            (Data::Text(text), _) => text,
+            (Data::Bytes(_), Bytes::AsEmptyText) => String::new(),
+            (Data::Bytes(_), Bytes::Refused) => {
+                return Err(LedgerError::NotText { trail: self.trail, sequence_number });
+            }
         };
         let record = Record {
             sequence_number,

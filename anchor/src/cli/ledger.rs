@@ -1,5 +1,6 @@
 //! Commands that have to do with the ledger.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -15,15 +16,26 @@ use grid_ledger::{Endpoints, InitReport, Network, ObjectId, Packages, Step, Trai
 use grid_protocol::topic::Name;
 use grid_service::identity::read_authority;
 use tokio::net::TcpListener;
+use zeroize::Zeroizing;
 
 use super::Failure;
-use crate::initialise::initialise;
+use crate::checkpoint::LogKey;
+use crate::initialise::{Continuation, Predecessor, continue_trail, initialise};
 use crate::keys::MESSAGE_KEY;
 use crate::policy::Policy;
 use crate::settings::endpoints;
 use crate::verify::{LedgerFailure, LedgerReport, Records};
 use grid_durable::{Durable, Stop};
 
+pub const INIT_EXAMPLES: &str = "\
+Examples:
+  grid-anchor init --network testnet --site main-street --ca /etc/grid/ca.pem
+  grid-anchor init --network testnet --site main-street --ca /etc/grid/ca.pem --continues 0x385307…
+  grid-anchor init --network testnet --site main-street --ca /etc/grid/ca.pem --continues 0x385307… \\
+      --data-dir NEW --old-log-key OLD/log.key";
+
+/// What a link is worth that the old log's key did not sign.
+pub const UNSIGNED: &str = "whoever made the new trail says so, nobody else";
 const NANOS: u64 = 1_000_000_000;
 
 #[derive(Args)]
@@ -49,6 +61,16 @@ pub struct InitArguments {
     /// The log's name: a URL without scheme, spaces or `+`. It cannot change [default: made from site and log key].
     #[arg(long)]
     origin: Option<String>,
+    /// The new trail continues this one, whose ledger key or log key is lost, stolen or to be left.
+    ///
+    /// With the old trail's data_dir, the log goes on under a new ledger key and a new trail. With a new data_dir there is
+    /// a new log, too. The new trail's first record names the old trail, its last checkpoint and the new keys.
+    #[arg(long, value_name = "TRAIL")]
+    continues: Option<ObjectId>,
+    /// The old log's key (its log.key), if it survives and another log goes on: it signs that, too. Without it nobody but
+    /// you says that the new trail continues the old one.
+    #[arg(long, value_name = "FILE", requires = "continues")]
+    old_log_key: Option<PathBuf>,
     #[command(flatten)]
     packages: PackageArguments,
 }
@@ -208,9 +230,27 @@ pub async fn init(arguments: &InitArguments) -> Result<u8, Failure> {
     arguments.packages.put_into(&mut endpoints);
     let message_key = message_key(&arguments.data_dir)?;
     let site = (&arguments.site, arguments.origin.as_deref());
-    let report = initialise(&arguments.data_dir, site, &authority, &endpoints, Some(narrator())).await?;
-    print_init(&report, &endpoints, &arguments.data_dir, &message_key);
+    let (data_dir, watch) = (&arguments.data_dir, Some(narrator()));
+    match arguments.continues {
+        None => {
+            let report = initialise(data_dir, site, &authority, &endpoints, watch).await?;
+            print_init(&report, &endpoints, data_dir, &message_key);
+        }
+        Some(trail) => {
+            let log_key = arguments.old_log_key.as_deref().map(read_log_key).transpose()?;
+            let predecessor = Predecessor { trail, log_key: log_key.as_ref() };
+            let made = continue_trail(data_dir, site, &authority, &endpoints, &predecessor, watch).await?;
+            print_init(&made.report, &endpoints, data_dir, &message_key);
+            print_continuation(&made);
+        }
+    }
     Ok(0)
+}
+
+fn read_log_key(path: &Path) -> Result<LogKey, Failure> {
+    let line = fs::read_to_string(path).map(Zeroizing::new);
+    let line = line.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Ok(LogKey::read(&line).map_err(|error| format!("{}: {error}", path.display()))?)
 }
 
 /// Reads or makes the key that signs the anchor's messages, and returns its public half as certificates name it.
@@ -253,6 +293,34 @@ fn print_init(report: &InitReport, endpoints: &Endpoints, data_dir: &Path, messa
     println!("             {}", report.links.address);
     println!("message key  {message_key}");
     println!("policy       {}", data_dir.join("site.policy").display());
+}
+
+fn print_continuation(made: &Continuation) {
+    let Continuation { report: _, statement, is_signed, link, is_same_log, other_authority, kept } = made;
+    println!("continues    {}", statement.trail.trail);
+    match &statement.last {
+        Some((number, head)) => {
+            println!("             from its record {number}, which vouches for the first {} entries", head.size);
+        }
+        None => println!("             which holds no checkpoint"),
+    }
+    if let Some(link) = link {
+        println!("             said in {link}");
+    }
+    match (is_same_log, is_signed) {
+        (true, _) => println!("             SIGNED: the same log goes on"),
+        (false, true) => println!("             SIGNED by the old log's key: another log goes on"),
+        (false, false) => {
+            println!("             UNSIGNED: {UNSIGNED}");
+            eprintln!("\nThe old log's key did not sign that this trail continues the old one: {UNSIGNED}.");
+        }
+    }
+    if let Some(digest) = other_authority {
+        println!("             the old trail is that of another authority (certificate with SHA-256 {digest})");
+    }
+    if !kept.is_empty() {
+        println!("kept aside   {}", kept.join(", "));
+    }
 }
 
 /// Runs the development double of a node.

@@ -43,7 +43,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Make keys and a sealed trail on a ledger. Interrupted anywhere, run it again.
-    #[command(after_help = "Example:\n  grid-anchor init --network testnet --site main-street --ca /etc/grid/ca.pem")]
+    #[command(after_help = ledger::INIT_EXAMPLES)]
     Init(InitArguments),
     /// Run the anchor until SIGINT or SIGTERM.
     #[command(after_help = "Example:\n  grid-anchor run --config /etc/grid/anchor.toml")]

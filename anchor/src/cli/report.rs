@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::ledger::Notarized;
+use super::ledger::{Notarized, UNSIGNED};
 use crate::show::date;
-use crate::verify::{Beside, Explanation, Files, Gap, LedgerReport, Messages, Report};
+use crate::verify::{Beside, Continued, Explanation, Files, Gap, LedgerReport, Messages, Report};
 
 /// So many gaps of each kind are named; --json names all.
 const MOST_GAPS: usize = 20;
@@ -134,22 +134,74 @@ fn print_gaps(gaps: &[Gap], wanted: Explanation, out: &mut impl Write) -> io::Re
 pub fn print_notarized(notarized: &Notarized, out: &mut impl Write) -> io::Result<()> {
     match notarized {
         Notarized::NotAsked => Ok(()),
-        Notarized::Yes(LedgerReport { trail, records, not_compared, newest, not_notarized }) => {
-            writeln!(out, "ledger     {records} records in the sealed trail {trail}")?;
-            if *not_compared > 0 {
-                writeln!(
-                    out,
-                    "           {not_compared} of them end within what was dropped, and could not be compared"
-                )?;
-            }
-            if let Some(newest) = newest {
-                let (size, at) = (newest.tree_size, date(newest.added_ms));
-                writeln!(out, "           the newest, of {at}, vouches for the first {size} entries")?;
-            }
-            writeln!(out, "           {not_notarized} entries are newer than that")?;
-            writeln!(out, "THE LEDGER VOUCHES FOR IT")
-        }
+        Notarized::Yes(report) => print_vouched(report, out),
         Notarized::No(failure) => writeln!(out, "THE LEDGER DOES NOT VOUCH FOR IT: {failure}"),
         Notarized::Unknown(failure) => writeln!(out, "THE LEDGER COULD NOT BE ASKED: {failure}"),
     }
+}
+
+fn print_vouched(report: &LedgerReport, out: &mut impl Write) -> io::Result<()> {
+    let LedgerReport { trail, records, not_compared, newest, not_notarized, continued, untold } = report;
+    writeln!(out, "ledger     {records} records in the sealed trail {trail}")?;
+    if *not_compared > 0 {
+        writeln!(out, "           {not_compared} of the log's end within what was dropped, and could not be compared")?;
+    }
+    if let Some(newest) = newest {
+        let (size, at) = (newest.tree_size, date(newest.added_ms));
+        let place = if newest.trail == *trail { "the newest" } else { "the newest, in a trail that it continues" };
+        writeln!(out, "           {place}, of {at}, vouches for the first {size} entries")?;
+    }
+    writeln!(out, "           {not_notarized} entries are newer than that")?;
+    for old in continued {
+        print_continued(old, out)?;
+    }
+    if let Some(why) = untold {
+        writeln!(out, "THE LEDGER VOUCHES FOR IT, BUT THE TRAILS BEFORE COULD NOT BE TOLD: {why}")
+    } else {
+        writeln!(out, "THE LEDGER VOUCHES FOR IT")
+    }
+}
+
+fn print_continued(old: &Continued, out: &mut impl Write) -> io::Result<()> {
+    let Continued {
+        trail,
+        log,
+        is_same_log,
+        other_authority,
+        signed,
+        said_ms,
+        records,
+        newest,
+        not_named,
+        added_later,
+    } = old;
+    writeln!(out, "continues  the sealed trail {trail}, as was said {}", date(*said_ms))?;
+    match (is_same_log, signed) {
+        (true, _) => writeln!(out, "           SIGNED: it is of the same log, and its records were compared too")?,
+        (false, true) => writeln!(out, "           SIGNED by the key of its log, {log}")?,
+        (false, false) => {
+            writeln!(out, "           UNSIGNED by the key of its log, {log}:")?;
+            writeln!(out, "           {}", UNSIGNED.to_uppercase())?;
+        }
+    }
+    match newest {
+        Some(newest) => {
+            let (number, size, at) = (newest.number, newest.tree_size, date(newest.added_ms));
+            writeln!(
+                out,
+                "           {records} checkpoints, to record {number} of {at}, for the first {size} entries"
+            )?;
+        }
+        None => writeln!(out, "           no checkpoint")?,
+    }
+    if let Some(digest) = other_authority {
+        writeln!(out, "           its authority is another, whose certificate has SHA-256 {digest}")?;
+    }
+    if *not_named > 0 {
+        writeln!(out, "           {not_named} more records were there already and do not count")?;
+    }
+    if *added_later > 0 {
+        writeln!(out, "           {added_later} RECORDS WERE ADDED TO IT LATER: somebody still uses its keys")?;
+    }
+    Ok(())
 }

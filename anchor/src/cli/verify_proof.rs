@@ -121,8 +121,9 @@ fn print_knowledge(
         Knowledge::NotAsked => {
             writeln!(out, "(The ledger was not asked whether it knows this checkpoint. To ask it, add --network.)")?;
         }
-        Knowledge::Says(Standing::Notarized { number, added_ms }) => {
+        Knowledge::Says(Standing::Notarized { trail, number, added_ms }) => {
             writeln!(out, "ledger     record {number}, added {}, is this checkpoint", date(*added_ms))?;
+            writeln!(out, "           in the sealed trail {trail}")?;
             if let Some(bracket) = bracket {
                 let from = bracket.from_ms.map(|from| format!("after {} and ", date(from))).unwrap_or_default();
                 let until = bracket.until_ms.map_or_else(|| "now".to_owned(), date);
@@ -133,12 +134,13 @@ fn print_knowledge(
             }
             writeln!(out, "THE LEDGER VOUCHES FOR IT")?;
         }
-        Knowledge::Says(Standing::Covered { number, added_ms, tree_size }) => {
+        Knowledge::Says(Standing::Covered { trail, number, added_ms, tree_size }) => {
             let added = date(*added_ms);
             writeln!(
                 out,
                 "ledger     no record is this checkpoint; record {number}, added {added}, covers {tree_size} entries"
             )?;
+            writeln!(out, "           in the sealed trail {trail}")?;
             writeln!(
                 out,
                 "WHETHER THAT CONTINUES THIS CHECKPOINT CANNOT BE TOLD without the log: verify --log --since, or"

@@ -1,6 +1,7 @@
 //! Why a recorder cannot start or go on.
 
 use grid_durable::DurableError;
+use grid_ledger::ObjectId;
 use grid_protocol::seal::SealError;
 
 use crate::checkpoint::BadCheckpoint;
@@ -8,6 +9,7 @@ use crate::intake::BadSnapshot;
 use crate::policy::BadPolicy;
 use crate::speech::Unverified;
 use crate::store::StoreError;
+use crate::succession::BadStatement;
 
 /// Why the recorder cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,15 @@ pub enum RecorderError {
     /// The newest record is none of ours.
     #[error("the newest record on the ledger is no checkpoint of this log: {0}")]
     NewestRecord(BadCheckpoint),
+    /// The trail was made to continue another, and nothing says yet how.
+    #[error(
+        "the trail on the ledger continues {0}, and has no record yet that says how: run grid-anchor init --continues {0} \
+         again, with the same arguments, until it succeeds"
+    )]
+    NoStatement(ObjectId),
+    /// The record that says how the trail continues another cannot be believed.
+    #[error("the record on the ledger that says how the trail continues another: {0}")]
+    Statement(#[from] BadStatement),
     /// The log is older than the ledger, or another.
     #[error(
         "the ledger vouches for {on_ledger} entries that this log of {in_log} does not have as they were: is data_dir an \

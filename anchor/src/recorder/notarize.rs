@@ -4,27 +4,50 @@ use grid_ledger::NewRecord;
 use grid_protocol::message::LedgerReceipt;
 
 use super::{Outgoing, Recorder, RecorderError};
+use crate::checkpoint::Head;
+use crate::inscription::Inscription;
 use crate::intake::Now;
 use crate::notary::Trail;
 use crate::show::date;
+use crate::succession::{Signed, is_statement};
 
 impl Recorder {
     /// Takes note of the trail that records go to, and refuses one that is another log's, or that knows this log
     /// otherwise or further than it is: a record added to that could never be taken back.
     pub fn tie(&mut self, trail: Trail) -> Result<(), RecorderError> {
-        let expected = (self.policy.trail_name(), self.policy.trail_description());
-        if (&trail.name, &trail.description) != (&expected.0, &expected.1) {
+        let read = Inscription::read(&trail.name, &trail.description).ok();
+        let Some(inscription) = read.filter(|inscription| inscription.is_of(&self.policy)) else {
             let found = format!("{}\n{}", trail.name, trail.description);
-            return Err(RecorderError::OtherTrail { found, ours: format!("{}\n{}", expected.0, expected.1) });
+            let ours = Inscription::new(&self.policy, None);
+            return Err(RecorderError::OtherTrail { found, ours: format!("{}\n{}", ours.name(), ours.description()) });
+        };
+        let (text, receipt) = match (trail.newest, inscription.continues) {
+            (Some(newest), _) => newest,
+            (None, None) => return Ok(()),
+            // Our first record would be taken for the statement that is missing, and could never be taken back.
+            (None, Some(old)) => return Err(RecorderError::NoStatement(old)),
+        };
+        if let Some(old) = inscription.continues
+            && is_statement(&text)
+        {
+            let statement = Signed::open(&text, &self.policy.log, old)?.statement;
+            let own = statement.last.filter(|(_, head)| head.origin == self.policy.log.origin());
+            // Nothing of this log is in the new trail yet, but it may go on from the old one.
+            return own.map_or(Ok(()), |(_, head)| self.must_have(&head));
         }
-        let Some((text, receipt)) = trail.newest else { return Ok(()) };
         let head = self.policy.log.open(text.as_bytes()).map_err(RecorderError::NewestRecord)?;
+        self.must_have(&head)?;
+        self.notarized = head.size;
+        self.receipt = receipt.map(|receipt| LedgerReceipt { tree_size: head.size, ..receipt });
+        Ok(())
+    }
+
+    /// The log must be as long as a head that is on the ledger, and where it is as long, the same.
+    fn must_have(&self, head: &Head) -> Result<(), RecorderError> {
         let (size, root) = self.store.head();
         if head.size > size || (head.size == size && head.root != root) {
             return Err(RecorderError::Behind { on_ledger: head.size, in_log: size });
         }
-        self.notarized = head.size;
-        self.receipt = receipt.map(|receipt| LedgerReceipt { tree_size: head.size, ..receipt });
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! (`tree`); files that do not belong are named (`files`). Then each message is judged by the certificates and the
 //! revocations that stand before it (`messages`), and each session by its numbers (`sessions`).
 //!
-//! What the ledger says of it is a question of its own (`ledger`); where it is asked, its records also say between which
+//! What the ledger says of it is a question of its own (`ledger`), also through older trails (`chain`); where it is asked, its records also say between which
 //! times each entry was received (`time`). An older checkpoint that somebody kept is asked for in [`Questions::since`]:
 //! a log that was rewritten, or cut back, does not continue it.
 //!
@@ -17,6 +17,8 @@
 //! a drop that was cut short, and what a system puts into every folder, are not looked at. Of all three the report tells
 //! ([`Beside`]).
 
+mod chain;
+mod failure;
 mod files;
 mod ledger;
 mod messages;
@@ -26,6 +28,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 mod time;
+mod trail;
 mod tree;
 
 use std::collections::BTreeSet;
@@ -42,12 +45,15 @@ use crate::speech::Speakers;
 use crate::tile::{FULL, Level, Tile};
 use crate::tree::Edge;
 
-pub use ledger::{LedgerFailure, LedgerReport, NewestRecord, Records, Standing, verify_ledger};
+pub use chain::Continued;
+pub use failure::LedgerFailure;
+pub use ledger::{LedgerReport, NewestRecord, Records, Standing, verify_ledger};
 pub use messages::{Doubt, Messages};
 pub use recall::{hear_notice, recall};
 pub use report::{Beside, FailedEntry, Failure, Files, Report, Since};
 pub use sessions::{DeviceSession, Explanation, Gap};
 pub use time::{Bracket, Brackets};
+pub(crate) use trail::Trail;
 pub use tree::Roots;
 
 /// How often a log that changes meanwhile is looked at again.

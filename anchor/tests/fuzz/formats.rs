@@ -9,6 +9,7 @@ use flate2::{Compress, Compression, FlushCompress};
 use grid_anchor::bundle::{self, LONGEST_ENTRY};
 use grid_anchor::checkpoint::{LogKey, LogPublicKey, read_unsigned};
 use grid_anchor::entry::{self, Payload};
+use grid_anchor::inscription::Inscription;
 use grid_anchor::notice::Notice;
 use grid_anchor::policy::Policy;
 use grid_anchor::show::{date, parse_date};
@@ -210,7 +211,9 @@ fn a_policy(source: &mut Source) -> Verdict {
     let written = read.to_string();
     let again = Policy::read(&written).map_err(|why| format!("{written:?} does not read again: {why}"))?;
     require!(again.to_string() == written && again.same_log(&read), "{written:?} reads back otherwise");
-    require!(!read.trail_name().is_empty() && !read.trail_description().is_empty(), "it names no trail");
+    let inscription = Inscription::new(&read, read.trail.as_ref().map(|trail| trail.trail));
+    let again = Inscription::read(inscription.name(), &inscription.description());
+    require!(again.as_ref() == Ok(&inscription), "{inscription:?} reads back otherwise: {again:?}");
     Ok(())
 }
 

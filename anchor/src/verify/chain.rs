@@ -1,0 +1,214 @@
+//! The trails that a trail continues, one after the other.
+//!
+//! The description of a trail says which other it continues; its first record says from which checkpoint there, and is
+//! signed ([`crate::succession`]). Everything is compared with what the old trail shows. Where the log is the same, the
+//! old trail's records count as the new one's do. They are those up to the record that is named: what comes after it in
+//! the old trail may be of whoever has stolen its key. It is told, and where the log's key signed it, the log must
+//! nevertheless agree: that key signs one history.
+
+use grid_ledger::{ObjectId, Record, TrailReader};
+use grid_protocol::units::UnixMillis;
+use serde::Serialize;
+
+use super::LedgerFailure;
+use super::ledger::NewestRecord;
+use super::trail::{Trail, Vouched};
+use crate::checkpoint::Head;
+use crate::inscription::Inscription;
+use crate::policy::Policy;
+use crate::succession::{Signed, Statement};
+
+/// More trails than a log has in a lifetime.
+const MOST_TRAILS: usize = 64;
+
+/// A trail that another one continues.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Continued {
+    /// The old trail's id.
+    pub trail: String,
+    /// The vkey of its log.
+    pub log: String,
+    /// Whether that is the log that is verified. Its records count like those of the newest trail.
+    pub is_same_log: bool,
+    /// The SHA-256 of the certificate of its authority, if that is another one.
+    pub other_authority: Option<String>,
+    /// Whether the old log's key signed that the new trail continues this one. Otherwise only whoever made the new trail
+    /// says so.
+    pub signed: bool,
+    /// When that was said, on the ledger's clock.
+    pub said_ms: UnixMillis,
+    /// How many checkpoints it holds, up to the one from which it is continued.
+    pub records: u64,
+    /// The one from which it is continued.
+    pub newest: Option<NewestRecord>,
+    /// Records after that, which were there before it was said that the trail is continued.
+    pub not_named: u64,
+    /// Records that were added later: somebody still uses the keys of the old trail.
+    pub added_later: u64,
+}
+
+/// The newest trail of a log and those that it continues.
+pub struct Chain {
+    /// The newest trail's id.
+    pub trail: ObjectId,
+    /// How many records that has.
+    pub records: u64,
+    /// The log's checkpoints in all its trails, in order.
+    pub vouched: Vec<Vouched>,
+    /// What else the log's key signed in old trails.
+    pub beside: Vec<Vouched>,
+    /// The trails that are continued, the newest first.
+    pub continued: Vec<Continued>,
+    /// Why no older one was looked at.
+    pub untold: Option<LedgerFailure>,
+}
+
+/// One step back.
+struct Link {
+    old: Trail,
+    inscription: Inscription,
+    /// The checkpoints up to the one that is named.
+    vouched: Vec<Vouched>,
+    continued: Continued,
+    /// The records after that.
+    later: Vec<Record>,
+}
+
+impl Chain {
+    /// Reads the newest trail, which must be sealed and this log's, and all those behind it. Where an older one cannot be
+    /// read, the chain ends there ([`Self::untold`]).
+    pub async fn read(policy: &Policy, reader: &TrailReader) -> Result<Self, LedgerFailure> {
+        let newest = Trail::read(reader).await?;
+        let inscription = newest.inscription().ok().filter(|inscription| inscription.is_of(policy));
+        let mut inscription = inscription.ok_or_else(|| other_log(policy, &newest))?;
+        let vouched = newest.all_vouched(&policy.log, newest.after_statement(&inscription))?;
+        let (trail, records) = (newest.id, newest.records.len() as u64);
+        let mut chain = Self { trail, records, vouched, beside: Vec::new(), continued: Vec::new(), untold: None };
+        let mut here = newest;
+        let mut seen = vec![trail];
+        while let Some(id) = inscription.continues {
+            let statement = match statement(&here, &inscription, id) {
+                Err(why) => return Err(if here.id == trail { why } else { why.of(here.id) }),
+                Ok(statement) => statement,
+            };
+            let link = match link(policy, reader, statement, &seen).await {
+                Err(why) if why.is_unknown() => {
+                    chain.untold = Some(why.of(id));
+                    break;
+                }
+                other => other.map_err(|why| why.of(id))?,
+            };
+            seen.push(id);
+            (here, inscription) = chain.add(policy, link)?;
+        }
+        Ok(chain)
+    }
+
+    /// Takes a step back. Returns where that leads.
+    fn add(&mut self, policy: &Policy, link: Link) -> Result<(Trail, Inscription), LedgerFailure> {
+        let Link { old, inscription, vouched, continued, later } = link;
+        if continued.is_same_log {
+            if let (Some(before), Some(next)) = (vouched.last(), self.vouched.first()) {
+                next.must_follow(before)?;
+            }
+            self.vouched.splice(0..0, vouched);
+            self.beside.extend(later.iter().filter_map(|record| old.vouched(&policy.log, record).ok()));
+        }
+        self.continued.push(continued);
+        Ok((old, inscription))
+    }
+}
+
+/// The first record of a trail that continues another, and when it was added.
+fn statement(
+    trail: &Trail,
+    inscription: &Inscription,
+    continues: ObjectId,
+) -> Result<(Signed, UnixMillis), LedgerFailure> {
+    let record = trail.records.first().ok_or(LedgerFailure::NoStatement(continues))?;
+    let signed = Signed::open(&record.text, &inscription.log, continues)?;
+    must_be("the address that adds to the trail", &signed.statement.ledger, &record.added_by)?;
+    Ok((signed, UnixMillis(record.added_ms)))
+}
+
+/// Reads the trail that a statement is about, and compares it with that.
+async fn link(
+    policy: &Policy,
+    reader: &TrailReader,
+    (signed, said_ms): (Signed, UnixMillis),
+    seen: &[ObjectId],
+) -> Result<Link, LedgerFailure> {
+    let Statement { trail, last, .. } = &signed.statement;
+    if trail.chain != reader.chain() {
+        return Err(LedgerFailure::OtherChain(trail.chain.clone()));
+    }
+    if seen.contains(&trail.trail) {
+        return Err(LedgerFailure::Circle);
+    }
+    if seen.len() > MOST_TRAILS {
+        return Err(LedgerFailure::TooManyTrails(MOST_TRAILS));
+    }
+    let old = Trail::read(&reader.of(trail.trail)).await?;
+    let inscription = old.inscription()?;
+    if inscription.site != policy.site {
+        return Err(LedgerFailure::Contradicted {
+            what: "the site",
+            stated: policy.site.to_string(),
+            found: inscription.site.to_string(),
+        });
+    }
+    let is_signed = signed.is_signed_by(&inscription.log)?;
+    let records = old.after_statement(&inscription);
+    let named = last
+        .as_ref()
+        .map_or(0, |(number, _)| records.iter().take_while(|record| record.sequence_number <= *number).count());
+    let (records, later) = records.split_at_checked(named).unwrap_or_default();
+    let vouched = old.all_vouched(&inscription.log, records)?;
+    let newest = vouched.last().map(|newest| (newest.number, newest.head.clone()));
+    if newest != *last {
+        return Err(LedgerFailure::Contradicted {
+            what: "the newest checkpoint of the trail that it continues",
+            stated: described(last.as_ref()),
+            found: described(newest.as_ref()),
+        });
+    }
+    let later = later.to_vec();
+    let own = Inscription::new(policy, None).authority_sha256;
+    let added_later = later.iter().filter(|record| record.added_ms > said_ms.0).count() as u64;
+    let continued = Continued {
+        trail: old.id.to_string(),
+        log: inscription.log.vkey().to_owned(),
+        is_same_log: inscription.log == policy.log,
+        other_authority: Some(inscription.authority_sha256.clone()).filter(|found| *found != own),
+        signed: is_signed,
+        said_ms,
+        records: vouched.len() as u64,
+        newest: vouched.last().map(NewestRecord::of),
+        not_named: later.len() as u64 - added_later,
+        added_later,
+    };
+    Ok(Link { old, inscription, vouched, continued, later })
+}
+
+fn described(last: Option<&(u64, Head)>) -> String {
+    match last {
+        Some((number, Head { origin, size, root })) => format!("record {number} ({origin} {size} {root})"),
+        None => "none".to_owned(),
+    }
+}
+
+fn must_be<T: PartialEq + ToString>(what: &'static str, stated: &T, found: &T) -> Result<(), LedgerFailure> {
+    if stated == found {
+        return Ok(());
+    }
+    Err(LedgerFailure::Contradicted { what, stated: stated.to_string(), found: found.to_string() })
+}
+
+fn other_log(policy: &Policy, trail: &Trail) -> LedgerFailure {
+    let expected = Inscription::new(policy, None);
+    LedgerFailure::OtherLog {
+        trail: trail.id,
+        found: format!("{}\n{}", trail.name, trail.description),
+        expected: format!("{}\n{}", expected.name(), expected.description()),
+    }
+}

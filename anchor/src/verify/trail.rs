@@ -1,0 +1,119 @@
+//! One trail, as it was read, and its records that are checkpoints.
+
+use grid_ledger::{Address, ObjectId, Record, TrailReader};
+use grid_protocol::units::UnixMillis;
+
+use super::LedgerFailure;
+use crate::checkpoint::{Head, LogPublicKey};
+use crate::inscription::Inscription;
+use crate::policy::BadTrail;
+
+/// A sealed trail.
+pub struct Trail {
+    /// Its id.
+    pub id: ObjectId,
+    /// Its immutable name.
+    pub name: String,
+    /// Its immutable description.
+    pub description: String,
+    /// Whose address made it.
+    pub creator: Address,
+    /// All its records.
+    pub records: Vec<Record>,
+}
+
+/// A record that is a checkpoint.
+#[derive(Clone, Debug)]
+pub struct Vouched {
+    /// In which trail.
+    pub trail: ObjectId,
+    /// Its number there.
+    pub number: u64,
+    /// When it was added, on the ledger's clock.
+    pub added_ms: UnixMillis,
+    /// What it vouches for.
+    pub head: Head,
+}
+
+impl Trail {
+    /// Reads a trail, which must be sealed.
+    pub async fn read(reader: &TrailReader) -> Result<Self, LedgerFailure> {
+        let seal = reader.seal().await?;
+        Ok(Self {
+            id: seal.trail,
+            name: seal.name.unwrap_or_default(),
+            description: seal.description.unwrap_or_default(),
+            creator: seal.creator,
+            records: reader.all_records().await?,
+        })
+    }
+
+    /// What its immutable metadata says.
+    pub fn inscription(&self) -> Result<Inscription, BadTrail> {
+        Inscription::read(&self.name, &self.description)
+    }
+
+    /// The records that must be checkpoints: all, or all but the first where that says how the trail continues another.
+    pub fn after_statement(&self, inscription: &Inscription) -> &[Record] {
+        let statements = usize::from(inscription.continues.is_some());
+        self.records.get(statements..).unwrap_or_default()
+    }
+
+    /// A record as a checkpoint of a log.
+    pub fn vouched(&self, log: &LogPublicKey, record: &Record) -> Result<Vouched, LedgerFailure> {
+        let (number, added_ms) = (record.sequence_number, UnixMillis(record.added_ms));
+        let head = log.open(record.text.as_bytes());
+        let head = head.map_err(|why| LedgerFailure::NotACheckpoint { number, added_ms, why })?;
+        Ok(Vouched { trail: self.id, number, added_ms, head })
+    }
+
+    /// The records as checkpoints of a log, in order. None vouches for less than the one before it.
+    pub fn all_vouched(&self, log: &LogPublicKey, records: &[Record]) -> Result<Vec<Vouched>, LedgerFailure> {
+        let mut all: Vec<Vouched> = Vec::with_capacity(records.len());
+        for record in records {
+            let next = self.vouched(log, record)?;
+            if let Some(before) = all.last() {
+                next.must_follow(before)?;
+            }
+            all.push(next);
+        }
+        Ok(all)
+    }
+
+    /// The newest checkpoint before the first record that is none, or goes back: whoever has but the ledger's key can add
+    /// anything to a trail, and must not be able to make it useless.
+    pub fn newest_good(&self, inscription: &Inscription) -> Option<Vouched> {
+        let mut newest: Option<Vouched> = None;
+        for record in self.after_statement(inscription) {
+            let Ok(next) = self.vouched(&inscription.log, record) else { break };
+            if newest.as_ref().is_some_and(|before| next.must_follow(before).is_err()) {
+                break;
+            }
+            newest = Some(next);
+        }
+        newest
+    }
+}
+
+impl Vouched {
+    /// A later record must not vouch for less.
+    pub fn must_follow(&self, before: &Self) -> Result<(), LedgerFailure> {
+        let (number, now, before) = (self.number, &self.head, &before.head);
+        if now.size < before.size {
+            return Err(LedgerFailure::WentBack { number, before: before.size, now: now.size });
+        }
+        // The same size with two roots: whatever the log is, one of the two is not it.
+        if now.size == before.size { self.must_have(before.root) } else { Ok(()) }
+    }
+
+    /// The log must have had this root.
+    pub fn must_have(&self, root: tlog_tiles::Hash) -> Result<(), LedgerFailure> {
+        if self.head.root == root {
+            return Ok(());
+        }
+        let Self { number, added_ms, head, .. } = self;
+        let (on_ledger, in_log) = (head.root.to_string(), root.to_string());
+        let (number, added_ms, tree_size) = (*number, *added_ms, head.size);
+        Err(LedgerFailure::Rewritten { number, added_ms, tree_size, on_ledger, in_log })
+    }
+}
