@@ -208,7 +208,9 @@ impl LogPublicKey {
 
     /// Name and hash, as a signature names the key: `<origin>+<8 hex digits>`.
     pub fn short(&self) -> &str {
-        self.vkey.rsplit_once('+').map_or(&self.vkey, |(short, _)| short)
+        // The key itself, in base64, may have a `+` in it too.
+        let second = self.vkey.match_indices('+').nth(1).map_or(self.vkey.len(), |(at, _)| at);
+        self.vkey.get(..second).unwrap_or_default()
     }
 
     /// Whether the first signature of this key under a note holds.
@@ -275,6 +277,15 @@ mod tests {
         let vkey = key().public().vkey().to_owned();
         let unsigned = read_unsigned(&note).unwrap();
         assert!(vkey.starts_with(&unsigned.keys[0]), "{vkey} {:?}", unsigned.keys);
+    }
+
+    #[test]
+    fn a_signature_names_its_key_as_the_vkey_begins() {
+        for byte in 0..=255 {
+            let key = LogKey::new("example.com/street", &SigningKey::from_bytes(&[byte; 32])).unwrap();
+            let note = key.sign(1, Hash([1; 32])).unwrap();
+            assert_eq!(signers(&note), [key.public().short()]);
+        }
     }
 
     #[test]

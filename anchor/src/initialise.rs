@@ -42,7 +42,7 @@ pub enum InitError {
         /// Which.
         trail: ObjectId,
         /// What is wrong with it.
-        why: LedgerFailure,
+        why: Box<LedgerFailure>,
     },
     /// The trail to be continued is not sealed by a log.
     #[error("cannot continue the trail {trail}: {why}")]

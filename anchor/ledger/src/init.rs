@@ -115,7 +115,9 @@ fn load_or_make_key(folder: &Folder, must_exist: bool, watch: &mut Option<Watch>
         return Ok(key);
     }
     if must_exist {
-        let reason = "ledger.json is there, but not the key".to_owned();
+        let reason =
+            "ledger.json is there, but not the key (is it lost for good? Then continue the trail with another)";
+        let reason = reason.to_owned();
         return Err(LedgerError::Damaged { path: folder.path("ledger.key"), reason });
     }
     let (key, words) = LedgerKey::generate()?;

@@ -73,7 +73,8 @@ enum Command {
     /// Keep the anchor's keys elsewhere, and put them back.
     ///
     /// The log's key signs checkpoints, the message key what the anchor says, and the ledger key its records and the gas
-    /// for them. Without the first two of them the log cannot go on; without the last the trail cannot.
+    /// for them. Without the first two of them the log cannot go on; without the last the trail cannot, and another one must
+    /// continue it (init --continues).
     #[command(subcommand, after_help = "Example:\n  grid-anchor keys export keys.pem --data-dir /var/lib/grid-anchor")]
     Keys(KeysCommand),
     /// Run a development double of an IOTA node: one process, state in one file. It is NOT IOTA.

@@ -84,7 +84,7 @@ pub async fn continue_trail(
     keep_policy(&mut durable, &policy)?;
     let kept = leave(data_dir, &old)?;
     let [watch, watch_record] = shared(watch);
-    let report = make_trail(data_dir, &policy, Some(old.trail.id), endpoints, watch).await?;
+    let mut report = make_trail(data_dir, &policy, Some(old.trail.id), endpoints, watch).await?;
     let record = match first_record(&reader.of(report.trail)).await? {
         Some(record) => record,
         None => {
@@ -95,7 +95,8 @@ pub async fn continue_trail(
                 ledger: report.address,
             };
             let text = statement.sign(&key, predecessor.log_key).map_err(|why| wrong(&report, why))?;
-            let added = add(data_dir, endpoints, text, watch_record).await?;
+            let (added, balance) = add(data_dir, endpoints, text, watch_record).await?;
+            report.balance = balance;
             added.ok_or(InitError::Unfinished(old.trail.id))?
         }
     };
@@ -117,7 +118,8 @@ pub async fn continue_trail(
 impl Old {
     async fn read(reader: &TrailReader, endpoints: &Endpoints, site: &Name) -> Result<Self, InitError> {
         let id = reader.trail();
-        let trail = Trail::read(reader).await.map_err(|why| InitError::Predecessor { trail: id, why })?;
+        let unreadable = |why| InitError::Predecessor { trail: id, why: Box::new(why) };
+        let trail = Trail::read(reader).await.map_err(unreadable)?;
         let inscription = trail.inscription().map_err(|why| InitError::NotALog { trail: id, why })?;
         if inscription.site != *site {
             let (found, ours) = (inscription.site, site.clone());
@@ -186,14 +188,17 @@ async fn first_record(reader: &TrailReader) -> Result<Option<Record>, InitError>
     Ok(reader.all_records().await?.into_iter().next())
 }
 
-/// Adds the first record, unless that was done by a run that was interrupted, and reads it back.
+/// Adds the first record, unless that was done by a run that was interrupted, and reads it back. Also returns what is left,
+/// in NANOS.
 async fn add(
     data_dir: &Path,
     endpoints: &Endpoints,
     text: String,
     watch: Option<Watch>,
-) -> Result<Option<Record>, InitError> {
+) -> Result<(Option<Record>, u64), InitError> {
     let mut ledger = IotaLedger::open(data_dir, endpoints).await?;
+    // Whoever runs this is there to read what it costs, so nothing but the protocol limits it.
+    ledger.limit_cost(u64::MAX);
     if let Some(watch) = watch {
         ledger.watch(watch);
     }
@@ -201,7 +206,7 @@ async fn add(
     if ledger.records(0).await?.is_empty() {
         ledger.append(&NewRecord { text, metadata: None }).await?;
     }
-    Ok(ledger.records(0).await?.into_iter().next())
+    Ok((ledger.records(0).await?.into_iter().next(), ledger.balance().await?))
 }
 
 /// The same watch for two.

@@ -142,12 +142,7 @@ async fn link(
     if trail.chain != reader.chain() {
         return Err(LedgerFailure::OtherChain(trail.chain.clone()));
     }
-    if seen.contains(&trail.trail) {
-        return Err(LedgerFailure::Circle);
-    }
-    if seen.len() > MOST_TRAILS {
-        return Err(LedgerFailure::TooManyTrails(MOST_TRAILS));
-    }
+    may_follow(seen, trail.trail)?;
     let old = Trail::read(&reader.of(trail.trail)).await?;
     let inscription = old.inscription()?;
     if inscription.site != policy.site {
@@ -190,6 +185,17 @@ async fn link(
     Ok(Link { old, inscription, vouched, continued, later })
 }
 
+/// Only a node that lies can show a circle, or a chain without end: it must not keep us busy for ever.
+fn may_follow(seen: &[ObjectId], next: ObjectId) -> Result<(), LedgerFailure> {
+    if seen.contains(&next) {
+        return Err(LedgerFailure::Circle);
+    }
+    if seen.len() > MOST_TRAILS {
+        return Err(LedgerFailure::TooManyTrails(MOST_TRAILS));
+    }
+    Ok(())
+}
+
 fn described(last: Option<&(u64, Head)>) -> String {
     match last {
         Some((number, Head { origin, size, root })) => format!("record {number} ({origin} {size} {root})"),
@@ -210,5 +216,21 @@ fn other_log(policy: &Policy, trail: &Trail) -> LedgerFailure {
         trail: trail.id,
         found: format!("{}\n{}", trail.name, trail.description),
         expected: format!("{}\n{}", expected.name(), expected.description()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circle_of_trails_does_not_hold_and_a_chain_without_end_cannot_be_told() {
+        let trails: Vec<ObjectId> = (0..=MOST_TRAILS).map(|n| format!("0x{n:064x}").parse().unwrap()).collect();
+        let next = format!("0x{:064x}", MOST_TRAILS + 1).parse().unwrap();
+        let (all, most) = (trails.as_slice(), &trails[..MOST_TRAILS]);
+        assert!(may_follow(most, next).is_ok());
+        assert!(matches!(may_follow(most, trails[3]), Err(LedgerFailure::Circle)));
+        let failure = may_follow(all, next).unwrap_err();
+        assert!(matches!(failure, LedgerFailure::TooManyTrails(_)) && failure.is_unknown());
     }
 }

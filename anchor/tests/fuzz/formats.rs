@@ -7,12 +7,13 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signer, SigningKey};
 use flate2::{Compress, Compression, FlushCompress};
 use grid_anchor::bundle::{self, LONGEST_ENTRY};
-use grid_anchor::checkpoint::{LogKey, LogPublicKey, read_unsigned};
+use grid_anchor::checkpoint::{Head, LogKey, LogPublicKey, read_unsigned};
 use grid_anchor::entry::{self, Payload};
 use grid_anchor::inscription::Inscription;
 use grid_anchor::notice::Notice;
-use grid_anchor::policy::Policy;
+use grid_anchor::policy::{Policy, TrailAddress};
 use grid_anchor::show::{date, parse_date};
+use grid_anchor::succession::{Signed, Statement};
 use grid_anchor::tile::{Level, Tile};
 use grid_anchor::tree::{tile_bytes, tile_hashes};
 use grid_protocol::message::Session;
@@ -31,7 +32,7 @@ const BUNDLE_HEADER: usize = 16;
 
 pub fn hold(bytes: &[u8]) -> Verdict {
     let mut source = Source::new(bytes);
-    match source.below(10) {
+    match source.below(11) {
         0 => an_entry(&mut source),
         1 => a_bundle(&mut source),
         2 => a_path(&mut source),
@@ -41,6 +42,7 @@ pub fn hold(bytes: &[u8]) -> Verdict {
         6 => a_notice(&mut source),
         7 => a_date(&mut source),
         8 => proof::hold(&mut source),
+        9 => a_statement(&mut source),
         _ => a_tile(&mut source),
     }
 }
@@ -173,6 +175,29 @@ fn a_checkpoint(source: &mut Source) -> Verdict {
             require!(extended || again == note, "{text} is written as {}", String::from_utf8_lossy(&again));
         }
         Err(why) => require!(note != valid, "a checkpoint does not open: {why}"),
+    }
+    Ok(())
+}
+
+fn a_statement(source: &mut Source) -> Verdict {
+    let (log, _) = log_key();
+    let old = LogKey::new("demo.invalid/old", &SigningKey::from_bytes(&[8; 32])).unwrap();
+    let (trail, ledger) = (format!("0x{}", "5".repeat(64)), format!("0x{}", "a".repeat(64)));
+    let trail: TrailAddress = format!("testnet 2304aa97 {trail}").parse()?;
+    let continues = trail.trail;
+    let head = Head { origin: old.origin().to_owned(), size: source.number(), root: Hash([source.byte(); 32]) };
+    let last = source.rarely(2).then(|| (source.number(), head));
+    let said = Statement { trail, last, log: log.public().clone(), ledger: ledger.parse().unwrap() };
+    let valid = said.sign(&log, Some(&old)).map_err(|why| format!("a statement is not signed: {why}"))?;
+    let text = mutated_text(source, &[&valid]);
+    match Signed::open(&text, log.public(), continues) {
+        // The old log's signature may be missing, or be rubbish: what it is worth is asked separately.
+        Ok(signed) => {
+            require!(signed.statement == said, "{text:?} says something else");
+            let is_signed = signed.is_signed_by(old.public());
+            require!(is_signed != Ok(true) || text == valid, "a changed statement holds: {text:?}");
+        }
+        Err(why) => require!(text != valid, "a statement does not open: {why}"),
     }
     Ok(())
 }

@@ -2,25 +2,25 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../bench/mod.rs"]
 mod bench;
+mod making;
+mod program;
+#[path = "../street/mod.rs"]
 mod street;
 
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
 use bench::{Bench, front_page, log, log_and_checkpoint};
 use grid_anchor::checkpoint::LogKey;
 use grid_anchor::initialise::{Continuation, InitError, Predecessor, continue_trail, initialise};
 use grid_anchor::inscription::Inscription;
 use grid_anchor::policy::{Policy, TrailAddress};
-use grid_anchor::recorder::RecorderError;
 use grid_anchor::succession::{BadStatement, Statement};
 use grid_anchor::verify::{LedgerFailure, LedgerReport, Report};
-use grid_ledger::{InitSettings, IotaLedger, Ledger, LedgerError, NewRecord, ObjectId, TrailReader, Watch, init};
-use street::copy_folder;
+use grid_ledger::{InitSettings, IotaLedger, Ledger, NewRecord, ObjectId, TrailReader, Watch, init};
+use tlog_tiles::Hash;
 
 fn trail_of(bench: &Bench, data_dir: &Path) -> ObjectId {
     bench.policy(data_dir).trail.unwrap().trail
@@ -106,14 +106,6 @@ async fn forged(
     log_and_checkpoint(&mut bench.recorder(data_dir), 1, "1");
 }
 
-fn stop_at(at: usize) -> Watch {
-    let mut steps = 0;
-    Box::new(move |_| {
-        steps += 1;
-        if steps == at + 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })
-}
-
 /// How many trails the ledger has.
 fn trails(bench: &Bench) -> usize {
     front_page(bench.endpoints.grpc[0].trim_start_matches("http://")).matches("/object/").count()
@@ -186,46 +178,6 @@ async fn a_new_log_continues_a_trail_signed_where_the_old_key_survives_and_unsig
         let again = go_on(&bench, &data_dir, old, Some(&old_key), None).await.unwrap();
         assert_eq!((again.is_signed, again.report.trail), (key.is_some(), made.report.trail));
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_fit_is_refused_before_anything_is_made() {
-    let bench = Bench::new().await;
-    let (old_dir, old) = with_records(&bench, "old").await;
-    let copy = bench.path("copy");
-    copy_folder(&old_dir, &copy);
-    bench.log_and_notarize(&old_dir, &["60000"]).await;
-    let data_dir = bench.path("new");
-    let refused = |outcome: Result<Continuation, InitError>| outcome.map(|_| ()).unwrap_err();
-
-    let other = LogKey::generate(&bench.site, None).unwrap();
-    let error = refused(go_on(&bench, &data_dir, old, Some(&other), None).await);
-    let said = error.to_string();
-    assert!(said.contains(other.public().vkey()) && said.contains(log_key(&old_dir).public().vkey()), "{said}");
-    let error = refused(go_on(&bench, &copy, old, None, None).await);
-    assert!(matches!(error, InitError::Behind { on_ledger: 3, in_log: 2 }), "{error}");
-    assert!(copy.join("ledger.key").exists());
-
-    let (site, authority) = (&bench.site, bench.issuer.authority());
-    let predecessor = Predecessor { trail: old, log_key: None };
-    let same_name = Some(log_key(&old_dir).origin().to_owned());
-    let site_origin = (site, same_name.as_deref());
-    let error = continue_trail(&data_dir, site_origin, &authority, &bench.endpoints, &predecessor, None).await;
-    assert!(matches!(refused(error), InitError::SameOrigin(_)));
-    let another = "another".parse().unwrap();
-    let error = continue_trail(&data_dir, (&another, None), &authority, &bench.endpoints, &predecessor, None).await;
-    assert!(matches!(refused(error), InitError::OtherSite { .. }));
-    assert!(!data_dir.join("log.key").exists() && !data_dir.join("ledger.key").exists());
-
-    let error = refused(go_on(&bench, &data_dir, ObjectId::CLOCK, None, None).await);
-    assert!(matches!(error, InitError::Predecessor { .. }), "{error}");
-    let (theirs, _) = with_records(&bench, "theirs").await;
-    let error = refused(go_on(&bench, &theirs, old, None, None).await);
-    assert!(matches!(error, InitError::OtherTrail { .. }), "{error}");
-    fs::remove_file(copy.join("log.key")).unwrap();
-    let error = refused(go_on(&bench, &copy, old, None, None).await);
-    assert!(matches!(error, InitError::LogWithoutKey), "{error}");
-    assert_eq!(trails(&bench), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -323,7 +275,7 @@ async fn a_chain_of_three_trails_is_followed_to_its_end() {
 async fn what_is_added_to_the_old_trail_afterwards_is_told_and_what_the_log_key_signed_is_compared() {
     let bench = Bench::new().await;
     let (data_dir, old) = with_records(&bench, "anchor").await;
-    let other_history = String::from_utf8(log_key(&data_dir).sign(2, tlog_root(7)).unwrap()).unwrap();
+    let other_history = String::from_utf8(log_key(&data_dir).sign(2, Hash([7; 32])).unwrap()).unwrap();
     go_on(&bench, &data_dir, old, None, None).await.unwrap();
     bench.log_and_notarize(&data_dir, &["60000"]).await;
     add_to_old(&bench, &data_dir, old, "rubbish of a thief").await;
@@ -335,10 +287,6 @@ async fn what_is_added_to_the_old_trail_afterwards_is_told_and_what_the_log_key_
     add_to_old(&bench, &data_dir, old, &other_history).await;
     let failure = bench.verify(&data_dir).await.unwrap_err();
     assert!(failure.to_string().contains("log rewritten: record 3"), "{failure}");
-}
-
-fn tlog_root(byte: u8) -> tlog_tiles::Hash {
-    tlog_tiles::Hash([byte; 32])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -355,175 +303,9 @@ async fn a_thief_who_writes_into_a_trail_cannot_keep_it_from_being_continued() {
     assert_eq!((ledger.continued[0].records, ledger.continued[0].not_named), (2, 1));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn making_it_stopped_anywhere_ends_with_one_trail_and_one_first_record() {
-    let bench = Bench::new().await;
-    let (old_dir, old) = with_records(&bench, "old").await;
-    let old_key = log_key(&old_dir);
-    for same_log in [true, false] {
-        for at in 0.. {
-            let data_dir = bench.path(&format!("{same_log} {at}"));
-            if same_log {
-                copy_folder(&old_dir, &data_dir);
-            }
-            let key = (!same_log).then_some(&old_key);
-            let before = trails(&bench);
-            let stopped = go_on(&bench, &data_dir, old, key, Some(stop_at(at))).await;
-            if stopped.is_ok() {
-                assert!(at >= 12, "only {at} steps");
-                break;
-            }
-            assert!(matches!(stopped, Err(InitError::Ledger(LedgerError::Stopped(_)))));
-            let made = go_on(&bench, &data_dir, old, key, None).await.unwrap();
-            assert_eq!((made.is_signed, trails(&bench) - before), (true, 1), "stopped at {at}");
-            let mut ledger = IotaLedger::open(&data_dir, &bench.endpoints).await.unwrap();
-            assert_eq!(ledger.records(0).await.unwrap().len(), 1, "stopped at {at}");
-            assert_ne!(made.report.address, creator(&bench, old).await);
-            ledger.append(&NewRecord { text: "it can be added to".to_owned(), metadata: None }).await.unwrap();
-        }
-    }
-}
-
-async fn creator(bench: &Bench, trail: ObjectId) -> grid_ledger::Address {
-    TrailReader::open(&bench.endpoints, None, trail).await.unwrap().seal().await.unwrap().creator
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_added_to_a_trail_before_it_says_what_it_continues() {
-    let bench = Bench::new().await;
-    let (_, old) = with_records(&bench, "old").await;
-    let data_dir = bench.path("new");
-    let (policy, _) = unfinished(&bench, &data_dir, old).await;
-    let refused = bench.recorder(&data_dir).tie(bench.trail(&data_dir).await).unwrap_err();
-    assert!(matches!(refused, RecorderError::NoStatement(trail) if trail == old), "{refused}");
-    assert!(bench.verify(&data_dir).await.unwrap_err().is_unknown());
-    let authority = bench.issuer.authority();
-    let plain = initialise(&data_dir, (&bench.site, None), &authority, &bench.endpoints, None).await;
-    assert!(matches!(plain, Err(InitError::Unfinished(trail)) if trail == old), "{plain:?}");
-
-    let made = go_on(&bench, &data_dir, old, None, None).await.unwrap();
-    assert_eq!(Some(made.report.trail), policy.trail.map(|trail| trail.trail));
-    bench.recorder(&data_dir).tie(bench.trail(&data_dir).await).unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_anchor_whose_log_is_behind_the_old_trail_does_not_begin_the_new_one() {
-    let bench = Bench::new().await;
-    let (data_dir, old) = with_records(&bench, "anchor").await;
-    let older = bench.path("older");
-    copy_folder(&data_dir, &older);
-    bench.log_and_notarize(&data_dir, &["60000"]).await;
-    go_on(&bench, &data_dir, old, None, None).await.unwrap();
-    let refused = bench.recorder(&older).tie(bench.trail(&data_dir).await).unwrap_err();
-    assert!(matches!(refused, RecorderError::Behind { on_ledger: 3, in_log: 2 }), "{refused}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_trail_whose_files_are_gone_is_not_silently_followed_by_an_unconnected_one() {
-    let bench = Bench::new().await;
-    let (data_dir, old) = with_records(&bench, "anchor").await;
-    let old_key = fs::read(data_dir.join("ledger.key")).unwrap();
-    fs::remove_file(data_dir.join("ledger.json")).unwrap();
-    let authority = bench.issuer.authority();
-    let plain = initialise(&data_dir, (&bench.site, None), &authority, &bench.endpoints, None).await;
-    assert!(matches!(plain, Err(InitError::Left(trail)) if trail == old), "{plain:?}");
-    // The key that is still there is the old trail's, and does not become the new one's.
-    go_on(&bench, &data_dir, old, None, None).await.unwrap();
-    assert_ne!(fs::read(data_dir.join("ledger.key")).unwrap(), old_key);
-    verified(&bench, &data_dir).await;
-}
-
 fn verify_log(bench: &Bench, data_dir: &Path) -> (Option<i32>, String) {
     let (log, policy) = (data_dir.join("log"), data_dir.join("site.policy"));
     let (log, policy) = (log.display().to_string(), policy.display().to_string());
     let output = bench.anchor(&["verify", "--log", &log, "--policy", &policy, "--grpc", &bench.endpoints.grpc[0]]);
     (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
-}
-
-/// The arguments of `init --continues` in a folder.
-fn arguments(bench: &Bench, data_dir: &Path, old: ObjectId) -> Vec<String> {
-    let ca = bench.path("ca.der");
-    fs::write(&ca, bench.issuer.authority().der()).unwrap();
-    let (ca, dir) = (ca.display().to_string(), data_dir.display().to_string());
-    let (grpc, old) = (bench.endpoints.grpc[0].clone(), old.to_string());
-    let words = ["init", "--network", "mock", "--site", "demo", "--ca", &ca, "--data-dir", &dir, "--grpc", &grpc];
-    words.into_iter().chain(["--continues", &old]).map(str::to_owned).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_program_says_what_it_makes_of_an_old_trail_and_what_the_link_is_worth() {
-    let bench = Bench::new().await;
-    let (old_dir, old) = with_records(&bench, "old").await;
-    let run = |data_dir: &Path, more: &[&str]| {
-        let arguments = arguments(&bench, data_dir, old);
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(more.iter().copied()).collect();
-        let output = bench.anchor(&arguments);
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(said).unwrap())
-    };
-    let (signed, unsigned, wrong) = (bench.path("signed"), bench.path("unsigned"), bench.path("wrong"));
-    let key = old_dir.join("log.key").display().to_string();
-    let (code, said) = run(&signed, &["--old-log-key", &key]);
-    assert!(code == Some(0) && said.contains("SIGNED by the old log's key"), "{said}");
-    let (code, said) = run(&unsigned, &[]);
-    assert!(code == Some(0) && said.contains("UNSIGNED: whoever made the new trail says so, nobody else"), "{said}");
-    let new_key = signed.join("log.key").display().to_string();
-    let (code, said) = run(&wrong, &["--old-log-key", &new_key]);
-    assert!(code == Some(2) && said.contains("nothing was made"), "{said}");
-
-    for (data_dir, expected) in [(&signed, "SIGNED by the key of its log"), (&unsigned, "NOBODY ELSE")] {
-        bench.log_and_notarize(data_dir, &["60000"]).await;
-        let (code, said) = verify_log(&bench, data_dir);
-        assert!(code == Some(0) && said.contains(expected), "{said}");
-        assert!(said.contains(&format!("continues  the sealed trail {old}")), "{said}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_proof_under_a_record_of_the_old_trail_stays_one() {
-    let bench = Bench::new().await;
-    let data_dir = bench.path("anchor");
-    bench.initialise(&data_dir).await;
-    let texts = bench.log_and_notarize(&data_dir, &["80000", "70000"]).await;
-    let old = trail_of(&bench, &data_dir);
-    go_on(&bench, &data_dir, old, None, None).await.unwrap();
-    bench.log_and_notarize(&data_dir, &["60000"]).await;
-    let path = |name: &str| bench.path(name).display().to_string();
-    let (log, policy) = (path("anchor/log"), path("anchor/site.policy"));
-    let (proof, record) = (path("x.tlog-proof"), path("record"));
-    fs::write(&record, &texts[0]).unwrap();
-    let prove = ["prove", "--log", &log, "--index", "0", "--out", &proof, "--checkpoint", &record];
-    assert!(bench.anchor(&prove).status.success());
-    let output = bench.anchor(&["verify", &proof, "--policy", &policy, "--grpc", &bench.endpoints.grpc[0]]);
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.code() == Some(0) && said.contains("THE LEDGER VOUCHES FOR IT"), "{said}");
-    assert!(said.contains("record 0, added ") && said.contains(&format!("in the sealed trail {old}")), "{said}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_program_killed_at_any_moment_and_run_again_makes_one_trail_that_continues() {
-    let bench = Bench::new().await;
-    let (data_dir, old) = with_records(&bench, "anchor").await;
-    let arguments = arguments(&bench, &data_dir, old);
-    let mut kills = 0;
-    for millis in (0..).step_by(4) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_grid-anchor")).args(&arguments).spawn().unwrap();
-        tokio::time::sleep(Duration::from_millis(millis)).await;
-        if child.try_wait().unwrap().is_some() {
-            break;
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        kills += 1;
-    }
-    assert!(kills > 1, "init was done before it could be killed");
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let first = bench.anchor(&arguments);
-    assert!(first.status.success(), "{first:?}");
-    assert_eq!(bench.anchor(&arguments).stdout, first.stdout);
-    assert_eq!(trails(&bench), 2);
-    let (_, ledger) = verified(&bench, &data_dir).await;
-    assert_eq!((ledger.records, ledger.continued.len(), ledger.continued[0].records), (1, 1, 2));
-    bench.log_and_notarize(&data_dir, &["60000"]).await;
-    verified(&bench, &data_dir).await;
 }
