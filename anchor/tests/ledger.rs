@@ -74,7 +74,7 @@ impl Bench {
 
     fn notary(&self, data_dir: &Path) -> NotarySettings {
         let (folder, endpoints, interval) = (data_dir.to_owned(), self.endpoints.clone(), Millis(1000));
-        NotarySettings { folder, endpoints, interval, most_nanos_per_record: MOST_NANOS_PER_RECORD }
+        NotarySettings { folder, endpoints, interval, on_event: true, most_nanos_per_record: MOST_NANOS_PER_RECORD }
     }
 
     /// The trail as a starting anchor finds it.
@@ -194,7 +194,7 @@ async fn nothing_new_needs_no_record() {
     log(&mut recorder, 2, "80000");
     assert!(recorder.record_for_ledger(at(2)).unwrap().is_some());
     assert!(recorder.record_for_ledger(at(3)).unwrap().is_none());
-    recorder.not_notarized();
+    recorder.not_notarized(None);
     assert!(recorder.record_for_ledger(at(4)).unwrap().is_some());
 }
 

@@ -16,15 +16,13 @@ use grid_protocol::topic::Name;
 use grid_service::identity::read_authority;
 use tokio::net::TcpListener;
 
-use super::Failure;
+use super::{Failure, iota};
 use crate::initialise::initialise;
 use crate::keys::MESSAGE_KEY;
 use crate::policy::Policy;
 use crate::settings::endpoints;
 use crate::verify::{LedgerFailure, LedgerReport, Records};
 use grid_durable::{Durable, Stop};
-
-const NANOS: u64 = 1_000_000_000;
 
 #[derive(Args)]
 pub struct InitArguments {
@@ -239,7 +237,6 @@ fn narrator() -> Watch {
 }
 
 fn print_init(report: &InitReport, endpoints: &Endpoints, data_dir: &Path, message_key: &str) {
-    let iota = |nanos: u64| format!("{}.{:09} IOTA", nanos / NANOS, nanos % NANOS);
     let cost = report.create.nanos + report.sealing.nanos;
     if endpoints.network == Network::Mock {
         println!("{}", mock::NOT_IOTA);

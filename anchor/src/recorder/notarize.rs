@@ -1,7 +1,7 @@
 //! What goes on the ledger, and what came of it.
 
 use grid_ledger::NewRecord;
-use grid_protocol::message::LedgerReceipt;
+use grid_protocol::message::{LedgerPurse, LedgerReceipt};
 
 use super::{Outgoing, Recorder, RecorderError};
 use crate::intake::Now;
@@ -17,6 +17,7 @@ impl Recorder {
             let found = format!("{}\n{}", trail.name, trail.description);
             return Err(RecorderError::OtherTrail { found, ours: format!("{}\n{}", expected.0, expected.1) });
         }
+        self.ledger.opened();
         let Some((text, receipt)) = trail.newest else { return Ok(()) };
         let head = self.policy.log.open(text.as_bytes()).map_err(RecorderError::NewestRecord)?;
         let (size, root) = self.store.head();
@@ -52,6 +53,9 @@ impl Recorder {
             }
         };
         self.fresh_for_ledger = false;
+        // Whatever hurries is covered.
+        self.wants_record = false;
+        self.ledger.handed_in(now.boot);
         Ok(Some(NewRecord { text: String::from_utf8_lossy(note).into_owned(), metadata }))
     }
 
@@ -65,11 +69,21 @@ impl Recorder {
         let head = self.policy.log.open(text.as_bytes()).map_err(RecorderError::NewestRecord)?;
         self.notarized = head.size;
         self.receipt = Some(LedgerReceipt { tree_size: head.size, ..receipt });
+        self.ledger.added();
         self.announce(now)
     }
 
-    /// Takes note that a record did not come on the ledger: the next is due although nothing else may happen.
-    pub fn not_notarized(&mut self) {
+    /// Takes note that a record did not come on the ledger: the next is due although nothing else may happen. `why`: what
+    /// somebody must do before any can.
+    pub fn not_notarized(&mut self, why: Option<String>) {
         self.fresh_for_ledger = true;
+        if let Some(why) = why {
+            self.ledger.failed(why);
+        }
+    }
+
+    /// Takes note of what there is to pay records with.
+    pub fn holds(&mut self, purse: LedgerPurse) {
+        self.ledger.holds(purse);
     }
 }
