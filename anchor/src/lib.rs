@@ -14,7 +14,7 @@
 //! | [`sequence`], [`intake`] | what goes into the log, what is there already, what to acknowledge |
 //! | [`initialise`] | a log and its trail on the ledger, tied together once |
 //! | [`keys`] | the keys, encrypted, to keep elsewhere |
-//! | [`notary`] | checkpoints on the ledger, one at a time |
+//! | [`notary`], `schedule` | checkpoints on the ledger, one at a time; when the next is due |
 //! | [`recorder`] | intake and store together, with the anchor's own messages |
 //! | [`http`] | the log as others read it over the network |
 //! | [`retention`], [`pruning`] | when old entries are dropped; where a log begins without them |
@@ -44,6 +44,7 @@ pub mod proof;
 pub mod pruning;
 pub mod recorder;
 pub mod retention;
+mod schedule;
 pub mod service;
 pub mod settings;
 pub mod show;

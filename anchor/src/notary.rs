@@ -7,13 +7,19 @@
 //! and stays away as long as a node asks it to; it never gives up.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use grid_ledger::{Backoff, Endpoints, IotaLedger, Ledger, LedgerError, NewRecord, Receipt};
-use grid_protocol::message::LedgerReceipt;
-use grid_protocol::units::{Millis, UnixMillis};
-use tokio::sync::mpsc;
+use grid_protocol::message::{LedgerPurse, LedgerReceipt};
+use grid_protocol::units::{self, Millis, UnixMillis};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// In milliseconds.
+const DAY: u64 = 86_400_000;
+/// News wait so long for the answer what the address holds.
+const PURSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is notarized where.
 #[derive(Clone, Debug)]
@@ -24,6 +30,8 @@ pub struct NotarySettings {
     pub endpoints: Endpoints,
     /// How often a record is due.
     pub interval: Millis,
+    /// Whether a record is due early when something has happened.
+    pub on_event: bool,
     /// What a record may take at most, in NANOS.
     pub most_nanos_per_record: u64,
 }
@@ -41,6 +49,15 @@ pub enum News {
     Refused(LedgerError),
 }
 
+/// What is heard of the task.
+#[derive(Debug)]
+pub enum Told {
+    /// What became of trail or record.
+    News(News),
+    /// What there is to pay records with.
+    Holds(LedgerPurse),
+}
+
 /// The trail as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trail {
@@ -54,9 +71,9 @@ pub struct Trail {
 
 /// The way to the task.
 pub struct Notary {
-    interval: Millis,
     requests: mpsc::Sender<NewRecord>,
     news: mpsc::Receiver<News>,
+    purse: watch::Receiver<LedgerPurse>,
     task: JoinHandle<()>,
     /// The trail is not open yet, or a record is under way.
     busy: bool,
@@ -67,17 +84,12 @@ impl Notary {
     pub fn start(settings: NotarySettings) -> Self {
         let (requests, asked) = mpsc::channel(1);
         let (teller, news) = mpsc::channel(1);
-        let interval = settings.interval;
+        let (shown, purse) = watch::channel(LedgerPurse::default());
         let task = tokio::spawn(async move {
             // Nobody listens any more: then we are about to be stopped.
-            let _ = work(settings, asked, teller).await;
+            let _ = work(settings, asked, teller, shown).await;
         });
-        Self { interval, requests, news, task, busy: true }
-    }
-
-    /// How often a record is due.
-    pub fn interval(&self) -> Millis {
-        self.interval
+        Self { requests, news, purse, task, busy: true }
     }
 
     /// Whether no record can be handed in now.
@@ -93,14 +105,25 @@ impl Notary {
         }
     }
 
+    /// Waits for news, or until it is known anew what there is to pay records with. For ever, if there is neither.
+    pub async fn told(&mut self) -> Told {
+        tokio::select! {
+            biased;
+            Ok(()) = self.purse.changed() => Told::Holds(*self.purse.borrow_and_update()),
+            Some(news) = self.news.recv() => {
+                self.busy = false;
+                Told::News(news)
+            }
+            else => std::future::pending().await,
+        }
+    }
+
     /// Waits for news. For ever, if there will be none.
     pub async fn news(&mut self) -> News {
-        match self.news.recv().await {
-            Some(news) => {
-                self.busy = false;
-                news
+        loop {
+            if let Told::News(news) = self.told().await {
+                return news;
             }
-            None => std::future::pending().await,
         }
     }
 
@@ -133,16 +156,23 @@ async fn work(
     settings: NotarySettings,
     mut asked: mpsc::Receiver<NewRecord>,
     teller: mpsc::Sender<News>,
+    purse: watch::Sender<LedgerPurse>,
 ) -> Result<(), Alone> {
+    let records_per_day = DAY / settings.interval.0.max(1);
     let tell = async |news| teller.send(news).await.map_err(|_| Alone);
     let mut backoff = Backoff::new(rand::random());
     let (mut ledger, trail) = match open(&settings, &mut backoff).await {
         Ok(opened) => opened,
         Err(error) => return tell(News::Refused(error)).await,
     };
+    look_into_purse(&ledger, records_per_day, &purse).await;
     tell(News::Opened(trail)).await?;
     while let Some(record) = asked.recv().await {
-        match append(&mut ledger, &record, &mut backoff).await {
+        let appended = append(&mut ledger, &record, &mut backoff).await;
+        if !appended.as_ref().is_err_and(LedgerError::is_transient) {
+            look_into_purse(&ledger, records_per_day, &purse).await;
+        }
+        match appended {
             Ok(receipt) => {
                 backoff.reset();
                 tell(News::Added(to_message(&ledger, &settings.endpoints, &receipt))).await?;
@@ -156,6 +186,23 @@ async fn work(
         }
     }
     Ok(())
+}
+
+/// Shows what there is to pay records with. If that cannot be known now, the last that was known stays.
+async fn look_into_purse(ledger: &IotaLedger, records_per_day: u64, shown: &watch::Sender<LedgerPurse>) {
+    match timeout(PURSE_WITHIN, ledger.purse()).await {
+        Ok(Ok(purse)) => {
+            let most = units::LARGEST.unsigned_abs();
+            shown.send_replace(LedgerPurse {
+                balance_nanos: purse.balance.min(most),
+                spent_nanos: purse.spent.min(most),
+                record_nanos: purse.nanos_per_record.map(|nanos| nanos.min(most)),
+                days_left: purse.days_left(records_per_day).map(|days| days.min(most)),
+            });
+        }
+        Ok(Err(error)) => tracing::info!(%error, "it is not known what the ledger's address holds"),
+        Err(_) => tracing::info!("no node says in time what the ledger's address holds"),
+    }
 }
 
 /// Opens the trail, and tries again while the ledger cannot be reached.

@@ -5,6 +5,7 @@
 //! published. What the anchor itself says is logged and durable before it is published.
 
 mod error;
+mod ledger;
 mod notarize;
 mod retain;
 mod room;
@@ -24,14 +25,17 @@ use grid_service::link::{Delivery, Will};
 use serde::Serialize;
 
 use crate::checkpoint::Head;
-use crate::intake::{Admitted, Arrival, Counts, Intake, Now};
+use crate::intake::{Admitted, Arrival, Counts, Intake, Now, Urgency};
 use crate::policy::Policy;
 use crate::retention::{Retention, RetentionSettings};
 use crate::speech::Speakers;
 use crate::store::{Store, read_or_make_key};
 pub use error::RecorderError;
 use grid_durable::{Durable, DurableError, Stop};
+use ledger::LedgerWatch;
 use room::Room;
+
+pub use ledger::FEW_DAYS;
 pub use room::enough_bytes;
 
 /// A checkpoint is written early when the journal has grown by this many entries, so that none takes much longer than
@@ -109,7 +113,8 @@ pub struct Recorder {
     /// When the oldest entry was appended that is not durable.
     unsynced_since: Option<BootTime>,
     synced: UnixMillis,
-    urgent: bool,
+    /// What the entries that are not durable hurry for.
+    urgency: Urgency,
     last_checkpoint: BootTime,
     /// Whether anything but our own checkpoint messages came since the last checkpoint.
     fresh: bool,
@@ -123,6 +128,9 @@ pub struct Recorder {
     /// The size that the newest record on the ledger vouches for.
     notarized: u64,
     receipt: Option<LedgerReceipt>,
+    ledger: LedgerWatch,
+    /// A record is to be on the ledger soon.
+    wants_record: bool,
 }
 
 impl Recorder {
@@ -170,6 +178,8 @@ impl Recorder {
         let author = Author::new(settings.site.clone(), settings.name.clone(), session, identity.message_key);
         let mut recorder = Self {
             retention: Retention::new(settings.retention, now),
+            ledger: LedgerWatch::new(settings.retention.ledger.then_some(now.boot)),
+            wants_record: false,
             settings,
             policy,
             store,
@@ -179,7 +189,7 @@ impl Recorder {
             admitted: Vec::new(),
             unsynced_since: None,
             synced: now.unix,
-            urgent: false,
+            urgency: Urgency::Usual,
             last_checkpoint: now.boot,
             fresh,
             room,
@@ -236,7 +246,7 @@ impl Recorder {
         for admitted in self.admitted.drain(..) {
             self.fresh |= fresh;
             self.fresh_for_ledger |= fresh;
-            self.urgent |= admitted.urgent;
+            self.urgency = self.urgency.max(admitted.urgency);
             self.unsynced_since.get_or_insert(now.boot);
             self.store.append(admitted.standing, admitted.entry)?;
         }
@@ -251,7 +261,9 @@ impl Recorder {
             self.intake.tick(now, &mut self.admitted);
         }
         self.append(true, now)?;
-        if self.urgent || self.unsynced_since.is_some_and(|since| now.boot.since(since) >= self.settings.commit) {
+        if self.urgency > Urgency::Usual
+            || self.unsynced_since.is_some_and(|since| now.boot.since(since) >= self.settings.commit)
+        {
             self.sync(now)?;
         }
         let mut outgoing = self.look_for_room(now)?;
@@ -264,6 +276,10 @@ impl Recorder {
         outgoing.extend(self.retain(now)?);
         if !self.connected {
             return Ok(outgoing);
+        }
+        for event in self.ledger.events(now.boot) {
+            let signed = self.author.say(Kind::Event, event, now.unix)?;
+            outgoing.push(self.log_own(signed, Delivery::Assured, now)?);
         }
         for (device, ack) in self.intake.acks(now.boot) {
             // We know what we said ourselves.
@@ -297,7 +313,8 @@ impl Recorder {
 
     fn sync(&mut self, now: Now) -> Result<(), RecorderError> {
         self.store.sync()?;
-        self.urgent = false;
+        self.wants_record |= self.urgency == Urgency::Notarized;
+        self.urgency = Urgency::Usual;
         self.unsynced_since = None;
         self.synced = now.unix;
         self.intake.durable(self.store.durable_size());
@@ -321,6 +338,7 @@ impl Recorder {
             root_hash: head.root.to_string(),
             note: String::from_utf8_lossy(&note).into_owned(),
             receipt: self.receipt.clone(),
+            purse: self.ledger.purse(),
         };
         let signed = self.author.say(Kind::Checkpoint, body, now.unix)?;
         self.log_own(signed, Delivery::AssuredRetained, now).map(Some)
@@ -375,6 +393,11 @@ impl Recorder {
     /// Whether the broker is to say again what it keeps, since not all of it could be taken in.
     pub fn wants_retained(&mut self) -> bool {
         std::mem::take(&mut self.wants_retained)
+    }
+
+    /// Whether something has happened that is to be on the ledger soon. It is durable.
+    pub fn wants_record(&mut self) -> bool {
+        std::mem::take(&mut self.wants_record)
     }
 
     /// The connection is gone.

@@ -11,20 +11,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use grid_ledger::{LedgerError, NewRecord};
-use grid_protocol::message::{LedgerReceipt, Session};
+use grid_ledger::{LedgerError, NewRecord, Remedy};
+use grid_protocol::message::{LedgerPurse, LedgerReceipt, Session};
 use grid_protocol::units::{BootTime, Millis};
 use grid_service::broker::Broker;
 use grid_service::clock::{boot_now, unix_now};
 use grid_service::link::{Incoming, Link, Loss, Received, Will};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use crate::http::{Http, HttpError};
 use crate::intake::{Arrival, Now};
-use crate::notary::{News, Notary, NotarySettings, Trail};
+use crate::notary::{News, Notary, NotarySettings, Told, Trail};
 use crate::recorder::{AnchorIdentity, Outgoing, Progress, Recorder, RecorderError, enough_bytes};
+use crate::schedule::Schedule;
 use crate::settings::Settings;
 use grid_durable::{Disk, Stop, SystemDisk};
 
@@ -89,8 +90,12 @@ enum Command {
     Record(oneshot::Sender<Option<NewRecord>>),
     /// The trail is open.
     Tie(Trail),
-    /// The record with this text is on the ledger, or is not.
-    Notarized(String, Option<LedgerReceipt>),
+    /// The record with this text is on the ledger.
+    Notarized(String, LedgerReceipt),
+    /// A record is not on the ledger, and no other will be until somebody does this, if anything.
+    NotNotarized(Option<String>),
+    /// There is so much to pay records with.
+    Holds(LedgerPurse),
     Finish(oneshot::Sender<Finished>),
 }
 
@@ -99,6 +104,8 @@ enum Wanted {
     Publish(Outgoing),
     /// To hear again what the broker keeps.
     Retained,
+    /// That a record is added to the ledger soon.
+    Record,
 }
 
 /// The recorder's last words.
@@ -179,17 +186,16 @@ async fn run_until_full(
     notary: Option<NotarySettings>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Summary, AnchorError> {
-    let mut records = Records { notary: notary.map(Notary::start), text: String::new(), wanted: None };
+    let mut records = Records::start(notary);
     let (link, mut incoming) = Link::open(broker, &settings.name, vec![format!("grid/{}/#", settings.site)]);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut due = interval_at(Instant::now() + records.interval(), records.interval());
-    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tokio::pin!(shutdown);
     let mut wants_retained = false;
     loop {
         // If that does not go now, it goes later.
         wants_retained = wants_retained && link.subscribe_again().is_err();
+        let due = records.schedule.due();
         let command = tokio::select! {
             biased;
             () = &mut shutdown => break,
@@ -202,10 +208,14 @@ async fn run_until_full(
                     wants_retained = true;
                     continue;
                 }
+                Some(Wanted::Record) => {
+                    records.hurry();
+                    continue;
+                }
                 None => return Err(worker.reason()),
             },
             told = records.next() => told?,
-            _ = due.tick(), if records.may_ask() => records.ask(),
+            () = sleep_until(due), if records.may_ask() => records.ask(),
             happened = incoming.recv() => match happened {
                 Some(happened) => command(happened),
                 None => return Err(AnchorError::NotClosed),
@@ -230,8 +240,8 @@ async fn run_until_full(
     while let Ok(wanted) = worker.wanted.try_recv() {
         match wanted {
             Wanted::Publish(outgoing) => publish(&link, outgoing),
-            // The next start does.
-            Wanted::Retained => {}
+            // The next start does, and the last record is added anyway.
+            Wanted::Retained | Wanted::Record => {}
         }
     }
     publish(&link, goodbye);
@@ -250,6 +260,7 @@ async fn run_until_full(
 /// What is due for the ledger, and what is under way there.
 struct Records {
     notary: Option<Notary>,
+    schedule: Schedule,
     /// The text of the record under way.
     text: String,
     /// The recorder was asked for a record.
@@ -257,8 +268,17 @@ struct Records {
 }
 
 impl Records {
-    fn interval(&self) -> Duration {
-        self.notary.as_ref().map_or(NEVER, |notary| Duration::from_millis(notary.interval().0.max(1)))
+    fn start(settings: Option<NotarySettings>) -> Self {
+        let (interval, on_event) = match &settings {
+            Some(settings) => (Duration::from_millis(settings.interval.0.max(1)), settings.on_event),
+            None => (NEVER, false),
+        };
+        let schedule = Schedule::new(interval, on_event, Instant::now());
+        Self { notary: settings.map(Notary::start), schedule, text: String::new(), wanted: None }
+    }
+
+    fn hurry(&mut self) {
+        self.schedule.hurry();
     }
 
     fn may_ask(&self) -> bool {
@@ -266,6 +286,7 @@ impl Records {
     }
 
     fn ask(&mut self) -> Command {
+        self.schedule.asked(Instant::now());
         let (answer, wanted) = oneshot::channel();
         self.wanted = Some(wanted);
         Command::Record(answer)
@@ -287,12 +308,10 @@ impl Records {
                 self.hand_in(record);
             }
         }
-        match &mut self.notary {
-            Some(notary) => {
-                let news = notary.news().await;
-                self.tell(news)
-            }
-            None => std::future::pending().await,
+        let Some(notary) = &mut self.notary else { return std::future::pending().await };
+        match notary.told().await {
+            Told::News(news) => self.tell(news),
+            Told::Holds(purse) => Ok(Command::Holds(purse)),
         }
     }
 
@@ -307,7 +326,7 @@ impl Records {
             return self.notary.is_none();
         }
         self.hand_in(record);
-        matches!(self.finish(latest).await, Some(Ok(Command::Notarized(_, Some(_)))))
+        matches!(self.finish(latest).await, Some(Ok(Command::Notarized(..))))
     }
 
     fn tell(&mut self, news: News) -> Result<Command, AnchorError> {
@@ -316,11 +335,11 @@ impl Records {
             News::Opened(trail) => Ok(Command::Tie(trail)),
             News::Added(receipt) => {
                 tracing::info!(record = receipt.record, explorer = receipt.explorer, "on the ledger");
-                Ok(Command::Notarized(text, Some(receipt)))
+                Ok(Command::Notarized(text, receipt))
             }
             News::NotAdded(error) => {
                 tracing::warn!(%error, "not on the ledger; the next record covers it");
-                Ok(Command::Notarized(text, None))
+                Ok(Command::NotNotarized((error.remedy() == Remedy::Person).then(|| error.to_string())))
             }
             News::Refused(error) => Err(AnchorError::Ledger(error)),
         }
@@ -462,10 +481,11 @@ fn record(
                 // Whoever asks may have been stopped meanwhile.
                 Command::Record(answer) => answer.send(recorder.record_for_ledger(now())?).unwrap_or(()),
                 Command::Tie(trail) => recorder.tie(trail)?,
-                Command::Notarized(text, Some(receipt)) => {
+                Command::Notarized(text, receipt) => {
                     recorder.notarized(&text, receipt, now())?.into_iter().for_each(publish);
                 }
-                Command::Notarized(_, None) => recorder.not_notarized(),
+                Command::NotNotarized(why) => recorder.not_notarized(why),
+                Command::Holds(purse) => recorder.holds(purse),
                 Command::Finish(answer) => {
                     let (goodbye, record) = recorder.finish(now())?;
                     progress.send_replace(recorder.progress());
@@ -481,6 +501,9 @@ fn record(
         recorder.settle(now())?.into_iter().for_each(publish);
         if recorder.wants_retained() {
             wants.send(Wanted::Retained).unwrap_or(());
+        }
+        if recorder.wants_record() {
+            wants.send(Wanted::Record).unwrap_or(());
         }
         progress.send_replace(recorder.progress());
     }

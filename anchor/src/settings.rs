@@ -96,6 +96,10 @@ pub struct LedgerSettings {
     /// where it costs money, 10000 on a mock, 60000 elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_ms: Option<Millis>,
+    /// Whether a record is added early after an overload began or a limit was changed, at most ten times as often as
+    /// otherwise. Default: true.
+    #[serde(default = "yes")]
+    pub on_event: bool,
     /// The gRPC services of nodes, if others than the network's own: `"https://node.example:443"`, or several in a list.
     /// The first is asked as long as it answers, then the next.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_several")]
@@ -105,6 +109,10 @@ pub struct LedgerSettings {
     /// Default: 100000000.
     #[serde(default = "default_most_nanos_per_record")]
     pub most_nanos_per_record: u64,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn default_most_nanos_per_record() -> u64 {

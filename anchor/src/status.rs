@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use grid_protocol::message::{Checkpoint, LedgerReceipt, Message};
+use grid_protocol::message::{Checkpoint, LedgerPurse, LedgerReceipt, Message};
 use grid_protocol::seal::Sealed;
 use grid_protocol::topic::{Kind, Topic};
 use grid_protocol::units::UnixMillis;
@@ -19,6 +19,7 @@ use crate::checkpoint::{BadCheckpoint, read_unsigned};
 use crate::entry::{self, Payload};
 use crate::journal::{BadJournal, Records};
 use crate::pruning::{dropped_with, minimum_index};
+use crate::recorder::FEW_DAYS;
 use crate::settings::Settings;
 use crate::store::in_log;
 use crate::tile::{FULL, Level, Tile};
@@ -27,7 +28,10 @@ use crate::tile::{FULL, Level, Tile};
 const DAY: u64 = 86_400_000;
 /// Less than this says nothing about a day.
 const SHORTEST_SPAN: u64 = 60_000;
-/// How many bundles are searched for the newest receipt. An anchor repeats it with each checkpoint.
+const HOUR: u64 = 3_600_000;
+/// So many records in a row may be missing before that is a problem.
+const MISSED: u64 = 10;
+/// How many bundles are searched for what was said last of the ledger. An anchor repeats it with each checkpoint.
 const SEARCHED: u64 = 64;
 /// A disk that is full sooner, in days, is a problem.
 const SOON: u64 = 14;
@@ -88,6 +92,8 @@ pub struct Status {
     pub checkpoint_ms: UnixMillis,
     /// The newest receipt of the ledger, as far as it was found in the log.
     pub receipt: Option<LedgerReceipt>,
+    /// What there is to pay records with, likewise.
+    pub purse: Option<LedgerPurse>,
     /// The first entry that is not dropped.
     pub minimum_index: u64,
     /// When that was received.
@@ -112,10 +118,11 @@ impl Status {
         let Head { origin, size: checkpoint_size, root_hash, written } = head;
         let minimum_index = minimum_index(&folder.path("log")).map_err(unreadable(folder.path("log/tile")))?;
         let bytes_per_day = folder.bytes_per_day(minimum_index / u64::from(FULL), checkpoint_size)?;
-        let receipt = match journal.receipt {
-            Some(receipt) => Some(receipt),
-            None => folder.newest_receipt(settings, minimum_index, checkpoint_size)?,
+        let said = match journal.said {
+            Some(said) => Some(said),
+            None => folder.newest_of_ledger(settings, minimum_index, checkpoint_size)?,
         };
+        let (receipt, purse) = said.map_or((None, None), |said| (said.receipt, said.purse));
         let begins_ms = match checkpoint_size {
             0 => None,
             size => first_time(&folder.bundle(minimum_index / u64::from(FULL), size)?),
@@ -130,6 +137,7 @@ impl Status {
             root_hash,
             checkpoint_ms: written,
             receipt,
+            purse,
             minimum_index,
             begins_ms,
             disk_bytes: disk_bytes(&settings.data_dir)?,
@@ -171,6 +179,17 @@ impl Status {
         );
         let waits = settings.ledger.is_some() && self.receipt.is_none();
         note(waits, "nothing is on the ledger, as far as the log says".to_owned());
+        let Some(ledger) = &settings.ledger else { return };
+        if let Some(receipt) = &self.receipt {
+            let late = self.checkpoint_ms.0.saturating_sub(receipt.added_ms.0);
+            let hours = late / HOUR;
+            note(
+                late > HOUR.max(ledger.interval().0.saturating_mul(MISSED)),
+                format!("the newest record on the ledger is {hours} h older than the log: see the anchor's journal"),
+            );
+        }
+        let days = self.purse.and_then(|purse| purse.days_left).unwrap_or(u64::MAX);
+        note(days < FEW_DAYS, format!("the money for the ledger lasts for {days} days: send the ledger address some"));
     }
 }
 
@@ -185,7 +204,7 @@ struct Head {
 struct Journal {
     next: u64,
     synced: u64,
-    receipt: Option<LedgerReceipt>,
+    said: Option<Checkpoint>,
 }
 
 struct Folder<'a> {
@@ -220,7 +239,7 @@ impl Folder<'_> {
             let mut journal = Journal::default();
             while let Some(record) = records.read()? {
                 journal.synced = record.synced;
-                journal.receipt = receipt(&record.entry, settings).or(journal.receipt);
+                journal.said = said_of_ledger(&record.entry, settings).or(journal.said);
             }
             journal.next = records.next_index();
             let since = changed.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -246,18 +265,18 @@ impl Folder<'_> {
         Ok(bundle::entries(&plain, tile.width).map_err(bad)?.into_iter().map(<[u8]>::to_vec).collect())
     }
 
-    /// The newest receipt in the last bundles, which the anchor's own messages name.
-    fn newest_receipt(
+    /// What the anchor said last of the ledger, in the last bundles.
+    fn newest_of_ledger(
         &self,
         settings: &Settings,
         minimum: u64,
         size: u64,
-    ) -> Result<Option<LedgerReceipt>, StatusError> {
+    ) -> Result<Option<Checkpoint>, StatusError> {
         let (first, end) = (minimum / u64::from(FULL), size.div_ceil(u64::from(FULL)));
         for index in (first.max(end.saturating_sub(SEARCHED))..end).rev() {
             let entries = self.bundle(index, size)?;
-            if let Some(receipt) = entries.iter().rev().find_map(|entry| receipt(entry, settings)) {
-                return Ok(Some(receipt));
+            if let Some(said) = entries.iter().rev().find_map(|entry| said_of_ledger(entry, settings)) {
+                return Ok(Some(said));
             }
         }
         Ok(None)
@@ -315,15 +334,16 @@ fn unreadable(path: PathBuf) -> impl FnOnce(io::Error) -> StatusError {
     move |source| StatusError::Unreadable { path, source }
 }
 
-/// The receipt that an entry names, if it is one of the anchor's own checkpoint messages.
-fn receipt(entry: &[u8], settings: &Settings) -> Option<LedgerReceipt> {
+/// The anchor's own checkpoint message in an entry, if it says something of the ledger.
+fn said_of_ledger(entry: &[u8], settings: &Settings) -> Option<Checkpoint> {
     let entry = entry::read(entry).ok()?;
     let topic: Topic = entry.topic.parse().ok()?;
     if topic.kind != Kind::Checkpoint || topic.device != settings.name {
         return None;
     }
     let Payload::Bytes(payload) = &entry.payload else { return None };
-    Sealed::parse(payload).ok()?.read::<Message<Checkpoint>>().ok()?.body.receipt
+    let said = Sealed::parse(payload).ok()?.read::<Message<Checkpoint>>().ok()?.body;
+    (said.receipt.is_some() || said.purse.is_some()).then_some(said)
 }
 
 fn time_of(entry: Option<&Vec<u8>>) -> Option<UnixMillis> {

@@ -49,7 +49,7 @@ async fn nothing_new_needs_no_record() {
     log(&mut recorder, 2, "80000");
     assert!(recorder.record_for_ledger(at(2)).unwrap().is_some());
     assert!(recorder.record_for_ledger(at(3)).unwrap().is_none());
-    recorder.not_notarized();
+    recorder.not_notarized(None);
     assert!(recorder.record_for_ledger(at(4)).unwrap().is_some());
 }
 

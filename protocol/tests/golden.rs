@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use grid_protocol::identity::Authority;
-use grid_protocol::message::{Ack, Balance, Event, Measurement, Message, Setpoint, Status};
+use grid_protocol::message::{Ack, Balance, Checkpoint, Event, Measurement, Message, Setpoint, Status};
 use grid_protocol::revocation::{self, RevocationList};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -50,6 +50,11 @@ fn a_balance() {
 #[test]
 fn an_event() {
     reads_and_writes_the_same_bytes::<Event>("event");
+}
+
+#[test]
+fn a_checkpoint_with_the_newest_receipt_and_what_pays_for_records() {
+    reads_and_writes_the_same_bytes::<Checkpoint>("checkpoint");
 }
 
 #[test]

@@ -120,9 +120,9 @@ impl IotaLedger {
         self.sealed.last.as_ref()
     }
 
-    /// What there is to spend, and what a record costs.
+    /// What there is to spend, and what records have cost.
     pub async fn purse(&self) -> Result<Purse, LedgerError> {
-        Ok(Purse { balance: self.balance().await?, nanos_per_record: self.sealed.costs.mean() })
+        Ok(self.sealed.costs.purse(self.balance().await?))
     }
 
     /// Whether the trail is as it was made, and we may add to it.

@@ -67,7 +67,7 @@ pub(crate) struct Sealed {
     pub(crate) known: u64,
     /// SHA-256, in hex, of records whose transactions were refused, and that may nevertheless still be added.
     pub(crate) given_up: Vec<String>,
-    /// Of the last records.
+    /// What records have cost.
     pub(crate) costs: Costs,
 }
 
@@ -80,7 +80,7 @@ impl Sealed {
         }
         self.given_up.clear();
         if let Some(nanos) = receipt.nanos {
-            self.costs.push(u64::try_from(nanos).unwrap_or(0));
+            self.costs.push(u64::try_from(nanos).unwrap_or(0), receipt.added_ms);
         }
         self.last = Some(receipt);
     }

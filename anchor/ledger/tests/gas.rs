@@ -49,8 +49,8 @@ async fn small_coins_pay_together_when_none_holds_enough_alone_and_the_others_ar
     setting.mock.give(setting.report.address).await;
     let receipt = ledger.append(&record("second")).await.unwrap();
     let after = owner.coins().await;
-    assert_eq!(after[0], 2_000_000_000);
-    assert!(after.contains(&(2_000_000_000 - receipt.nanos.unwrap() as u64)), "{after:?}");
+    assert_eq!(after[0], 200_000_000_000);
+    assert!(after.contains(&(200_000_000_000 - receipt.nanos.unwrap() as u64)), "{after:?}");
     assert_eq!(after[5..], coins);
     assert_eq!(setting.texts().await, ["first", "second"]);
 }

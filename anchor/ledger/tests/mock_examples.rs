@@ -43,10 +43,6 @@ struct Wallet {
     key: Ed25519PrivateKey,
 }
 
-/// To estimate what a transaction costs, a node sets the largest budget aside, 50 IOTA, or all that there is; what is
-/// split off the gas coin must be there besides. On a localnet the faucet gives more than that at once.
-const ENOUGH: usize = 6;
-
 const RECIPIENT: Address = Address::new([0xa4; 32]);
 const ANOTHER: Address = Address::new([0xa5; 32]);
 
@@ -105,7 +101,7 @@ impl Wallet {
 
 #[tokio::test]
 async fn iota_is_sent_after_a_simulation_with_gas_that_the_builder_found() {
-    let wallet = Wallet::with_gifts(ENOUGH).await;
+    let wallet = Wallet::with_gifts(1).await;
     let mut builder = TransactionBuilder::new(wallet.address()).with_client(&wallet.node);
     builder.send_iota(RECIPIENT, 1_000_u64);
     let transaction = builder.finish().await.unwrap();
@@ -139,7 +135,7 @@ async fn a_signer_of_ones_own_signs_and_waits_until_it_is_final() {
             self.0.sign_transaction(transaction)
         }
     }
-    let wallet = Wallet::with_gifts(ENOUGH).await;
+    let wallet = Wallet::with_gifts(1).await;
     let mut builder = wallet.node.transaction_builder(wallet.address());
     builder.send_iota(RECIPIENT, 1_000_u64);
     let effects = builder.execute(&Slow(wallet.key.clone()), WaitForTransaction::Finalized).await.unwrap();
@@ -149,7 +145,7 @@ async fn a_signer_of_ones_own_signs_and_waits_until_it_is_final() {
 
 #[tokio::test]
 async fn coins_are_merged_split_and_given_away() {
-    let wallet = Wallet::with_gifts(ENOUGH).await;
+    let wallet = Wallet::with_gifts(1).await;
     let [first, second, ..] = wallet.ids().await[..] else { panic!() };
     let mut builder = wallet.node.transaction_builder(wallet.address());
     builder.merge_coins(first, [second]);
@@ -199,7 +195,7 @@ async fn what_was_built_offline_is_executed() {
     builder.transfer_objects(RECIPIENT, rest.iter().map(|(coin, _)| *coin).collect::<Vec<_>>());
     builder.gas([gas.0]).gas_price(price).gas_budget(500_000_000);
     wallet.submit(builder.finish().unwrap()).await;
-    assert_eq!(wallet.balances(RECIPIENT).await, [2_000_000_000; 4]);
+    assert_eq!(wallet.balances(RECIPIENT).await, [200_000_000_000; 4]);
 }
 
 #[tokio::test]
@@ -219,8 +215,8 @@ async fn a_sponsor_pays_and_both_must_have_signed() {
     let effects =
         build().execute_with_sponsor_signer(&wallet.key, &sponsor, WaitForTransaction::Finalized).await.unwrap();
     assert_eq!(effects.as_v1().status, ExecutionStatus::Success);
-    assert_eq!(wallet.balances(RECIPIENT).await, [2_000_000_000]);
-    assert_eq!(wallet.balances(wallet.address()).await, [2_000_000_000; 4], "it has cost the sender nothing");
+    assert_eq!(wallet.balances(RECIPIENT).await, [200_000_000_000]);
+    assert_eq!(wallet.balances(wallet.address()).await, [200_000_000_000; 4], "it has cost the sender nothing");
     assert_eq!(wallet.coins(sponsors).await.len(), 1, "the sponsor's coins were taken for gas");
 }
 

@@ -18,7 +18,7 @@ use grid_service::identity::read_authority;
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
-use super::Failure;
+use super::{Failure, iota};
 use crate::checkpoint::LogKey;
 use crate::initialise::{Continuation, Predecessor, continue_trail, initialise};
 use crate::keys::MESSAGE_KEY;
@@ -36,7 +36,6 @@ Examples:
 
 /// What a link is worth that the old log's key did not sign.
 pub const UNSIGNED: &str = "whoever made the new trail says so, nobody else";
-const NANOS: u64 = 1_000_000_000;
 
 #[derive(Args)]
 pub struct InitArguments {
@@ -279,7 +278,6 @@ fn narrator() -> Watch {
 }
 
 fn print_init(report: &InitReport, endpoints: &Endpoints, data_dir: &Path, message_key: &str) {
-    let iota = |nanos: u64| format!("{}.{:09} IOTA", nanos / NANOS, nanos % NANOS);
     let cost = report.create.nanos + report.sealing.nanos;
     if endpoints.network == Network::Mock {
         println!("{}", mock::NOT_IOTA);

@@ -89,7 +89,7 @@ enum Command {
                             grid-anchor show --log /var/lib/grid-anchor/log --sessions --from 2026-05-01 --csv"
     )]
     Show(ShowArguments),
-    /// Say how far the log is, and how long the disk lasts.
+    /// Say how far the log is, what is on the ledger, and how long disk and money last.
     ///
     /// Everything is read from the files, so an anchor may run meanwhile, or not. Exit code 0: all is well. 1: something
     /// needs a person, and is named. 2: it could not be told.
@@ -102,6 +102,11 @@ pub type Failure = Box<dyn std::error::Error>;
 
 /// The exit code of something that could not be told or done.
 pub const UNKNOWN: u8 = 2;
+
+/// An amount of NANOS, of which an IOTA has 10^9, for a person.
+fn iota(nanos: u64) -> String {
+    format!("{}.{:09} IOTA", nanos / 1_000_000_000, nanos % 1_000_000_000)
+}
 
 /// Does what the arguments say. Returns the exit code.
 pub fn run(arguments: Arguments) -> Result<u8, Failure> {
@@ -130,6 +135,7 @@ async fn serve(config: &Path) -> Result<u8, Failure> {
         folder: settings.data_dir.clone(),
         endpoints: ledger.endpoints(),
         interval: ledger.interval(),
+        on_event: ledger.on_event,
         most_nanos_per_record: ledger.most_nanos_per_record,
     });
     let summary = service::run(

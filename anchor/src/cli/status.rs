@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use grid_protocol::message::LedgerReceipt;
+use grid_protocol::message::{LedgerPurse, LedgerReceipt};
 use grid_service::clock::unix_now;
 
-use super::Failure;
+use super::{Failure, iota};
 use crate::settings::Settings;
 use crate::show::date;
 use crate::status::Status;
@@ -43,6 +43,9 @@ fn print(status: &Status, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "ledger     {network} vouches for {tree_size} entries: record {record}, of {}", date(*added_ms))?;
         writeln!(out, "           {explorer}")?;
     }
+    if let Some(purse) = status.purse {
+        writeln!(out, "money      {}", money(purse))?;
+    }
     if let Some(begins) = status.begins_ms {
         writeln!(out, "begins     with entry {}, of {}", status.minimum_index, date(begins))?;
     }
@@ -67,6 +70,18 @@ fn lasts(status: &Status) -> String {
     }
 }
 
+fn money(purse: LedgerPurse) -> String {
+    let LedgerPurse { balance_nanos, spent_nanos, record_nanos, days_left } = purse;
+    let mut said = format!("{}, {} spent", iota(balance_nanos), iota(spent_nanos));
+    if let Some(nanos) = record_nanos {
+        said += &format!(", {} a record", iota(nanos));
+    }
+    if let Some(days) = days_left {
+        said += &format!(", lasts {days} days");
+    }
+    said
+}
+
 /// Bytes for a person: three digits are enough.
 fn amount(bytes: u64) -> String {
     let (unit, name) = match bytes {
@@ -85,6 +100,20 @@ fn amount(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn money_is_said_in_iota() {
+        let purse = LedgerPurse {
+            balance_nanos: 9_987_654_321,
+            spent_nanos: 12_345_679,
+            record_nanos: Some(5_962_800),
+            days_left: Some(11),
+        };
+        let said = "9.987654321 IOTA, 0.012345679 IOTA spent, 0.005962800 IOTA a record, lasts 11 days";
+        assert_eq!(money(purse), said);
+        let said = "0.000000001 IOTA, 0.000000000 IOTA spent";
+        assert_eq!(money(LedgerPurse { balance_nanos: 1, spent_nanos: 0, record_nanos: None, days_left: None }), said);
+    }
 
     #[test]
     fn amounts_have_about_three_digits() {

@@ -15,7 +15,7 @@ use grid_protocol::seal::Sealed;
 use grid_protocol::topic::Name;
 use serde::{Deserialize, Serialize};
 
-use super::{Admitted, Intake, Now};
+use super::{Admitted, Intake, Now, Urgency};
 use crate::entry;
 use crate::journal::Standing;
 use crate::notice::Notice;
@@ -162,7 +162,7 @@ impl Intake {
 
     pub(super) fn notice(&self, notice: &Notice, now: Now) -> Admitted {
         let entry = entry::write(now.unix, &Notice::topic(self.speakers.site()), &notice.write());
-        Admitted { standing: Standing::Unverified, entry, urgent: false }
+        Admitted { standing: Standing::Unverified, entry, urgency: Urgency::Usual }
     }
 
     /// What was admitted since the last time stands in the log from index `first` on.

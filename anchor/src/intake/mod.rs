@@ -32,7 +32,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use grid_protocol::identity::Serial;
-use grid_protocol::message::{Ack, Header, Session};
+use grid_protocol::message::{Ack, Event, Header, Session};
 use grid_protocol::revocation::{self, Revocations};
 use grid_protocol::seal::Sealed;
 use grid_protocol::topic::{Kind, Name};
@@ -85,8 +85,34 @@ pub struct Admitted {
     pub standing: Standing,
     /// The entry.
     pub entry: Vec<u8>,
-    /// Whether it is to be durable at once.
-    pub urgent: bool,
+    /// What it is worth to hurry for.
+    pub urgency: Urgency,
+}
+
+/// How much an entry hurries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// As usual.
+    Usual,
+    /// It is to be durable at once.
+    Durable,
+    /// It is to be durable at once and soon on the ledger: an overload began, or a limit was changed.
+    Notarized,
+}
+
+impl Urgency {
+    fn of(signed: &Signed) -> Self {
+        if signed.topic.kind != Kind::Event {
+            return Self::Usual;
+        }
+        match signed.sealed().read() {
+            Ok(Event::OverloadStarted { .. } | Event::LimitChanged { .. } | Event::DimmingChanged { .. }) => {
+                Self::Notarized
+            }
+            // An event that we cannot read is an event all the same.
+            Ok(_) | Err(_) => Self::Durable,
+        }
+    }
 }
 
 /// What the intake did since it started.
@@ -324,7 +350,7 @@ impl Intake {
         admitted.push(Admitted {
             standing: Standing::Verified,
             entry: entry::write(now.unix, arrival.topic, arrival.payload),
-            urgent: signed.topic.kind == Kind::Event,
+            urgency: Urgency::of(signed),
         });
         let is_status = matches!(signed.content, Content::Status { .. });
         self.take(signed, is_status.then_some(who));
@@ -389,7 +415,7 @@ impl Intake {
         }
         self.remember(arrival.topic, arrival.payload);
         let entry = entry::write(now.unix, arrival.topic, arrival.payload);
-        admitted.push(Admitted { standing: Standing::Unverified, entry, urgent: false });
+        admitted.push(Admitted { standing: Standing::Unverified, entry, urgency: Urgency::Usual });
     }
 
     fn admit_unverified(&mut self, arrival: Arrival, now: Now, admitted: &mut Vec<Admitted>) {
@@ -404,7 +430,7 @@ impl Intake {
         self.remember(arrival.topic, arrival.payload);
         self.counts.unverified += 1;
         let entry = entry::write(now.unix, arrival.topic, arrival.payload);
-        admitted.push(Admitted { standing: Standing::Unverified, entry, urgent: false });
+        admitted.push(Admitted { standing: Standing::Unverified, entry, urgency: Urgency::Usual });
     }
 
     fn count_only(&mut self, now: Now) {

@@ -1,7 +1,7 @@
 //! What goes on the ledger, and what came of it.
 
 use grid_ledger::NewRecord;
-use grid_protocol::message::LedgerReceipt;
+use grid_protocol::message::{LedgerPurse, LedgerReceipt};
 
 use super::{Outgoing, Recorder, RecorderError};
 use crate::checkpoint::Head;
@@ -21,6 +21,7 @@ impl Recorder {
             let ours = Inscription::new(&self.policy, None);
             return Err(RecorderError::OtherTrail { found, ours: format!("{}\n{}", ours.name(), ours.description()) });
         };
+        self.ledger.opened();
         let (text, receipt) = match (trail.newest, inscription.continues) {
             (Some(newest), _) => newest,
             (None, None) => return Ok(()),
@@ -75,6 +76,9 @@ impl Recorder {
             }
         };
         self.fresh_for_ledger = false;
+        // Whatever hurries is covered.
+        self.wants_record = false;
+        self.ledger.handed_in(now.boot);
         Ok(Some(NewRecord { text: String::from_utf8_lossy(note).into_owned(), metadata }))
     }
 
@@ -88,11 +92,21 @@ impl Recorder {
         let head = self.policy.log.open(text.as_bytes()).map_err(RecorderError::NewestRecord)?;
         self.notarized = head.size;
         self.receipt = Some(LedgerReceipt { tree_size: head.size, ..receipt });
+        self.ledger.added();
         self.announce(now)
     }
 
-    /// Takes note that a record did not come on the ledger: the next is due although nothing else may happen.
-    pub fn not_notarized(&mut self) {
+    /// Takes note that a record did not come on the ledger: the next is due although nothing else may happen. `why`: what
+    /// somebody must do before any can.
+    pub fn not_notarized(&mut self, why: Option<String>) {
         self.fresh_for_ledger = true;
+        if let Some(why) = why {
+            self.ledger.failed(why);
+        }
+    }
+
+    /// Takes note of what there is to pay records with.
+    pub fn holds(&mut self, purse: LedgerPurse) {
+        self.ledger.holds(purse);
     }
 }

@@ -5,9 +5,10 @@ use crate::notice::Notice;
 use crate::testing::{Speaker, Street, at, folder, recorder_settings};
 use crate::verify::verify_log;
 use grid_durable::simulate::SimulatedDisk;
-use grid_protocol::message::{Ack, Event, Header, Message};
+use grid_protocol::message::{Ack, Event, Header, LedgerPurse, Message, Phase};
 use grid_protocol::revocation::{self, Revocations};
 use grid_protocol::seal::Sealed;
+use grid_protocol::units::MilliAmps;
 use std::fs;
 use std::sync::Arc;
 
@@ -225,6 +226,74 @@ fn an_anchor_that_finds_room_where_the_disk_was_full_takes_in_what_comes_with_th
     disk.occupy(0);
     assert_eq!(events(&recorder.settle(at(2_000)).unwrap()).len(), 1);
     assert!(recorder.wants_retained());
+}
+
+fn receipt() -> LedgerReceipt {
+    LedgerReceipt {
+        network: "mock".to_owned(),
+        trail: "0x7".to_owned(),
+        record: 0,
+        tree_size: 0,
+        transaction: "T".to_owned(),
+        added_ms: at(0).unix,
+        explorer: "http://localhost/T".to_owned(),
+    }
+}
+
+#[test]
+fn an_overload_wants_a_record_once_it_is_durable_and_the_record_covers_it() {
+    let desk = Desk::new();
+    let mut recorder = desk.open();
+    let mut transformer = desk.street.speaker("trafo-1", Role::Transformer, 1);
+    hear(&mut recorder, &transformer.birth(), 0);
+    hear(&mut recorder, &transformer.event(Event::ThrownOut {}), 0);
+    recorder.settle(at(1)).unwrap();
+    assert!(!recorder.wants_record());
+    let overload =
+        Event::OverloadStarted { phase: Phase::L1, load_ma: MilliAmps(120_000), limit_ma: MilliAmps(116_000) };
+    hear(&mut recorder, &transformer.event(overload.clone()), 2);
+    assert!(!recorder.wants_record());
+    recorder.settle(at(3)).unwrap();
+    assert!(recorder.wants_record() && !recorder.wants_record());
+    hear(&mut recorder, &transformer.event(overload), 4);
+    let record = recorder.record_for_ledger(at(5)).unwrap().unwrap();
+    assert!(record.metadata.unwrap().starts_with("4 entries"));
+    assert!(!recorder.wants_record(), "the record covers it");
+}
+
+#[test]
+fn what_pays_for_records_stands_in_the_checkpoint_message_and_is_an_event_when_it_runs_out() {
+    let desk = Desk::new();
+    let mut recorder = desk.open();
+    recorder.will(at(0)).unwrap();
+    let purse = LedgerPurse { balance_nanos: 900, spent_nanos: 100, record_nanos: Some(50), days_left: Some(3) };
+    recorder.holds(purse);
+    assert_eq!(events(&recorder.settle(at(1)).unwrap()), [], "nobody is connected");
+    recorder.connected(at(2)).unwrap();
+    let low = Event::LedgerMoneyLow { balance_nanos: 900, days_left: 3 };
+    assert_eq!(events(&recorder.settle(at(3)).unwrap()), [low]);
+    assert_eq!(events(&recorder.settle(at(4)).unwrap()), []);
+    hear(&mut recorder, &device(&desk).birth(), 5);
+    let record = recorder.record_for_ledger(at(6)).unwrap().unwrap();
+    let said = recorder.notarized(&record.text, receipt(), at(7)).unwrap().unwrap();
+    let said: Message<Checkpoint> = Sealed::parse(&said.payload).unwrap().read().unwrap();
+    assert_eq!((said.body.purse, said.body.receipt.unwrap().tree_size), (Some(purse), 3));
+}
+
+#[test]
+fn a_ledger_that_takes_no_record_is_an_event_and_so_is_the_first_record_after_that() {
+    let desk = Desk::new();
+    let mut recorder = desk.open();
+    recorder.connected(at(0)).unwrap();
+    recorder.record_for_ledger(at(1)).unwrap().unwrap();
+    recorder.not_notarized(None);
+    assert_eq!(events(&recorder.settle(at(2)).unwrap()), []);
+    recorder.not_notarized(Some("send it some".to_owned()));
+    let failed = Event::LedgerFailed { why: "send it some".to_owned() };
+    assert_eq!(events(&recorder.settle(at(3)).unwrap()), [failed]);
+    let record = recorder.record_for_ledger(at(4)).unwrap().unwrap();
+    recorder.notarized(&record.text, receipt(), at(5)).unwrap();
+    assert_eq!(events(&recorder.settle(at(6)).unwrap()), [Event::LedgerRecovered {}]);
 }
 
 #[test]

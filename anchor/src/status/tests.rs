@@ -3,10 +3,8 @@
 use super::*;
 use crate::intake::{Arrival, Now};
 use crate::recorder::{Progress, Recorder};
-use crate::settings::LedgerSettings;
 use crate::testing::{Street, at, folder, name, recorder_settings};
 use grid_durable::Stop;
-use grid_ledger::Network;
 use grid_protocol::message::Session;
 
 struct Desk {
@@ -98,8 +96,7 @@ fn the_disk_lasts_as_long_as_retention_lets_it() {
 #[test]
 fn the_newest_receipt_is_found_in_the_log_and_missed_if_there_is_none() {
     let mut desk = Desk::new();
-    desk.settings.ledger =
-        Some(LedgerSettings { network: Network::Mock, interval_ms: None, grpc: Vec::new(), most_nanos_per_record: 0 });
+    desk.settings.ledger = Some(toml::from_str("network = \"mock\"").unwrap());
     let mut recorder = desk.open(1);
     recorder.connected(at(0)).unwrap();
     fill(&mut recorder, 5, 1000, 1000);
@@ -115,6 +112,8 @@ fn the_newest_receipt_is_found_in_the_log_and_missed_if_there_is_none() {
         added_ms: at(1500).unix,
         explorer: text("http://localhost/T"),
     };
+    let purse = LedgerPurse { balance_nanos: 9_000, spent_nanos: 7, record_nanos: Some(7), days_left: Some(13) };
+    recorder.holds(purse);
     recorder.notarized(&record.text, receipt, at(2000)).unwrap();
     let found = |desk: &Desk| desk.status(at(3000)).receipt.map(|receipt| (receipt.record, receipt.tree_size));
     assert_eq!(found(&desk), Some((12, 6)));
@@ -123,7 +122,17 @@ fn the_newest_receipt_is_found_in_the_log_and_missed_if_there_is_none() {
     recorder.settle(at(70_000)).unwrap();
     // Now it stands in a bundle, not in the journal.
     assert_eq!(found(&desk), Some((12, 6)));
-    assert!(desk.status(at(70_000)).problems.is_empty());
+    let status = desk.status(at(70_000));
+    assert_eq!(status.purse, Some(purse));
+    assert_eq!(status.problems, ["the money for the ledger lasts for 13 days: send the ledger address some"]);
+    let late = Status { problems: Vec::new(), purse: None, checkpoint_ms: at(2 * HOUR + 1500).unix, ..status };
+    let problems = |mut status: Status| {
+        status.look_for_problems(&desk.settings);
+        status.problems
+    };
+    let said = "the newest record on the ledger is 2 h older than the log: see the anchor's journal";
+    assert_eq!(problems(late.clone()), [said]);
+    assert_eq!(problems(Status { checkpoint_ms: at(HOUR + 1500).unix, ..late }), [""; 0]);
 }
 
 #[test]

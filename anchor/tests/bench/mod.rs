@@ -71,7 +71,7 @@ impl Bench {
 
     pub fn notary(&self, data_dir: &Path) -> NotarySettings {
         let (folder, endpoints, interval) = (data_dir.to_owned(), self.endpoints.clone(), Millis(1000));
-        NotarySettings { folder, endpoints, interval, most_nanos_per_record: MOST_NANOS_PER_RECORD }
+        NotarySettings { folder, endpoints, interval, on_event: true, most_nanos_per_record: MOST_NANOS_PER_RECORD }
     }
 
     /// The trail as a starting anchor finds it.

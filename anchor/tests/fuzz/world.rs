@@ -115,6 +115,7 @@ fn conversation(mut device: Speaker, mut later: Speaker, mut transformer: Speake
         root_hash: "AAAA".into(),
         note: "demo.invalid\n300\nAAAA\n".into(),
         receipt: Some(receipt),
+        purse: None,
     };
     said.push(anchor.author.say(Kind::Checkpoint, checkpoint, START).unwrap());
     let replays: Vec<Signed> = [0, 3, 8].map(|at| device.replay(&said[at])).into();

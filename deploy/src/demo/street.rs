@@ -178,7 +178,7 @@ impl Demo {
         let stop = told(self.stop_anchor.subscribe());
         let folder = self.options.data_dir.clone();
         let (endpoints, most_nanos_per_record) = (self.endpoints.clone(), MOST_NANOS_PER_RECORD);
-        let notary = NotarySettings { folder, endpoints, interval: LEDGER, most_nanos_per_record };
+        let notary = NotarySettings { folder, endpoints, interval: LEDGER, on_event: true, most_nanos_per_record };
         self.anchor_progress = seen;
         self.anchor = Some(tokio::spawn(grid_anchor::service::run(
             settings,

@@ -201,6 +201,25 @@ pub enum Event {
     },
     /// The outbox's disk works again.
     OutboxDiskRecovered {},
+    /// What pays for records on the ledger lasts for less than 14 days.
+    LedgerMoneyLow {
+        /// What the anchor's address holds, in NANOS (10^-9 IOTA).
+        balance_nanos: u64,
+        /// For how many whole days that lasts.
+        days_left: u64,
+    },
+    /// It lasts longer again.
+    LedgerMoneyEnough {
+        /// What the anchor's address holds, in NANOS.
+        balance_nanos: u64,
+    },
+    /// No record comes on the ledger any more until somebody does something. The log goes on.
+    LedgerFailed {
+        /// What to do.
+        why: String,
+    },
+    /// Records come on the ledger again, and the first has covered all that was missing.
+    LedgerRecovered {},
     /// An event of a newer version.
     #[serde(other)]
     Unknown,

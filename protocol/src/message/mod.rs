@@ -305,6 +305,9 @@ pub struct Checkpoint {
     /// The newest record on the ledger, once there is one. It vouches for this head or one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<LedgerReceipt>,
+    /// What there is to pay records with, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purse: Option<LedgerPurse>,
 }
 
 /// A log head on the ledger.
@@ -324,6 +327,21 @@ pub struct LedgerReceipt {
     pub added_ms: UnixMillis,
     /// A page that shows the transaction.
     pub explorer: String,
+}
+
+/// What pays for records on the ledger. A NANO is 10^-9 IOTA. What exceeds 2^53 - 1 NANOS is said as that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerPurse {
+    /// What the anchor's address holds.
+    pub balance_nanos: u64,
+    /// What all records have cost so far.
+    pub spent_nanos: u64,
+    /// What one costs: the mean of the last hundred. Absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_nanos: Option<u64>,
+    /// For how many whole days the balance lasts. Absent before the first record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days_left: Option<u64>,
 }
 
 /// Which messages of a device are durable at the anchor.

@@ -26,8 +26,8 @@ use crate::audit_trail::struct_tag;
 const FAUCET_BALANCE: u64 = 1 << 60;
 /// Real faucets give several coins; so clients must merge here too.
 const COINS: usize = 5;
-/// Each of them, in NANOS.
-const COIN: u64 = 2_000_000_000;
+/// Each of them, in NANOS. As generous as the faucet of a local network, so that the demo's purse lasts for weeks.
+const COIN: u64 = 200_000_000_000;
 const FAUCET_BUDGET: u64 = 50_000_000;
 
 /// A transaction that happened. One per checkpoint.
