@@ -47,15 +47,13 @@ const RECIPIENT: Address = Address::new([0xa4; 32]);
 const ANOTHER: Address = Address::new([0xa5; 32]);
 
 impl Wallet {
-    /// The faucet gives five coins at a time.
-    async fn with_gifts(gifts: usize) -> Self {
+    /// With what the faucet gives at a time: five coins.
+    async fn with_gift() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mock = Mock::start(&folder.path().join("mock")).await;
         let node = GrpcClient::new(mock.endpoints().grpc[0].as_str()).unwrap();
         let wallet = Self { _folder: folder, mock, node, key: Ed25519PrivateKey::new([3; 32]) };
-        for _ in 0..gifts {
-            wallet.mock.give(wallet.address()).await;
-        }
+        wallet.mock.give(wallet.address()).await;
         wallet
     }
 
@@ -101,12 +99,12 @@ impl Wallet {
 
 #[tokio::test]
 async fn iota_is_sent_after_a_simulation_with_gas_that_the_builder_found() {
-    let wallet = Wallet::with_gifts(1).await;
+    let wallet = Wallet::with_gift().await;
     let mut builder = TransactionBuilder::new(wallet.address()).with_client(&wallet.node);
     builder.send_iota(RECIPIENT, 1_000_u64);
     let transaction = builder.finish().await.unwrap();
     let payment = &transaction.as_v1().gas_payment;
-    assert_eq!((payment.objects.len(), payment.price), (5 * ENOUGH, 1_000));
+    assert_eq!((payment.objects.len(), payment.price), (5, 1_000));
     assert!((1_000_001..20_000_000).contains(&payment.budget), "{}", payment.budget);
     let simulated = wallet.node.simulate_transaction(transaction.clone()).await.unwrap().into_inner();
     assert_eq!(simulated.suggested_gas_price, Some(1_000));
@@ -135,7 +133,7 @@ async fn a_signer_of_ones_own_signs_and_waits_until_it_is_final() {
             self.0.sign_transaction(transaction)
         }
     }
-    let wallet = Wallet::with_gifts(1).await;
+    let wallet = Wallet::with_gift().await;
     let mut builder = wallet.node.transaction_builder(wallet.address());
     builder.send_iota(RECIPIENT, 1_000_u64);
     let effects = builder.execute(&Slow(wallet.key.clone()), WaitForTransaction::Finalized).await.unwrap();
@@ -145,7 +143,7 @@ async fn a_signer_of_ones_own_signs_and_waits_until_it_is_final() {
 
 #[tokio::test]
 async fn coins_are_merged_split_and_given_away() {
-    let wallet = Wallet::with_gifts(1).await;
+    let wallet = Wallet::with_gift().await;
     let [first, second, ..] = wallet.ids().await[..] else { panic!() };
     let mut builder = wallet.node.transaction_builder(wallet.address());
     builder.merge_coins(first, [second]);
@@ -187,7 +185,7 @@ async fn coins_are_merged_split_and_given_away() {
 
 #[tokio::test]
 async fn what_was_built_offline_is_executed() {
-    let wallet = Wallet::with_gifts(1).await;
+    let wallet = Wallet::with_gift().await;
     let coins = wallet.coins(wallet.address()).await;
     let (gas, rest) = coins.split_first().unwrap();
     let price = wallet.node.reference_gas_price().await.unwrap().into_inner();
@@ -200,7 +198,7 @@ async fn what_was_built_offline_is_executed() {
 
 #[tokio::test]
 async fn a_sponsor_pays_and_both_must_have_signed() {
-    let wallet = Wallet::with_gifts(1).await;
+    let wallet = Wallet::with_gift().await;
     let sponsor = Ed25519PrivateKey::new([4; 32]);
     let sponsors = sponsor.public_key().derive_address();
     wallet.mock.give(sponsors).await;
@@ -222,7 +220,7 @@ async fn a_sponsor_pays_and_both_must_have_signed() {
 
 #[tokio::test]
 async fn the_chain_its_objects_and_transactions_are_read() {
-    let wallet = Wallet::with_gifts(1).await;
+    let wallet = Wallet::with_gift().await;
     let info = wallet.node.service_info().await.unwrap();
     assert!(info.body().chain_id.as_ref().unwrap().digest().is_ok());
     assert_eq!((info.body().epoch, info.body().executed_checkpoint_height), (Some(0), Some(1)));
