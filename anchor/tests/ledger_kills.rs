@@ -265,8 +265,7 @@ async fn an_anchor_that_is_killed_at_every_step_of_a_submission_adds_each_record
 
     let policy = Policy::read(&fs::read_to_string(bench.site.policy()).unwrap()).unwrap();
     let records = bench.node.records(bench.trail).await;
-    let sizes: Vec<_> =
-        records.iter().map(|record| policy.log.open(record.text.as_bytes()).unwrap().size).collect();
+    let sizes: Vec<_> = records.iter().map(|record| policy.log.open(record.text.as_bytes()).unwrap().size).collect();
     assert!(sizes.is_sorted_by(|one, next| one < next), "{sizes:?}");
     let (log, policy) = (bench.site.log(), bench.site.policy());
     let mut verify = Command::new(BINARY);

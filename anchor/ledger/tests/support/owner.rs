@@ -75,8 +75,7 @@ impl Owner {
     /// Gives away an object.
     pub async fn give_away(&self, object: iota_sdk::types::ObjectId) {
         let object = TransactionBuilderLedgerClient::object(&self.node, object, None).await.unwrap().unwrap();
-        let inputs =
-            vec![Input::ImmutableOrOwned(object.object_ref()), Input::Pure(Address::ZERO.as_bytes().to_vec())];
+        let inputs = vec![Input::ImmutableOrOwned(object.object_ref()), Input::Pure(Address::ZERO.as_bytes().to_vec())];
         let objects = vec![Argument::Input(0)];
         let transfer = TransferObjects { objects, address: Argument::Input(1) };
         let commands = vec![Command::TransferObjects(transfer)];
