@@ -101,7 +101,7 @@ fn keys(bench: &Bench) -> Vec<[u8; 32]> {
     let read = |file: &str| fs::read_to_string(bench.path(file)).unwrap();
     let log = read("data/log.key");
     // PRIVATE+KEY+<name>+<hash>+<base64 of an algorithm byte and the key> (C2SP signed-note).
-    let log = STANDARD.decode(log.trim().rsplit_once('+').unwrap().1).unwrap();
+    let log = STANDARD.decode(log.trim().splitn(5, '+').last().unwrap()).unwrap();
     let pems = ["data/ledger.key", "data/message.key", "anchor-1.key"];
     let mut keys = vec![*log.last_chunk().unwrap()];
     keys.extend(pems.map(|file| key_in_pem(&read(file))));
