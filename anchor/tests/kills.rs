@@ -43,7 +43,7 @@ async fn an_anchor_that_is_killed_again_and_again_has_every_message_once() {
     let site = Site::start().await;
     let config = site.anchor_config();
     let mut device = site.device("cp-1", 1);
-    let (kills, mut random) = kills();
+    let (kills, mut random) = kills(20);
     for kill in 0..kills {
         let mut anchor = start(&config);
         // From the middle of its start to the middle of a checkpoint.

@@ -40,7 +40,7 @@ async fn a_broker_that_is_killed_again_and_again_costs_no_message() {
     let progress = watch::Sender::new(Progress::default());
     let anchor = tokio::spawn(grid_anchor::service::run(settings, identity, site.broker(), None, progress, shutdown));
     let mut device = site.device("cp-1", 1);
-    let (kills, mut random) = kills();
+    let (kills, mut random) = kills(20);
     for _ in 0..kills {
         let broker = Broker::start(port);
         device.live(200, Duration::from_millis(random.gen_range(5..1500))).await;

@@ -164,6 +164,7 @@ impl fmt::Display for Step<'_> {
 pub type Watch = Box<dyn FnMut(Step<'_>) -> ControlFlow<()> + Send + Sync>;
 
 pub(crate) fn tell(watch: &mut Option<Watch>, step: Step<'_>) -> Result<(), LedgerError> {
+    tracing::debug!("{step}");
     let name = step.name();
     match watch.as_mut().map_or(ControlFlow::Continue(()), |watch| watch(step)) {
         ControlFlow::Continue(()) => Ok(()),

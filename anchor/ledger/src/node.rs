@@ -16,6 +16,8 @@ use iota_sdk::types::{
     Address, Event, Object, ObjectId, ObjectReference, SignedTransaction, StructTag, Transaction, TransactionDigest,
     TransactionEffects, TransactionEffectsV1,
 };
+use iota_sdk_grpc_types::google::rpc::{RetryInfo, Status as RpcStatus};
+use iota_sdk_grpc_types::prost::Message;
 use tokio::time::timeout;
 
 use crate::error::LedgerError;
@@ -286,23 +288,40 @@ fn is_about_inputs(error: &GrpcError) -> bool {
     code(error) == Some(Code::Internal) && message(error).contains("Error checking transaction input objects")
 }
 
-/// By the node itself, or by an HTTP gateway before it: tonic calls the latter's status 429 "unavailable".
+/// By the node itself, also when all that come are too many for it, and it says when to come again; or by an HTTP gateway
+/// before it: tonic calls the latter's status 429 "unavailable".
 fn is_rate_limit(error: &GrpcError) -> bool {
     match (code(error), error) {
         (Some(Code::ResourceExhausted), _) => true,
+        (Some(Code::Unavailable), _) if retry_info(error).is_some() => true,
         (Some(Code::Unavailable), GrpcError::Grpc(status)) => status.message().contains("HTTP status code 429"),
         _ => false,
     }
 }
 
 /// How long a node that limits us says to wait: `retry-after` in seconds as in HTTP (RFC 9110, section 10.2.3), or
-/// `grpc-retry-pushback-ms` (gRPC proposal A6).
+/// `grpc-retry-pushback-ms` (gRPC proposal A6), or what [`retry_info`] finds.
 fn retry_after(error: &GrpcError) -> Option<Duration> {
-    let GrpcError::Grpc(status) = error else { return None };
-    let number = |name: &str| status.metadata().get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let number = |name: &str| {
+        let GrpcError::Grpc(status) = error else { return None };
+        status.metadata().get(name)?.to_str().ok()?.trim().parse::<u64>().ok()
+    };
     let asked_for = number("retry-after").map(Duration::from_secs);
     let asked_for = asked_for.or_else(|| number("grpc-retry-pushback-ms").map(Duration::from_millis));
-    asked_for.map(|wait| wait.min(LONGEST_RETRY_AFTER))
+    asked_for.or_else(|| retry_info(error)).map(|wait| wait.min(LONGEST_RETRY_AFTER))
+}
+
+/// The `google.rpc.RetryInfo` among the details of a failed item, or of a failed call (`grpc-status-details-bin`).
+fn retry_info(error: &GrpcError) -> Option<Duration> {
+    let read = |status: &RpcStatus| {
+        let info: RetryInfo = status.details.iter().find_map(|detail| detail.to_msg().ok())?;
+        info.retry_delay?.try_into().ok()
+    };
+    match error {
+        GrpcError::Server(status) => read(status),
+        GrpcError::Grpc(status) => read(&RpcStatus::decode(status.details()).ok()?),
+        _ => None,
+    }
 }
 
 /// What a failure says, with what lies beneath it: tonic hides the reason of a failed connection there.

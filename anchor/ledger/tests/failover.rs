@@ -185,3 +185,27 @@ async fn a_node_that_limits_us_says_for_how_long_and_is_passed_over() {
         drop(setting.open_at(vec![limiting, right]).await.unwrap());
     }
 }
+
+#[tokio::test]
+async fn a_node_that_says_in_the_details_of_its_answer_for_how_long_is_understood_too() {
+    let setting = Setting::new().await;
+    let mut ledger = setting.open().await.unwrap();
+    for (plan, wait) in [
+        ("rate-limit", None),
+        ("rate-limit:7s", Some(Duration::from_secs(7))),
+        ("rate-limit:1500ms", Some(Duration::from_millis(1500))),
+        ("rate-limit:999999999s", Some(Duration::from_secs(3600))),
+        // An overloaded one: come again in a second.
+        ("refuse", Some(Duration::from_secs(1))),
+    ] {
+        setting.mock.fail(plan);
+        let error = ledger.append(&record("text")).await.unwrap_err();
+        assert!(matches!(error, LedgerError::RateLimited { .. }) && error.is_transient(), "{error}");
+        assert_eq!(error.retry_after(), wait);
+    }
+    // That is so for one item of a call as well.
+    setting.mock.fail("refuse:on=execute");
+    let error = ledger.append(&record("text")).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Unclear { .. }), "{error}");
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
+}

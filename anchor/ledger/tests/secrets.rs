@@ -9,9 +9,8 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use grid_ledger::{InitSettings, IotaLedger, Ledger, Step, Watch, init};
+use support::forms::{forms, key_in_pem};
 use support::setting::{Setting, record};
 use support::{DESCRIPTION, Mock, NAME, init_in};
 use tracing_subscriber::filter::LevelFilter;
@@ -30,28 +29,10 @@ impl io::Write for Said {
     }
 }
 
-/// The forms in which a key could get out.
-fn forms(pem: &str, words: &str) -> Vec<String> {
-    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
-    let der = STANDARD.decode(&body).unwrap();
-    // The last 32 bytes of the PKCS #8 structure (RFC 8410, section 7).
-    let key = &der[der.len() - 32..];
-    let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    let list = format!("{key:?}");
-    let mut forms = vec![
-        body,
-        STANDARD.encode(key).trim_end_matches('=').to_owned(),
-        URL_SAFE_NO_PAD.encode(key),
-        // Halves, as they would stand in a list that is cut or broken over lines.
-        hex[..32].to_owned(),
-        hex[32..].to_owned(),
-        list[1..list.len() / 2].to_owned(),
-        format!("{key:#?}").lines().skip(1).take(8).collect::<Vec<_>>().join("\n"),
-        "iotaprivkey".to_owned(),
-    ];
+/// Words that stand one after the other.
+fn threes(words: &str) -> Vec<String> {
     let words: Vec<_> = words.split(' ').collect();
-    forms.extend(words.windows(3).map(|three| three.join(" ")));
-    forms
+    words.windows(3).map(|three| three.join(" ")).collect()
 }
 
 #[tokio::test]
@@ -113,7 +94,8 @@ async fn no_output_of_a_run_and_no_other_file_tells_the_key() {
     output.push_str(&String::from_utf8_lossy(&said.0.lock().unwrap()));
     // It was listened to: the logs are there, down to the finest.
     assert!(output.contains("TRACE") && output.contains("executed"), "{}", output.len());
-    for form in forms(&pem, &words.lock().unwrap()) {
+    let secrets = [forms(&key_in_pem(&pem)), threes(&words.lock().unwrap()), vec!["iotaprivkey".to_owned()]];
+    for form in secrets.concat() {
         assert!(form.len() > 8);
         assert!(!output.contains(&form), "the output has {form:?}");
         assert!(!files.contains(&form), "a file has {form:?}");

@@ -7,9 +7,9 @@ mod support;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use grid_ledger::{IotaLedger, Ledger, LedgerError, NewRecord, Remedy, Step, Watch};
+use grid_ledger::{InitSettings, IotaLedger, Ledger, LedgerError, NewRecord, Remedy, Step, Watch, init};
 use support::setting::{Setting, record};
-use support::{init_in, stop_at};
+use support::{DESCRIPTION, NAME, init_in, stop_at};
 
 async fn open(setting: &Setting, folder: &Path) -> Result<IotaLedger, LedgerError> {
     IotaLedger::open(folder, &setting.mock.endpoints()).await
@@ -135,6 +135,45 @@ async fn a_trail_that_is_another_logs_or_not_sealed_is_refused() {
     let refused = setting.open().await.err().unwrap();
     assert!(matches!(refused, LedgerError::NotSealed { .. }), "{refused}");
     assert!(refused.to_string().contains("administers it"), "{refused}");
+}
+
+/// `init` takes a trail as it is, but only one that is this log's, sealed, and ours to add to.
+#[tokio::test]
+async fn init_refuses_a_trail_that_is_another_logs_or_not_sealed_and_makes_no_other() {
+    let setting = Setting::new().await;
+    let (file, data) = (setting.path("data/ledger.json"), setting.path("data"));
+    let own = std::fs::read_to_string(&file).unwrap();
+    let refused = async |state: &str| {
+        std::fs::write(&file, state).unwrap();
+        init_in(&data, &setting.mock, None).await.unwrap_err()
+    };
+    // One that the same key made for another log.
+    std::fs::create_dir(setting.path("other")).unwrap();
+    std::fs::copy(setting.path("data/ledger.key"), setting.path("other/ledger.key")).unwrap();
+    let (folder, endpoints) = (setting.path("other"), setting.mock.endpoints());
+    let other = InitSettings { folder: &folder, endpoints: &endpoints, name: "another log", description: DESCRIPTION };
+    init(other, None).await.unwrap();
+    let theirs = std::fs::read_to_string(setting.path("other/ledger.json")).unwrap();
+    let error = refused(&theirs).await;
+    assert!(matches!(error, LedgerError::Different { what: "name", .. }), "{error}");
+    let error = refused(&theirs.replace("another log", NAME)).await;
+    assert!(matches!(error, LedgerError::NotAsMade(_)) && error.to_string().contains("another log"), "{error}");
+    assert_eq!(error.remedy(), Remedy::Person);
+    // One that was made, and not sealed.
+    let watch: Watch = Box::new(|step| match step {
+        Step::Noted { purpose: "creating the trail" } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    init_in(&setting.path("open"), &setting.mock, Some(watch)).await.unwrap_err();
+    let open = std::fs::read_to_string(setting.path("open/ledger.json")).unwrap();
+    let open: serde_json::Value = serde_json::from_str(&open).unwrap();
+    let open = open["progress"]["trail"]["id"].as_str().unwrap();
+    let error = refused(&own.replace(&setting.report.trail.to_string(), open)).await;
+    assert!(matches!(error, LedgerError::NotSealed { .. }), "{error}");
+
+    assert_eq!(setting.mock.trails().await, 3);
+    std::fs::write(&file, own).unwrap();
+    assert_eq!(init_in(&data, &setting.mock, None).await.unwrap().trail, setting.report.trail);
 }
 
 #[tokio::test]

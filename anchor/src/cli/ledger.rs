@@ -106,7 +106,8 @@ pub struct MockArguments {
     /// Faults stand between commas, and are KIND[:CHANCE][:after=N][:first=N][:on=CALL]:
     ///
     ///   refuse       do nothing, and answer UNAVAILABLE: an overloaded node
-    ///   rate-limit   do nothing, and answer RESOURCE_EXHAUSTED: too many questions
+    ///   rate-limit   do nothing, and answer RESOURCE_EXHAUSTED: too many questions; with a
+    ///                time, as in rate-limit:2s, say to come again after that
     ///   delay:500ms  wait before doing anything (also in s)
     ///   drop-answer  do everything, and break the connection instead of answering
     ///   time-out     execute, and answer UNAVAILABLE: the node does not know what became of it

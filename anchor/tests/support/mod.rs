@@ -17,7 +17,7 @@ use grid_anchor::recorder::AnchorIdentity;
 use grid_anchor::settings::Settings;
 use grid_anchor::verify::{Explanation, Gap, Report, verify_log};
 use grid_protocol::author::{Author, Signed};
-use grid_protocol::identity::{Identity, Issuer};
+use grid_protocol::identity::{Authority, Identity, Issuer};
 use grid_protocol::message::{
     Ack, Capabilities, DeviceKind, Event, Message, Part, Phase, Presence, Replay, Role, Session, Status,
 };
@@ -88,7 +88,13 @@ impl Site {
 
     /// The same as files.
     pub fn anchor_config(&self) -> PathBuf {
+        self.anchor_config_with(|_| ())
+    }
+
+    /// The same with other settings.
+    pub fn anchor_config_with(&self, change: impl FnOnce(&mut Settings)) -> PathBuf {
         let (mut settings, identity) = self.anchor();
+        change(&mut settings);
         let write = |file: &str, bytes: &[u8]| {
             let path = self.folder.path().join(file);
             fs::write(&path, bytes).unwrap();
@@ -102,6 +108,10 @@ impl Site {
             tls_key: None,
         });
         write("anchor.toml", toml::to_string(&settings).unwrap().as_bytes())
+    }
+
+    pub fn authority(&self) -> Authority {
+        self.issuer.authority()
     }
 
     pub fn verify(&self) -> Report {
@@ -255,12 +265,12 @@ pub fn everything_is_there_once(site: &Site, device: &Device) {
     assert_eq!(entries_of(&site.log(), "cp-1"), device.said());
 }
 
-/// How many times to kill, and the moments at which to do so. `KILLS` and `KILL_SEED` say otherwise.
-pub fn kills() -> (u32, StdRng) {
+/// How many times to kill unless `KILLS` says otherwise, and the moments at which to do so, unless `KILL_SEED` does.
+pub fn kills(times: u32) -> (u32, StdRng) {
     let given = |variable| std::env::var(variable).ok().map(|value: String| value.parse().unwrap());
     let seed = given("KILL_SEED").unwrap_or_else(rand::random);
     println!("KILL_SEED={seed}");
-    (given("KILLS").map_or(20, |kills| u32::try_from(kills).unwrap()), StdRng::seed_from_u64(seed))
+    (given("KILLS").map_or(times, |kills| u32::try_from(kills).unwrap()), StdRng::seed_from_u64(seed))
 }
 
 /// How many entries of the log are on this device's topics.

@@ -6,7 +6,8 @@
 //! KIND[:CHANCE][:after=N][:first=N][:on=CALL][,…][,seed=N]
 //!
 //! refuse         does nothing, and answers UNAVAILABLE: an overloaded node
-//! rate-limit     does nothing, and answers RESOURCE_EXHAUSTED: too many questions from this address
+//! rate-limit     does nothing, and answers RESOURCE_EXHAUSTED: too many questions from this address;
+//!                with a time, as in rate-limit:2s, it says to come again after that
 //! delay:500ms    waits before it does anything (also in s)
 //! drop-answer    does everything, and breaks the connection instead of answering
 //! time-out       executes, and answers UNAVAILABLE: the node does not know what the validators did
@@ -35,7 +36,8 @@ use super::NOT_IOTA;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FaultKind {
     Refuse,
-    RateLimit,
+    /// After which time to come again, if that is said.
+    RateLimit(Option<Duration>),
     Delay(Duration),
     DropAnswer,
     TimeOut,
@@ -152,6 +154,11 @@ impl Fate {
         self.0.contains(&kind)
     }
 
+    /// Whether the address is limited, and after which time to come again.
+    pub(super) fn rate_limit(&self) -> Option<Option<Duration>> {
+        self.0.iter().find_map(|kind| if let FaultKind::RateLimit(wait) = kind { Some(*wait) } else { None })
+    }
+
     /// How long to wait, all delays together.
     pub(super) fn delay(&self) -> Duration {
         let delay = |kind: &FaultKind| if let FaultKind::Delay(delay) = kind { *delay } else { Duration::ZERO };
@@ -179,11 +186,17 @@ impl FromStr for Fault {
 
     fn from_str(text: &str) -> Result<Self, NoFaultPlan> {
         let wrong = |part: &str, expected| NoFaultPlan { fault: text.to_owned(), part: part.to_owned(), expected };
-        let mut parts = text.split(':');
+        let mut parts = text.split(':').peekable();
         let kind = parts.next().unwrap_or_default();
         let (kind, mut on) = match kind {
             "refuse" => (FaultKind::Refuse, None),
-            "rate-limit" => (FaultKind::RateLimit, None),
+            "rate-limit" => {
+                let wait = parts.peek().and_then(|part| duration(part));
+                if wait.is_some() {
+                    parts.next();
+                }
+                (FaultKind::RateLimit(wait), None)
+            }
             "delay" => {
                 let by = parts.next().unwrap_or_default();
                 let delay =
@@ -262,7 +275,8 @@ impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             FaultKind::Refuse => formatter.write_str("refuse")?,
-            FaultKind::RateLimit => formatter.write_str("rate-limit")?,
+            FaultKind::RateLimit(None) => formatter.write_str("rate-limit")?,
+            FaultKind::RateLimit(Some(wait)) => write!(formatter, "rate-limit:{}ms", wait.as_millis())?,
             FaultKind::Delay(delay) => write!(formatter, "delay:{}ms", delay.as_millis())?,
             FaultKind::DropAnswer => formatter.write_str("drop-answer")?,
             FaultKind::TimeOut => formatter.write_str("time-out")?,
@@ -297,6 +311,7 @@ mod tests {
             "",
             "refuse",
             "rate-limit:0.1:on=read",
+            "rate-limit:1500ms:0.1:first=1",
             "delay:500ms",
             "delay:2000ms:0.25:after=3:first=1:on=simulate",
             "drop-answer:0.2:on=execute,time-out:first=2:on=execute,abort:after=1:on=execute,seed=7",

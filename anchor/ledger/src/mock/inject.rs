@@ -51,9 +51,10 @@ pub(super) async fn faults(
     if !fate.delay().is_zero() {
         tokio::time::sleep(fate.delay()).await;
     }
-    if fate.has(FaultKind::RateLimit) {
-        // A node gives no time after which to come again.
-        return Status::resource_exhausted("Too many requests").into_http();
+    if let Some(wait) = fate.rate_limit() {
+        // More than a protobuf duration holds, nobody waits for.
+        let wait = wait.and_then(|wait| wait.try_into().ok());
+        return Status::from(Rejection::rate_limited(wait)).into_http();
     }
     if fate.has(FaultKind::Refuse) && call != Call::Execute {
         return Status::from(Rejection::overloaded()).into_http();

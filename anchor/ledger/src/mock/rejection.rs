@@ -29,6 +29,11 @@ impl Rejection {
         Self::new(Code::NotFound, message)
     }
 
+    /// The address asked too often. A node gives no time after which to come again; what stands before one may.
+    pub(super) fn rate_limited(retry_after: Option<Duration>) -> Self {
+        Self { retry_after, ..Self::new(Code::ResourceExhausted, "Too many requests") }
+    }
+
     /// The validators have too much to do.
     pub(super) fn overloaded() -> Self {
         Self { retry_after: Some(RETRY_AFTER), ..Self::new(Code::Unavailable, "system is overloaded") }

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod client;
+pub mod forms;
+pub mod owner;
 pub mod proxy;
 pub mod setting;
 
