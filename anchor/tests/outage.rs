@@ -100,7 +100,7 @@ impl Anchor {
             }
             News::NotAdded(error) => {
                 self.not_added.push(error);
-                self.recorder.not_notarized();
+                self.recorder.not_notarized(None);
             }
             News::Refused(error) => panic!("{error}"),
         }
@@ -188,7 +188,8 @@ fn recorder(street: &Street, data_dir: &Path) -> Recorder {
 
 fn notary(folder: PathBuf, endpoints: Endpoints) -> Notary {
     let interval = Millis(u64::from(INTERVAL) * 60_000);
-    Notary::start(NotarySettings { folder, endpoints, interval, most_nanos_per_record: MOST_NANOS_PER_RECORD })
+    let most_nanos_per_record = MOST_NANOS_PER_RECORD;
+    Notary::start(NotarySettings { folder, endpoints, interval, on_event: true, most_nanos_per_record })
 }
 
 /// At most a minute, and half of it on average, was between two attempts.

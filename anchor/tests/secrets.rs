@@ -42,6 +42,7 @@ impl Bench {
             settings.ledger = Some(LedgerSettings {
                 network: Network::Mock,
                 interval_ms: Some(Millis(1000)),
+                on_event: true,
                 grpc: vec![node.url()],
                 most_nanos_per_record: MOST_NANOS_PER_RECORD,
             });
