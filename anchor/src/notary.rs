@@ -109,7 +109,7 @@ impl Notary {
     pub async fn told(&mut self) -> Told {
         tokio::select! {
             biased;
-            Ok(()) = self.purse.changed() => Told::Holds(*self.purse.borrow_and_update()),
+            Ok(()) = self.purse.changed() => Told::Holds(self.purse.borrow_and_update().clone()),
             Some(news) = self.news.recv() => {
                 self.busy = false;
                 Told::News(news)
@@ -194,14 +194,15 @@ async fn look_into_purse(ledger: &IotaLedger, records_per_day: u64, shown: &watc
         Ok(Ok(purse)) => {
             let most = units::LARGEST.unsigned_abs();
             shown.send_replace(LedgerPurse {
+                address: ledger.address().to_string(),
                 balance_nanos: purse.balance.min(most),
                 spent_nanos: purse.spent.min(most),
                 record_nanos: purse.nanos_per_record.map(|nanos| nanos.min(most)),
                 days_left: purse.days_left(records_per_day).map(|days| days.min(most)),
             });
         }
-        Ok(Err(error)) => tracing::info!(%error, "it is not known what the ledger's address holds"),
-        Err(_) => tracing::info!("no node says in time what the ledger's address holds"),
+        Ok(Err(error)) => tracing::warn!(%error, "it is not known what the ledger's address holds"),
+        Err(_) => tracing::warn!("no node says in time what the ledger's address holds"),
     }
 }
 

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 
 /// Early means that not a whole interval has passed, but this part of it.
 const EARLY: u32 = 10;
+/// How long somebody is given to help before it is tried again.
+const AFTER_SOMEBODY: Duration = Duration::from_secs(600);
 
 /// The time of the next record. No I/O; the clock is told.
 #[derive(Debug)]
@@ -37,10 +39,21 @@ impl Schedule {
         }
     }
 
-    /// The record that was due is made now.
+    /// What was due is looked at now. Perhaps there is nothing to add.
     pub fn asked(&mut self, now: Instant) {
         self.due = now + self.interval;
+    }
+
+    /// A record is handed in.
+    pub fn handed_in(&mut self, now: Instant) {
         self.earliest = now + self.interval / EARLY;
+    }
+
+    /// A record was not added. Where waiting helps, the next is handed in at once, since the notary waits; else it is tried
+    /// again in ten minutes, when somebody may have done something.
+    pub fn failed(&mut self, waiting_helps: bool, now: Instant) {
+        let again = if waiting_helps { now } else { now + AFTER_SOMEBODY };
+        self.due = self.due.min(again);
     }
 }
 
@@ -66,12 +79,32 @@ mod tests {
         let mut schedule = Schedule::new(INTERVAL, true, start);
         schedule.hurry();
         assert_eq!(schedule.due(), start);
+        // There was nothing to add: that is no reason to wait.
         schedule.asked(start);
+        schedule.hurry();
+        assert_eq!(schedule.due(), start);
+        schedule.asked(start);
+        schedule.handed_in(start);
         schedule.hurry();
         schedule.hurry();
         assert_eq!(schedule.due(), start + INTERVAL / 10);
         schedule.asked(start + INTERVAL / 10);
         assert_eq!(schedule.due(), start + INTERVAL / 10 + INTERVAL);
+    }
+
+    #[test]
+    fn what_failed_is_tried_again_before_the_interval_is_over() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(Duration::from_secs(86_400), true, start);
+        schedule.asked(start);
+        schedule.failed(false, start);
+        assert_eq!(schedule.due(), start + AFTER_SOMEBODY);
+        schedule.failed(true, start + INTERVAL / 2);
+        assert_eq!(schedule.due(), start + INTERVAL / 2);
+        let mut schedule = Schedule::new(INTERVAL / 10, true, start);
+        schedule.asked(start);
+        schedule.failed(false, start);
+        assert_eq!(schedule.due(), start + INTERVAL / 10);
     }
 
     #[test]

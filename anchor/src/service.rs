@@ -54,7 +54,7 @@ pub enum AnchorError {
     /// The log cannot be served.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// The trail on the ledger cannot be used.
+    /// The trail cannot be used, for a reason that is here and not on the ledger.
     #[error("the ledger cannot be used: {0}")]
     Ledger(LedgerError),
     /// No thread for the recorder.
@@ -294,6 +294,7 @@ impl Records {
 
     fn hand_in(&mut self, record: NewRecord) {
         if let Some(notary) = &mut self.notary {
+            self.schedule.handed_in(Instant::now());
             self.text.clone_from(&record.text);
             notary.hand_in(record);
         }
@@ -339,9 +340,16 @@ impl Records {
             }
             News::NotAdded(error) => {
                 tracing::warn!(%error, "not on the ledger; the next record covers it");
+                self.schedule.failed(error.is_transient(), Instant::now());
                 Ok(Command::NotNotarized((error.remedy() == Remedy::Person).then(|| error.to_string())))
             }
-            News::Refused(error) => Err(AnchorError::Ledger(error)),
+            News::Refused(error) if error.is_ours() => Err(AnchorError::Ledger(error)),
+            // What somebody else did to the trail must not keep us from logging.
+            News::Refused(error) => {
+                tracing::error!(%error, "nothing is notarized until that is mended and the anchor started again");
+                self.notary = None;
+                Ok(Command::NotNotarized(Some(error.to_string())))
+            }
         }
     }
 }

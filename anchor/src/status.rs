@@ -118,11 +118,8 @@ impl Status {
         let Head { origin, size: checkpoint_size, root_hash, written } = head;
         let minimum_index = minimum_index(&folder.path("log")).map_err(unreadable(folder.path("log/tile")))?;
         let bytes_per_day = folder.bytes_per_day(minimum_index / u64::from(FULL), checkpoint_size)?;
-        let said = match journal.said {
-            Some(said) => Some(said),
-            None => folder.newest_of_ledger(settings, minimum_index, checkpoint_size)?,
-        };
-        let (receipt, purse) = said.map_or((None, None), |said| (said.receipt, said.purse));
+        let said = folder.said_of_ledger(journal.said, settings, minimum_index, checkpoint_size)?;
+        let OfLedger { receipt, purse } = said;
         let begins_ms = match checkpoint_size {
             0 => None,
             size => first_time(&folder.bundle(minimum_index / u64::from(FULL), size)?),
@@ -188,8 +185,9 @@ impl Status {
                 format!("the newest record on the ledger is {hours} h older than the log: see the anchor's journal"),
             );
         }
-        let days = self.purse.and_then(|purse| purse.days_left).unwrap_or(u64::MAX);
-        note(days < FEW_DAYS, format!("the money for the ledger lasts for {days} days: send the ledger address some"));
+        if let Some(LedgerPurse { address, days_left: Some(days), .. }) = &self.purse {
+            note(*days < FEW_DAYS, format!("the money for the ledger lasts for {days} days: send {address} some"));
+        }
     }
 }
 
@@ -204,7 +202,31 @@ struct Head {
 struct Journal {
     next: u64,
     synced: u64,
-    said: Option<Checkpoint>,
+    said: OfLedger,
+}
+
+/// What the anchor's own messages say of the ledger.
+#[derive(Default)]
+struct OfLedger {
+    receipt: Option<LedgerReceipt>,
+    purse: Option<LedgerPurse>,
+}
+
+impl OfLedger {
+    /// Of an entry, if it is a checkpoint message of the anchor's.
+    fn read(entry: &[u8], settings: &Settings) -> Self {
+        let said = checkpoint_message(entry, settings);
+        said.map_or_else(Self::default, |Checkpoint { receipt, purse, .. }| Self { receipt, purse })
+    }
+
+    /// With what older messages said.
+    fn or(self, older: Self) -> Self {
+        Self { receipt: self.receipt.or(older.receipt), purse: self.purse.or(older.purse) }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.receipt.is_some() && self.purse.is_some()
+    }
 }
 
 struct Folder<'a> {
@@ -239,7 +261,7 @@ impl Folder<'_> {
             let mut journal = Journal::default();
             while let Some(record) = records.read()? {
                 journal.synced = record.synced;
-                journal.said = said_of_ledger(&record.entry, settings).or(journal.said);
+                journal.said = OfLedger::read(&record.entry, settings).or(journal.said);
             }
             journal.next = records.next_index();
             let since = changed.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -265,21 +287,24 @@ impl Folder<'_> {
         Ok(bundle::entries(&plain, tile.width).map_err(bad)?.into_iter().map(<[u8]>::to_vec).collect())
     }
 
-    /// What the anchor said last of the ledger, in the last bundles.
-    fn newest_of_ledger(
+    /// What was said last of the ledger, with what the last bundles say if the journal says not all.
+    fn said_of_ledger(
         &self,
+        mut said: OfLedger,
         settings: &Settings,
         minimum: u64,
         size: u64,
-    ) -> Result<Option<Checkpoint>, StatusError> {
+    ) -> Result<OfLedger, StatusError> {
         let (first, end) = (minimum / u64::from(FULL), size.div_ceil(u64::from(FULL)));
         for index in (first.max(end.saturating_sub(SEARCHED))..end).rev() {
-            let entries = self.bundle(index, size)?;
-            if let Some(said) = entries.iter().rev().find_map(|entry| said_of_ledger(entry, settings)) {
-                return Ok(Some(said));
+            if said.is_whole() {
+                break;
+            }
+            for entry in self.bundle(index, size)?.iter().rev() {
+                said = said.or(OfLedger::read(entry, settings));
             }
         }
-        Ok(None)
+        Ok(said)
     }
 
     /// How fast the full bundles of the last day came, with their hashes, and what they take on disk.
@@ -334,16 +359,15 @@ fn unreadable(path: PathBuf) -> impl FnOnce(io::Error) -> StatusError {
     move |source| StatusError::Unreadable { path, source }
 }
 
-/// The anchor's own checkpoint message in an entry, if it says something of the ledger.
-fn said_of_ledger(entry: &[u8], settings: &Settings) -> Option<Checkpoint> {
+/// The anchor's own checkpoint message in an entry.
+fn checkpoint_message(entry: &[u8], settings: &Settings) -> Option<Checkpoint> {
     let entry = entry::read(entry).ok()?;
     let topic: Topic = entry.topic.parse().ok()?;
     if topic.kind != Kind::Checkpoint || topic.device != settings.name {
         return None;
     }
     let Payload::Bytes(payload) = &entry.payload else { return None };
-    let said = Sealed::parse(payload).ok()?.read::<Message<Checkpoint>>().ok()?.body;
-    (said.receipt.is_some() || said.purse.is_some()).then_some(said)
+    Some(Sealed::parse(payload).ok()?.read::<Message<Checkpoint>>().ok()?.body)
 }
 
 fn time_of(entry: Option<&Vec<u8>>) -> Option<UnixMillis> {

@@ -43,8 +43,9 @@ fn print(status: &Status, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "ledger     {network} vouches for {tree_size} entries: record {record}, of {}", date(*added_ms))?;
         writeln!(out, "           {explorer}")?;
     }
-    if let Some(purse) = status.purse {
+    if let Some(purse) = &status.purse {
         writeln!(out, "money      {}", money(purse))?;
+        writeln!(out, "           at {}", purse.address)?;
     }
     if let Some(begins) = status.begins_ms {
         writeln!(out, "begins     with entry {}, of {}", status.minimum_index, date(begins))?;
@@ -70,11 +71,11 @@ fn lasts(status: &Status) -> String {
     }
 }
 
-fn money(purse: LedgerPurse) -> String {
-    let LedgerPurse { balance_nanos, spent_nanos, record_nanos, days_left } = purse;
-    let mut said = format!("{}, {} spent", iota(balance_nanos), iota(spent_nanos));
+fn money(purse: &LedgerPurse) -> String {
+    let LedgerPurse { address: _, balance_nanos, spent_nanos, record_nanos, days_left } = purse;
+    let mut said = format!("{}, {} spent", iota(*balance_nanos), iota(*spent_nanos));
     if let Some(nanos) = record_nanos {
-        said += &format!(", {} a record", iota(nanos));
+        said += &format!(", {} a record", iota(*nanos));
     }
     if let Some(days) = days_left {
         said += &format!(", lasts {days} days");
@@ -103,16 +104,19 @@ mod tests {
 
     #[test]
     fn money_is_said_in_iota() {
+        let address = String::new;
         let purse = LedgerPurse {
+            address: address(),
             balance_nanos: 9_987_654_321,
             spent_nanos: 12_345_679,
             record_nanos: Some(5_962_800),
             days_left: Some(11),
         };
         let said = "9.987654321 IOTA, 0.012345679 IOTA spent, 0.005962800 IOTA a record, lasts 11 days";
-        assert_eq!(money(purse), said);
+        assert_eq!(money(&purse), said);
         let said = "0.000000001 IOTA, 0.000000000 IOTA spent";
-        assert_eq!(money(LedgerPurse { balance_nanos: 1, spent_nanos: 0, record_nanos: None, days_left: None }), said);
+        let purse = LedgerPurse { address: address(), balance_nanos: 1, ..LedgerPurse::default() };
+        assert_eq!(money(&purse), said);
     }
 
     #[test]

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use grid_protocol::identity::Serial;
-use grid_protocol::message::{Ack, Event, Header, Session};
+use grid_protocol::message::{Ack, Event, Header, Role, Session};
 use grid_protocol::revocation::{self, Revocations};
 use grid_protocol::seal::Sealed;
 use grid_protocol::topic::{Kind, Name};
@@ -101,9 +101,13 @@ pub enum Urgency {
 }
 
 impl Urgency {
-    fn of(signed: &Signed) -> Self {
+    /// Only what a transformer says hurries to the ledger, since each record costs.
+    fn of(signed: &Signed, who: &Vouched) -> Self {
         if signed.topic.kind != Kind::Event {
             return Self::Usual;
+        }
+        if who.identity.role != Role::Transformer {
+            return Self::Durable;
         }
         match signed.sealed().read() {
             Ok(Event::OverloadStarted { .. } | Event::LimitChanged { .. } | Event::DimmingChanged { .. }) => {
@@ -350,7 +354,7 @@ impl Intake {
         admitted.push(Admitted {
             standing: Standing::Verified,
             entry: entry::write(now.unix, arrival.topic, arrival.payload),
-            urgency: Urgency::of(signed),
+            urgency: Urgency::of(signed, &who),
         });
         let is_status = matches!(signed.content, Content::Status { .. });
         self.take(signed, is_status.then_some(who));

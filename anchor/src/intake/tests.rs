@@ -320,19 +320,21 @@ fn a_birth_that_names_its_predecessor_shows_what_that_one_still_owes() {
 }
 
 #[test]
-fn only_events_hurry_and_only_overloads_and_changed_limits_to_the_ledger() {
+fn only_events_hurry_and_only_a_transformers_overloads_and_changed_limits_to_the_ledger() {
     let mut desk = Desk::new();
     let mut device = desk.born("cp-1", Role::Device, 1);
+    let mut transformer = desk.born("trafo-1", Role::Transformer, 1);
     let (phase, load_ma, limit_ma) = (Phase::L2, MilliAmps(120_000), MilliAmps(116_000));
     let changed = Event::LimitChanged { by: "anna".to_owned(), old_w: 80_000, new_w: 70_000 };
     let dimmed = Event::DimmingChanged { by: "operator".to_owned(), old_w: None, new_w: Some(4200), until_ms: None };
     for (said, urgency) in [
         (device.measurement(), Urgency::Usual),
         (device.event(Event::ThrownOut {}), Urgency::Durable),
-        (device.event(Event::OverloadStarted { phase, load_ma, limit_ma }), Urgency::Notarized),
-        (device.event(Event::OverloadEnded { phase }), Urgency::Durable),
-        (device.event(changed), Urgency::Notarized),
-        (device.event(dimmed), Urgency::Notarized),
+        (device.event(Event::OverloadStarted { phase, load_ma, limit_ma }), Urgency::Durable),
+        (transformer.event(Event::OverloadStarted { phase, load_ma, limit_ma }), Urgency::Notarized),
+        (transformer.event(Event::OverloadEnded { phase }), Urgency::Durable),
+        (transformer.event(changed), Urgency::Notarized),
+        (transformer.event(dimmed), Urgency::Notarized),
     ] {
         assert_eq!(desk.raw(&said.topic.to_string(), &said.payload, false, at(0))[0].urgency, urgency);
     }

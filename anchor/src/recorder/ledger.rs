@@ -10,6 +10,15 @@ const ENOUGH_DAYS: u64 = 16;
 /// A record that is not on the ledger after so long is late.
 const LATE: Millis = Millis(3_600_000);
 
+/// Why no record comes on the ledger. What needs somebody is said although the other was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Failure {
+    /// For an hour none has.
+    Late,
+    /// None will, until somebody does something.
+    NeedsSomebody,
+}
+
 /// What is known of the ledger.
 #[derive(Debug)]
 pub struct LedgerWatch {
@@ -17,8 +26,8 @@ pub struct LedgerWatch {
     is_money_low: bool,
     /// Since when an answer is awaited that has not come.
     waits_since: Option<BootTime>,
-    /// It was said that no record comes on the ledger.
-    has_failed: bool,
+    /// Why no record comes on the ledger, if that was said.
+    failure: Option<Failure>,
     /// To be said.
     events: Vec<Event>,
 }
@@ -26,21 +35,20 @@ pub struct LedgerWatch {
 impl LedgerWatch {
     /// An answer is awaited from now on, if there is a ledger.
     pub fn new(waits_since: Option<BootTime>) -> Self {
-        Self { purse: None, is_money_low: false, waits_since, has_failed: false, events: Vec::new() }
+        Self { purse: None, is_money_low: false, waits_since, failure: None, events: Vec::new() }
     }
 
     /// What pays for records, as far as that is known.
     pub fn purse(&self) -> Option<LedgerPurse> {
-        self.purse
+        self.purse.clone()
     }
 
     /// The address holds so much.
     pub fn holds(&mut self, purse: LedgerPurse) {
-        self.purse = Some(purse);
-        let balance_nanos = purse.balance_nanos;
-        match purse.days_left {
+        let LedgerPurse { ref address, balance_nanos, days_left, .. } = purse;
+        match days_left {
             Some(days_left) if days_left < FEW_DAYS && !self.is_money_low => {
-                tracing::warn!(balance_nanos, days_left, "the money for the ledger runs out: send the address some");
+                tracing::warn!(address, balance_nanos, days_left, "the money for the ledger runs out: send this address some");
                 self.is_money_low = true;
                 self.events.push(Event::LedgerMoneyLow { balance_nanos, days_left });
             }
@@ -50,6 +58,7 @@ impl LedgerWatch {
             }
             Some(_) | None => {}
         }
+        self.purse = Some(purse);
     }
 
     /// The trail is open: there is a ledger that answers.
@@ -65,15 +74,19 @@ impl LedgerWatch {
     /// A record is on the ledger.
     pub fn added(&mut self) {
         self.waits_since = None;
-        if std::mem::take(&mut self.has_failed) {
+        if self.failure.take().is_some() {
             self.events.push(Event::LedgerRecovered {});
         }
     }
 
     /// No record will be on the ledger until somebody does something.
     pub fn failed(&mut self, why: String) {
-        if !self.has_failed {
-            self.has_failed = true;
+        self.say(Failure::NeedsSomebody, why);
+    }
+
+    fn say(&mut self, failure: Failure, why: String) {
+        if self.failure < Some(failure) {
+            self.failure = Some(failure);
             self.events.push(Event::LedgerFailed { why });
         }
     }
@@ -81,7 +94,8 @@ impl LedgerWatch {
     /// What is to be said now.
     pub fn events(&mut self, now: BootTime) -> Vec<Event> {
         if self.waits_since.is_some_and(|since| now.since(since) >= LATE) {
-            self.failed("no record has come on the ledger for an hour: see the anchor's log for the reason".to_owned());
+            let why = "no record has come on the ledger for an hour: see what the anchor's journal says";
+            self.say(Failure::Late, why.to_owned());
         }
         std::mem::take(&mut self.events)
     }
@@ -94,7 +108,8 @@ mod tests {
     const HOUR: u64 = 3_600_000;
 
     fn purse(days_left: Option<u64>) -> LedgerPurse {
-        LedgerPurse { balance_nanos: 5, spent_nanos: 6, record_nanos: days_left.map(|_| 7), days_left }
+        let record_nanos = days_left.map(|_| 7);
+        LedgerPurse { address: "0x5".to_owned(), balance_nanos: 5, spent_nanos: 6, record_nanos, days_left }
     }
 
     #[test]
@@ -136,10 +151,12 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_somebody_is_said_at_once() {
-        let mut watch = LedgerWatch::new(None);
+    fn what_needs_somebody_is_said_at_once_although_it_was_said_that_it_is_late() {
+        let mut watch = LedgerWatch::new(Some(BootTime(0)));
+        assert_eq!(watch.events(BootTime(HOUR)).len(), 1);
         watch.failed("send it some".to_owned());
         watch.failed("send it some".to_owned());
-        assert_eq!(watch.events(BootTime(0)), [Event::LedgerFailed { why: "send it some".to_owned() }]);
+        assert_eq!(watch.events(BootTime(HOUR)), [Event::LedgerFailed { why: "send it some".to_owned() }]);
+        assert_eq!(watch.events(BootTime(HOUR)), []);
     }
 }

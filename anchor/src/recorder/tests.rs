@@ -266,8 +266,14 @@ fn what_pays_for_records_stands_in_the_checkpoint_message_and_is_an_event_when_i
     let desk = Desk::new();
     let mut recorder = desk.open();
     recorder.will(at(0)).unwrap();
-    let purse = LedgerPurse { balance_nanos: 900, spent_nanos: 100, record_nanos: Some(50), days_left: Some(3) };
-    recorder.holds(purse);
+    let purse = LedgerPurse {
+        address: "0x5".to_owned(),
+        balance_nanos: 900,
+        spent_nanos: 100,
+        record_nanos: Some(50),
+        days_left: Some(3),
+    };
+    recorder.holds(purse.clone());
     assert_eq!(events(&recorder.settle(at(1)).unwrap()), [], "nobody is connected");
     recorder.connected(at(2)).unwrap();
     let low = Event::LedgerMoneyLow { balance_nanos: 900, days_left: 3 };

@@ -112,8 +112,14 @@ fn the_newest_receipt_is_found_in_the_log_and_missed_if_there_is_none() {
         added_ms: at(1500).unix,
         explorer: text("http://localhost/T"),
     };
-    let purse = LedgerPurse { balance_nanos: 9_000, spent_nanos: 7, record_nanos: Some(7), days_left: Some(13) };
-    recorder.holds(purse);
+    let purse = LedgerPurse {
+        address: text("0x5"),
+        balance_nanos: 9_000,
+        spent_nanos: 7,
+        record_nanos: Some(7),
+        days_left: Some(13),
+    };
+    recorder.holds(purse.clone());
     recorder.notarized(&record.text, receipt, at(2000)).unwrap();
     let found = |desk: &Desk| desk.status(at(3000)).receipt.map(|receipt| (receipt.record, receipt.tree_size));
     assert_eq!(found(&desk), Some((12, 6)));
@@ -124,7 +130,7 @@ fn the_newest_receipt_is_found_in_the_log_and_missed_if_there_is_none() {
     assert_eq!(found(&desk), Some((12, 6)));
     let status = desk.status(at(70_000));
     assert_eq!(status.purse, Some(purse));
-    assert_eq!(status.problems, ["the money for the ledger lasts for 13 days: send the ledger address some"]);
+    assert_eq!(status.problems, ["the money for the ledger lasts for 13 days: send 0x5 some"]);
     let late = Status { problems: Vec::new(), purse: None, checkpoint_ms: at(2 * HOUR + 1500).unix, ..status };
     let problems = |mut status: Status| {
         status.look_for_problems(&desk.settings);

@@ -330,9 +330,11 @@ pub struct LedgerReceipt {
 }
 
 /// What pays for records on the ledger. A NANO is 10^-9 IOTA. What exceeds 2^53 - 1 NANOS is said as that.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerPurse {
-    /// What the anchor's address holds.
+    /// The address that pays: where money is to be sent.
+    pub address: String,
+    /// What it holds.
     pub balance_nanos: u64,
     /// What all records have cost so far.
     pub spent_nanos: u64,
