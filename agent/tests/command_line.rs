@@ -35,7 +35,7 @@ name = "cp-3"
 message_key = "{folder}/key.pem"
 certificate = "{folder}/cp-3.der"
 authority = "{folder}/ca.der"
-[[meter]]
+[[meter.ina219]]
 bus = "{bus}"
 address = 0x40
 scale = 15

@@ -155,7 +155,7 @@ impl Meter for Idle {
     fn poll(&mut self) -> Result<Option<Reading>, MeterError> {
         thread::sleep(Duration::from_millis(100));
         let (current, voltage) = (MilliAmps(0), MilliVolts(230_000));
-        Ok(Some(Reading { phases: vec![PhaseReading { current, voltage, saturated: false }] }))
+        Ok(Some(Reading::now(vec![PhaseReading { current, voltage, saturated: false }])))
     }
 
     fn phases(&self) -> usize {

@@ -44,7 +44,9 @@ impl Bench {
     }
 
     fn meter(&self) -> Ina219Meter<SimulatedBus> {
-        Ina219Meter::open(self.configs.clone(), |_| Ok(self.bus.clone())).unwrap()
+        let (bus, now) = (self.bus.clone(), Arc::clone(&self.now));
+        let clock = move || now.load(Ordering::Relaxed);
+        Ina219Meter::open_with_clock(self.configs.clone(), move |_| Ok(bus.clone()), clock).unwrap()
     }
 
     fn pass(&self, us: u64) {
@@ -193,7 +195,7 @@ fn a_chip_that_stops_converting_gives_no_reading() {
 fn opening_an_address_without_a_chip_says_what_to_check() {
     let bench = Bench::three_phases();
     let config = ChipConfig { address: 0x4A, ..ChipConfig::default() };
-    let error = Ina219Meter::open(vec![config], |_| Ok(bench.bus.clone())).err().unwrap().to_string();
+    let error = Ina219Meter::open(vec![config], move |_| Ok(bench.bus.clone())).err().unwrap().to_string();
     assert!(error.contains("0x4a on /dev/i2c-1") && error.contains("i2cdetect"), "{error}");
 }
 
