@@ -37,7 +37,13 @@ pub enum Show {
 ///
 /// # Errors
 /// If nothing can be written.
-pub fn read(meter: &mut dyn Meter, names: &[String], count: Option<u64>, show: Show, out: &mut dyn Write) -> io::Result<bool> {
+pub fn read(
+    meter: &mut dyn Meter,
+    names: &[String],
+    count: Option<u64>,
+    show: Show,
+    out: &mut dyn Write,
+) -> io::Result<bool> {
     let mut well = true;
     let mut lines = 0;
     let mut done = 0;

@@ -95,7 +95,9 @@ impl fmt::Display for Calibration {
                 let joined = if invert.is_some() { " and " } else { "" };
                 let far = (self.measured - self.expected).0.abs() > self.expected.0.abs() / 100;
                 match shunt_milliohm {
-                    Some(shunt) => write!(f, "{joined}shunt_milliohm = {shunt}, or else {joined}offset_ma = {offset_ma}"),
+                    Some(shunt) => {
+                        write!(f, "{joined}shunt_milliohm = {shunt}, or else {joined}offset_ma = {offset_ma}")
+                    }
                     None if far => write!(f, "{joined}offset_ma = {offset_ma}"),
                     None => Ok(()),
                 }
@@ -144,7 +146,8 @@ mod tests {
         // 500 mA through 90 mΩ, the wrong way round.
         let uv = -45_000;
         let shown = chip.grid_current(uv).0;
-        let Advice::Change { invert: Some(invert), shunt_milliohm: Some(shunt), .. } = advice(&WIRING, shown, 500) else {
+        let Advice::Change { invert: Some(invert), shunt_milliohm: Some(shunt), .. } = advice(&WIRING, shown, 500)
+        else {
             panic!("it is wrong")
         };
         let shunt_milliohm = u32::try_from(shunt).unwrap();

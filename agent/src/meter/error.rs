@@ -72,8 +72,10 @@ pub enum MeterError {
         detail: String,
     },
     /// What answers behaves like no INA219.
-    #[error("what answers at {address:#04x} on {bus} is not an INA219 ({detail}): check the address, and which \
-             chip is soldered there")]
+    #[error(
+        "what answers at {address:#04x} on {bus} is not an INA219 ({detail}): check the address, and which \
+             chip is soldered there"
+    )]
     NotAnIna219 {
         /// Path of the device file.
         bus: String,

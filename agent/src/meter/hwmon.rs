@@ -190,20 +190,16 @@ impl HwmonMeter {
     /// # Errors
     /// If one is not there, or gives no number.
     pub fn open(root: &Path, configs: Vec<HwmonConfig>) -> Result<Self, MeterError> {
-        let mut meter = Self {
-            root: root.to_owned(),
-            configs,
-            folders: Vec::new(),
-            interval_us: LEAST_INTERVAL_US,
-            read_at: 0,
-        };
+        let mut meter =
+            Self { root: root.to_owned(), configs, folders: Vec::new(), interval_us: LEAST_INTERVAL_US, read_at: 0 };
         meter.find()?;
         meter.read_all()?;
         Ok(meter)
     }
 
     fn find(&mut self) -> Result<(), MeterError> {
-        let folders: Vec<PathBuf> = self.configs.iter().map(|config| config.find(&self.root)).collect::<Result<_, _>>()?;
+        let folders: Vec<PathBuf> =
+            self.configs.iter().map(|config| config.find(&self.root)).collect::<Result<_, _>>()?;
         let interval = |folder: &PathBuf| match folder.join("update_interval") {
             file if file.exists() => number(&file),
             _ => Ok(0),
@@ -306,11 +302,8 @@ mod tests {
 
     #[test]
     fn sensors_are_found_by_name_and_device_and_give_scaled_readings() {
-        let tree = Tree::with(&[
-            ("cpu_thermal", "thermal", "0"),
-            ("ina219", "1-0041", "-200"),
-            ("ina219", "1-0040", "160"),
-        ]);
+        let tree =
+            Tree::with(&[("cpu_thermal", "thermal", "0"), ("ina219", "1-0041", "-200"), ("ina219", "1-0040", "160")]);
         let inverted = HwmonConfig { invert: true, offset_ma: 5, voltage_scale: Some(46), ..at("1-0041") };
         let mut meter = tree.open(&[at("1-0040"), inverted]).unwrap();
         let reading = meter.read(PATIENCE).unwrap();

@@ -10,6 +10,7 @@ use grid_protocol::topic::{BadName, Name};
 use grid_protocol::units::{MilliVolts, Millis};
 use grid_service::broker::{Broker, BrokerSettings};
 use grid_service::clock::boot_micros;
+use grid_service::identity::IdentitySettings;
 use grid_service::link::{Incoming, Link, Loss, Received};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -44,13 +45,10 @@ const INTERVALS_MS: std::ops::RangeInclusive<u64> = 50..=60_000;
 /// ```
 ///
 /// The meter's broker can be the site's. There a device's certificate stands for one connection (lease rule 8), so the meter
-/// is read as a user, who must be granted its topics in the broker's settings:
+/// is read as somebody else: as a guest with a certificate of his own (`grid-broker ca issue cp-1-meter --role guest`, its
+/// bundle in `[meter.mqtt.identity]`), or without TLS as a user. He must be granted the topics in the broker's settings:
 ///
 /// ```toml
-/// [[user]]
-/// name = "cp-1-meter"
-/// role = "guest"
-/// password = "…"
 /// [[grant]]
 /// to = "cp-1-meter"
 /// subscribe = ["shellies/em3/status"]
@@ -78,6 +76,9 @@ pub struct MqttSettings {
     pub client: Option<Name>,
     /// The broker that the meter publishes to, with the same keys as `[broker]`.
     pub broker: BrokerSettings,
+    /// The certificate to show to that broker by TLS, with the same keys as `[identity]`. Default: the agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentitySettings>,
     /// Where each phase's current stands, in the order of the phases.
     pub phase: Vec<PhaseTopic>,
 }
@@ -249,7 +250,8 @@ impl MqttMeter {
             return Ok(());
         }
         let mut wrong = Ok(());
-        for (place, phase) in self.settings.phase.iter().enumerate().filter(|(_, phase)| phase.topic == received.topic) {
+        for (place, phase) in self.settings.phase.iter().enumerate().filter(|(_, phase)| phase.topic == received.topic)
+        {
             match self.settings.reading(phase, &received.payload) {
                 Ok(reading) => {
                     self.fresh[place] = Some((now, reading));
@@ -276,7 +278,8 @@ impl MqttMeter {
         }
         let interval_ms = self.settings.interval_ms.0;
         let silent = |heard: &u64| now.saturating_sub(*heard) / 1000;
-        let (phase, for_ms) = self.settings.phase.iter().zip(self.heard_at.iter().map(silent)).max_by_key(|(_, ms)| *ms)?;
+        let (phase, for_ms) =
+            self.settings.phase.iter().zip(self.heard_at.iter().map(silent)).max_by_key(|(_, ms)| *ms)?;
         (for_ms >= interval_ms * SILENT_AFTER).then(|| MeterError::TopicSilent {
             topic: phase.topic.clone(),
             for_ms,

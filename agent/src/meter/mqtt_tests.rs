@@ -2,16 +2,16 @@ use super::*;
 use grid_protocol::units::MilliAmps;
 
 fn settings(phases: &[(&str, Option<&str>)]) -> MqttSettings {
-    let phase = phases.iter().map(|(topic, pointer)| PhaseTopic {
-        topic: (*topic).to_owned(),
-        pointer: pointer.map(str::to_owned),
-    });
+    let phase = phases
+        .iter()
+        .map(|(topic, pointer)| PhaseTopic { topic: (*topic).to_owned(), pointer: pointer.map(str::to_owned) });
     MqttSettings {
         unit: Unit::W,
         invert: false,
         nominal_mv: MilliVolts(230_000),
         interval_ms: Millis(1_000),
         client: None,
+        identity: None,
         broker: BrokerSettings::plain("127.0.0.1", 1),
         phase: phase.collect(),
     }
@@ -25,12 +25,7 @@ fn meter(phases: &[(&str, Option<&str>)]) -> MqttMeter {
 }
 
 fn said(topic: &str, payload: &str) -> Received {
-    Received {
-        topic: topic.to_owned(),
-        payload: payload.as_bytes().to_vec().into(),
-        retained: false,
-        publisher: None,
-    }
+    Received { topic: topic.to_owned(), payload: payload.as_bytes().to_vec().into(), retained: false, publisher: None }
 }
 
 #[test]
@@ -100,7 +95,8 @@ fn every_wrong_value_is_reported_at_once() {
         ..settings(&[("em/#", None), ("em", Some("power")), ("em", Some("power"))])
     };
     let problems = wrong.problems(&"a".repeat(30).parse().unwrap()).join("\n");
-    for named in ["nominal_mv = 0", "interval_ms = 10", "\"em/#\"", "\"power\"", "stands for two phases", "mqtt.client"] {
+    for named in ["nominal_mv = 0", "interval_ms = 10", "\"em/#\"", "\"power\"", "stands for two phases", "mqtt.client"]
+    {
         assert!(problems.contains(named), "{named} in {problems}");
     }
 }

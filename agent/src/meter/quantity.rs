@@ -96,7 +96,22 @@ mod tests {
 
     #[test]
     fn what_is_no_decimal_number_is_none() {
-        for text in ["", "-", ".5", "5.", "1,5", "1.2.3", "NaN", "inf", "0x10", "+5", "1e", "1e999", " 1", "99999999999999999999"] {
+        for text in [
+            "",
+            "-",
+            ".5",
+            "5.",
+            "1,5",
+            "1.2.3",
+            "NaN",
+            "inf",
+            "0x10",
+            "+5",
+            "1e",
+            "1e999",
+            " 1",
+            "99999999999999999999",
+        ] {
             assert_eq!(decimal(text, 3), None, "{text:?}");
         }
         assert_eq!(decimal(&"1".repeat(41), 0), None);

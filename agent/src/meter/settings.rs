@@ -17,8 +17,8 @@ use grid_service::settings::Problems;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ChipConfig, HwmonConfig, HwmonMeter, Meter, MeterError, MqttMeter, MqttSettings, NoMeter, NoMeterSettings, SYSFS, Wiring,
-    open_linux, problems,
+    ChipConfig, HwmonConfig, HwmonMeter, Meter, MeterError, MqttMeter, MqttSettings, NoMeter, NoMeterSettings, SYSFS,
+    Wiring, open_linux, problems,
 };
 
 /// The nominal voltage between phase and neutral (IEC 60038).
@@ -76,8 +76,9 @@ impl MeterSettings {
             Self::Hwmon(sensors) => {
                 sensors.iter().flat_map(|sensor| sensor.problems(limit)).for_each(&mut note);
                 for (place, sensor) in sensors.iter().enumerate() {
-                    let same = |other: &HwmonConfig| (&other.path, &other.chip, &other.device)
-                        == (&sensor.path, &sensor.chip, &sensor.device);
+                    let same = |other: &HwmonConfig| {
+                        (&other.path, &other.chip, &other.device) == (&sensor.path, &sensor.chip, &sensor.device)
+                    };
                     if sensors[..place].iter().any(same) {
                         note(format!("hwmon: a sensor stands twice: {sensor:?}"));
                     }
@@ -85,7 +86,7 @@ impl MeterSettings {
             }
             Self::Mqtt(mqtt) => {
                 mqtt.problems(agent).into_iter().for_each(&mut note);
-                mqtt.broker.check(Some(identity), wrong);
+                mqtt.broker.check(Some(mqtt.identity.as_ref().unwrap_or(identity)), wrong);
             }
             Self::None(none) => {
                 if none.nominal_mv < MilliVolts(1) {
@@ -133,7 +134,7 @@ impl MeterSettings {
             Self::Ina219(chips) => Box::new(open_linux(chips.clone())?),
             Self::Hwmon(sensors) => Box::new(HwmonMeter::open(Path::new(SYSFS), sensors.clone())?),
             Self::Mqtt(mqtt) => {
-                let broker = mqtt.broker.resolve(&identity.read()?)?;
+                let broker = mqtt.broker.resolve(&mqtt.identity.as_ref().unwrap_or(identity).read()?)?;
                 Box::new(MqttMeter::new(mqtt.clone(), broker, mqtt.client(agent)?))
             }
             Self::None(none) => Box::new(NoMeter::new(none.clone())),

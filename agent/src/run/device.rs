@@ -70,7 +70,8 @@ pub async fn run_device(
     let core = Device::new(nature, &kept, station.session(), boot_now());
     let complaints = Complaints::default();
     let DeviceSettings { transformer, commands_file, .. } = settings;
-    let mut running = Running { common, transformer, failsafe_ma, commands_file, kept, station, core, complaints, actuator };
+    let mut running =
+        Running { common, transformer, failsafe_ma, commands_file, kept, station, core, complaints, actuator };
     running.was_set(safe, made_safe)?;
     running.run(meter, shutdown).await?;
     running.station.close().await
