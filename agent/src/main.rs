@@ -163,8 +163,9 @@ fn compare(config: &Path, through_ma: i64) -> Result<bool, Failure> {
 #[tokio::main(flavor = "current_thread")]
 async fn run(config: &Path) -> Result<(), Failure> {
     let settings = Settings::load(config)?;
-    let meter = settings.meter.open(&settings.name, &settings.identity)?;
+    let (meter, name, identity) = (settings.meter.clone(), settings.name.clone(), settings.identity.clone());
     let agent = settings.resolve()?;
+    let meter = meter.open(&name, &identity)?;
     let Summary { unacknowledged, .. } = match agent {
         Agent::Device(common, device) => {
             let actuator = Box::new(Advice::new(device.capabilities.max_ma));

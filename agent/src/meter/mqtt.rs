@@ -219,7 +219,7 @@ impl MqttMeter {
         }
         match &mut self.source {
             MqttSource::Link { incoming, runtime, .. } => {
-                Ok(runtime.block_on(timeout(patience, incoming.recv())).ok().flatten())
+                Ok(runtime.block_on(async { timeout(patience, incoming.recv()).await }).ok().flatten())
             }
             MqttSource::Broker(..) => Ok(None),
         }
