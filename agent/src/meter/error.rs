@@ -38,7 +38,7 @@ pub enum MeterError {
     /// No chip acknowledges the address.
     #[error(
         "no chip answers at {address:#04x} on {bus}: check supply, ground, SDA and SCL, and the address pins; \
-         `i2cdetect -y` with the bus's number shows which addresses answer"
+         `grid-agent scan` shows which addresses answer"
     )]
     NotAnswering {
         /// Path of the device file.
@@ -167,6 +167,19 @@ pub enum MeterError {
         file: String,
         /// What it holds.
         value: String,
+    },
+    /// The driver computes the current with the chip's calibration register, which a brown-out sets to zero.
+    #[error(
+        "{folder} shows no current although {shunt_mv} mV lie over the shunt: the chip has lost its calibration; does its supply \
+         dip? Bind the driver anew (`echo {device} | sudo tee /sys/bus/i2c/drivers/ina2xx/unbind`, then `.../bind`)"
+    )]
+    HwmonUncalibrated {
+        /// The sensor's folder.
+        folder: String,
+        /// Its device, as the driver names it.
+        device: String,
+        /// What `in0_input` shows.
+        shunt_mv: i64,
     },
     /// There is no connection to the broker that the meter publishes to.
     #[error("no connection to the meter's broker {host}: {detail}")]

@@ -1,9 +1,9 @@
 //! Sensors that a driver of Linux reads, by their files below `/sys/class/hwmon`.
 //!
 //! The driver `ina2xx` serves the INA219 and its relatives (Linux, Documentation/hwmon/ina2xx.rst): `curr1_input` is the
-//! current in mA over the shunt that the driver was told of (`shunt_resistor`), `in1_input` the bus voltage in mV,
-//! `update_interval` in ms is how long a conversion takes. The driver tells neither when a value was converted nor whether
-//! it is new. So a value is taken once in each interval, and counts as one interval old.
+//! current in mA over the shunt that the driver was told of (`shunt_resistor`), `in0_input` the voltage over the shunt and
+//! `in1_input` that of the bus in mV, `update_interval` in ms is how long a conversion takes. The driver tells neither when
+//! a value was converted nor whether it is new. So a value is taken once in each interval, and counts as one interval old.
 
 use std::fs;
 use std::io;
@@ -20,6 +20,8 @@ use super::{Meter, MeterError, PhaseReading, Reading};
 pub const SYSFS: &str = "/sys/class/hwmon";
 /// A value is not taken more often than this: each takes some transfers of the driver.
 const LEAST_INTERVAL_US: u64 = 20_000;
+/// From here on a shunt voltage, in whole millivolts, is no rounding and no offset of the chip.
+const CERTAIN_SHUNT_MV: i64 = 3;
 /// So many intervals may pass before a reading is there, on a busy machine …
 const EXPECTED_INTERVALS: u64 = 3;
 /// … and so much time in any case.
@@ -121,8 +123,7 @@ impl HwmonConfig {
         let mut others = Vec::new();
         for entry in fs::read_dir(root).into_iter().flatten().flatten() {
             let Ok(name) = fs::read_to_string(entry.path().join("name")) else { continue };
-            let device = fs::canonicalize(entry.path().join("device")).unwrap_or_default();
-            let device = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let device = device_of(&entry.path());
             if name.trim() == self.chip && self.device.as_ref().is_none_or(|wanted| *wanted == device) {
                 fitting.push(entry.path());
             } else {
@@ -143,6 +144,14 @@ impl HwmonConfig {
 
     fn reading(&self, folder: &Path) -> Result<PhaseReading, MeterError> {
         let current = number(&folder.join("curr1_input"))?;
+        let shunt = folder.join("in0_input");
+        if current == 0 && shunt.exists() {
+            let shunt_mv = number(&shunt)?;
+            if shunt_mv.abs() >= CERTAIN_SHUNT_MV {
+                let (folder, device) = (folder.display().to_string(), device_of(folder));
+                return Err(MeterError::HwmonUncalibrated { folder, device, shunt_mv });
+            }
+        }
         let scaled = current.saturating_mul(i64::from(self.scale));
         let scaled = if self.invert { -scaled } else { scaled };
         let voltage = match self.voltage_scale {
@@ -155,6 +164,12 @@ impl HwmonConfig {
             saturated: current.saturating_abs().saturating_mul(100) >= i64::from(self.most_ma) * 99,
         })
     }
+}
+
+/// The device that a sensor's driver is bound to, as the kernel names it; nothing, if that cannot be told.
+fn device_of(folder: &Path) -> String {
+    let device = fs::canonicalize(folder.join("device")).unwrap_or_default();
+    device.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The whole number in an attribute's file.
@@ -343,6 +358,18 @@ mod tests {
         assert!(matches!(meter.read(PATIENCE), Err(MeterError::HwmonMissing { .. })));
         tree.add(3, "ina219", "1-0040", "20");
         assert_eq!(meter.read(PATIENCE).unwrap().currents(), [MilliAmps(2_000)]);
+    }
+
+    #[test]
+    fn a_chip_that_lost_its_calibration_is_told_from_one_without_a_current() {
+        let tree = Tree::with(&[("ina219", "1-0040", "0")]);
+        let shunt = tree.root().join("hwmon0/in0_input");
+        fs::write(&shunt, "1\n").unwrap();
+        let mut meter = tree.open(&[at("1-0040")]).unwrap();
+        assert_eq!(meter.read(PATIENCE).unwrap().currents(), [MilliAmps(0)]);
+        fs::write(&shunt, "-16\n").unwrap();
+        let error = meter.read(PATIENCE).unwrap_err().to_string();
+        assert!(error.contains("-16 mV") && error.contains("1-0040"), "{error}");
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl From<I2CError> for LinuxBusError {
 impl fmt::Display for LinuxBusError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.errno {
-            Some(EBUSY) => f.write_str("a kernel driver has claimed the address; `sudo rmmod ina2xx` frees it"),
+            Some(EBUSY) => f.write_str("a driver of Linux has claimed the address: read it by [[meter.hwmon]], or free it by `sudo rmmod ina2xx`"),
             Some(ETIMEDOUT) => f.write_str("transfers time out"),
             Some(EAGAIN) => f.write_str("arbitration is lost"),
             Some(ENODEV) => f.write_str("the adapter is gone; it is opened again as soon as it is back"),

@@ -35,7 +35,7 @@ pub enum MeterSettings {
     /// Sensors that a driver of Linux reads, one for each phase.
     Hwmon(Vec<HwmonConfig>),
     /// An existing meter that publishes by MQTT.
-    Mqtt(MqttSettings),
+    Mqtt(Box<MqttSettings>),
     /// None: a constant.
     None(NoMeterSettings),
 }
@@ -135,7 +135,7 @@ impl MeterSettings {
             Self::Hwmon(sensors) => Box::new(HwmonMeter::open(Path::new(SYSFS), sensors.clone())?),
             Self::Mqtt(mqtt) => {
                 let broker = mqtt.broker.resolve(&mqtt.identity.as_ref().unwrap_or(identity).read()?)?;
-                Box::new(MqttMeter::new(mqtt.clone(), broker, mqtt.client(agent)?))
+                Box::new(MqttMeter::new(*mqtt.clone(), broker, mqtt.client(agent)?))
             }
             Self::None(none) => Box::new(NoMeter::new(none.clone())),
         })

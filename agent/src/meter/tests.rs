@@ -310,7 +310,7 @@ fn opening_an_address_without_a_chip_says_what_to_check() {
     let bench = Bench::three_phases();
     let config = ChipConfig { address: 0x4A, ..ChipConfig::default() };
     let error = Ina219Meter::open(vec![config], move |_| Ok(bench.bus.clone())).err().unwrap().to_string();
-    assert!(error.contains("0x4a on /dev/i2c-1") && error.contains("i2cdetect"), "{error}");
+    assert!(error.contains("0x4a on /dev/i2c-1") && error.contains("grid-agent scan"), "{error}");
 }
 
 #[test]

@@ -5,10 +5,10 @@
 //! that the caller owns, so a test can hold it still.
 //!
 //! Modelled are the six registers, the register pointer, reset, ranges of shunt and bus voltage, conversion times,
-//! continuous, triggered and powered-down operation, the conversion-ready and overflow flags, and faults on demand, those of
-//! the wiring included. Not modelled are drift, the alert response and high-speed mode. An average over several samples is taken as
-//! the value at its end: what stands behind the wire changes in steps, so only a conversion during which a step falls
-//! would differ.
+//! continuous, triggered and powered-down operation, the conversion-ready and overflow flags, and faults on demand,
+//! those of the wiring included. Not modelled are drift, the alert response and high-speed mode. An average over several
+//! samples is taken as the value at its end: what stands behind the wire changes in steps, so only a conversion during
+//! which a step falls would differ.
 
 mod bus;
 mod chip;
