@@ -11,7 +11,7 @@
 //! | [`bucket`] | how often something may be said | none |
 //! | [`directory`] | whose key is whose | none |
 //! | [`simulated_ina219`] | the current sensor, register by register | none |
-//! | [`meter`] | reading currents | I2C |
+//! | [`meter`] | reading currents | I2C, sysfs, MQTT |
 //! | [`actuator`] | limiting currents | the device's |
 //! | [`run`] | the shell around all of it | MQTT, clock |
 //! | [`status`] | what a person asks a running agent | a socket, files |

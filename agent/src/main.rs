@@ -1,12 +1,12 @@
 //! `grid-agent`: one device behind the transformer.
 
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use grid_agent::actuator::Advice;
-use grid_agent::meter::{Meter, open_linux};
+use grid_agent::meter::{LinuxBus, bench, scan};
 use grid_agent::run::{Summary, run_device, run_transformer};
 use grid_agent::settings::{Agent, Settings};
 use grid_agent::status;
@@ -47,15 +47,48 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Read the agent's meter and print one reading per line.
-    #[command(after_help = "Example:\n  grid-agent read --config /etc/grid/agent.toml --count 5")]
+    /// Read the agent's meter and show a live table of what it measures.
+    ///
+    /// Ends with 0 if each reading was good, 1 if one failed or was at the end of its range, 2 if the meter cannot be opened.
+    #[command(after_help = "Examples:\n  grid-agent read --config /etc/grid/agent.toml\n  \
+        grid-agent read --config /etc/grid/agent.toml --json --count 5")]
     Read {
         /// The agent's settings (TOML).
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// How many readings to print.
-        #[arg(long, default_value_t = 1)]
-        count: u32,
+        /// Print one JSON object a reading.
+        #[arg(long)]
+        json: bool,
+        /// End after so many readings. Default: go on until Ctrl-C.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+    },
+    /// Look which of the addresses 0x40 to 0x4f answer, and whether what is there behaves like an INA219.
+    ///
+    /// It writes no register. Ends with 0 if there is an INA219, 1 if there is none, 2 if the bus cannot be opened.
+    #[command(after_help = "Example:\n  grid-agent scan --bus /dev/i2c-1")]
+    Scan {
+        /// The bus's device file.
+        #[arg(long, value_name = "FILE", default_value = "/dev/i2c-1")]
+        bus: String,
+        /// Print one JSON object an address.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare the agent's meter with a known current, and say what settings would make it right.
+    ///
+    /// Let the current flow through the shunt of every phase before; 0 finds the offset. Nothing is written. Ends with 0 if
+    /// the meter is right within 1 %, 1 if settings would have to change, 2 if it cannot be read.
+    #[command(after_help = "Example: a multimeter in the circuit shows 500 mA\n  \
+        grid-agent calibrate --config /etc/grid/agent.toml --current-ma 500")]
+    Calibrate {
+        /// The agent's settings (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// What flows through the shunt, in milliamps, before scaling; negative if it flows towards the supply.
+        #[arg(long, value_name = "N", allow_negative_numbers = true,
+            value_parser = clap::value_parser!(i64).range(-1_000_000..=1_000_000))]
+        current_ma: i64,
     },
 }
 
@@ -68,7 +101,9 @@ fn main() -> ExitCode {
         Command::Run { config, print_config: true } => print(&config).map(|()| true),
         Command::Run { config, print_config: false } => run(&config).map(|()| true),
         Command::Status { config, json } => tell_status(&config, json),
-        Command::Read { config, count } => read(&config, count).map(|()| true),
+        Command::Read { config, json, count } => read(&config, count, json),
+        Command::Scan { bus, json } => look_for_chips(&bus, json),
+        Command::Calibrate { config, current_ma } => compare(&config, current_ma),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -80,13 +115,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn print(config: &std::path::Path) -> Result<(), Failure> {
+fn print(config: &Path) -> Result<(), Failure> {
     println!("{}", toml::to_string(&Settings::load(config)?)?);
     Ok(())
 }
 
 /// Says whether all is well.
-fn tell_status(config: &std::path::Path, json: bool) -> Result<bool, Failure> {
+fn tell_status(config: &Path, json: bool) -> Result<bool, Failure> {
     let settings = Settings::load(config)?;
     let report = status::ask(settings.outbox.dir.as_deref(), &settings.name)?;
     let now = unix_now();
@@ -97,25 +132,40 @@ fn tell_status(config: &std::path::Path, json: bool) -> Result<bool, Failure> {
     Ok(status::is_well(&report, now))
 }
 
-fn read(config: &std::path::Path, count: u32) -> Result<(), Failure> {
-    let mut meter = open_linux(Settings::load(config)?.meter)?;
-    for _ in 0..count {
-        let reading = meter.read(Duration::from_secs(2))?;
-        let phases = reading.phases.iter().map(|phase| {
-            let bound = if phase.saturated { " or more" } else { "" };
-            format!("{} mA{bound} at {} mV", phase.current.0, phase.voltage.0)
-        });
-        println!("{}", phases.collect::<Vec<_>>().join(", "));
+fn read(config: &Path, count: Option<u64>, json: bool) -> Result<bool, Failure> {
+    let settings = Settings::load(config)?;
+    let mut meter = settings.meter.open(&settings.name, &settings.identity)?;
+    let mut out = std::io::stdout().lock();
+    let show = match (json, out.is_terminal()) {
+        (true, _) => bench::Show::Json,
+        (false, true) => bench::Show::Live,
+        (false, false) => bench::Show::Tables,
+    };
+    Ok(bench::read(meter.as_mut(), &settings.phase_names(), count, show, &mut out)?)
+}
+
+fn look_for_chips(bus: &str, json: bool) -> Result<bool, Failure> {
+    let found = scan(&mut LinuxBus::open(bus)?);
+    Ok(bench::tell_scan(bus, &found, json, &mut std::io::stdout().lock())?)
+}
+
+fn compare(config: &Path, through_ma: i64) -> Result<bool, Failure> {
+    let settings = Settings::load(config)?;
+    let wirings = settings.meter.wirings();
+    if wirings.is_empty() {
+        return Err("there is nothing to calibrate: the meter is neither [[meter.ina219]] nor [[meter.hwmon]]".into());
     }
-    Ok(())
+    let mut meter = settings.meter.open(&settings.name, &settings.identity)?;
+    let names = settings.phase_names();
+    bench::tell_calibration(meter.as_mut(), &wirings, &names, through_ma, &mut std::io::stdout().lock())
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn run(config: &std::path::Path) -> Result<(), Failure> {
+async fn run(config: &Path) -> Result<(), Failure> {
     let settings = Settings::load(config)?;
-    let chips = settings.meter.clone();
+    let (meter, name, identity) = (settings.meter.clone(), settings.name.clone(), settings.identity.clone());
     let agent = settings.resolve()?;
-    let meter = Box::new(open_linux(chips)?);
+    let meter = meter.open(&name, &identity)?;
     let Summary { unacknowledged, .. } = match agent {
         Agent::Device(common, device) => {
             let actuator = Box::new(Advice::new(device.capabilities.max_ma));

@@ -11,7 +11,7 @@
 //! [identity]
 //! bundle = "/etc/grid/cp-3.bundle"
 //!
-//! [[meter]]
+//! [[meter.ina219]]
 //! bus = "/dev/i2c-1"
 //! address = 0x40
 //! scale = 15
@@ -33,7 +33,7 @@ use grid_service::settings::{Problems, SettingsError, load};
 use serde::{Deserialize, Serialize};
 
 use crate::lease::Terms;
-use crate::meter::{ChipConfig, problems};
+use crate::meter::MeterSettings;
 use crate::run::{
     Common, Credentials, DEVICE_DISK_BYTES, DeviceSettings, MEMORY_BYTES, OutboxSettings, TRANSFORMER_DISK_BYTES,
     TransformerSettings,
@@ -74,8 +74,8 @@ pub struct Settings {
     pub broker: BrokerSettings,
     /// Who this agent is.
     pub identity: IdentitySettings,
-    /// One INA219 per phase, in the order of `phases`.
-    pub meter: Vec<ChipConfig>,
+    /// What measures, phase by phase: one of `[[meter.ina219]]`, `[[meter.hwmon]]`, `[meter.mqtt]` and `[meter.none]`.
+    pub meter: MeterSettings,
     /// For a controllable device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceSection>,
@@ -153,7 +153,7 @@ pub struct DeviceSection {
     /// `ev`, `heat_pump`, `battery` or `other`. Default: `ev`.
     #[serde(default = "default_kind")]
     pub kind: DeviceKind,
-    /// The phases it is connected to, in the order of its `[[meter]]` sections.
+    /// The phases it is connected to, in the order in which its `[meter]` has them.
     pub phases: Vec<Phase>,
     /// Less than this per phase is not usable. Default: 6000 (IEC 61851-1).
     #[serde(default = "default_min")]
@@ -276,9 +276,7 @@ impl Settings {
         self.broker.check(Some(&self.identity), &mut wrong);
         let limit = self.device.as_ref().map(|device| device.max_ma);
         let limit = limit.or(self.transformer.as_ref().map(TransformerSection::limit_ma));
-        for problem in problems(&self.meter, limit) {
-            wrong.unless(false, || format!("meter: {problem}"));
-        }
+        self.meter.check(limit, &self.name, &self.identity, &mut wrong);
         let patience = self.replay_after_ms.0;
         self.outbox.check(&mut wrong);
         wrong.unless(patience >= 1000, || format!("replay_after_ms = {patience}: expected at least 1000"));
@@ -286,8 +284,10 @@ impl Settings {
             check_max_ttl("device", device.max_ttl_ms, &mut wrong);
             let twice = device.phases.iter().enumerate().any(|(at, phase)| device.phases[..at].contains(phase));
             wrong.unless(!twice, || format!("device.phases = {:?}: a phase stands twice", device.phases));
-            let (chips, phases) = (self.meter.len(), device.phases.len());
-            wrong.unless(chips == phases, || format!("device.phases: {phases} phases, but {chips} [[meter]] sections"));
+            let (measured, phases) = (self.meter.phases(), device.phases.len());
+            wrong.unless(measured == phases, || {
+                format!("device.phases: {phases} phases, but [meter] has {measured}: as many are needed")
+            });
             wrong.unless(MilliAmps(0) <= device.min_ma && device.min_ma <= device.max_ma, || {
                 format!("device.min_ma = {}: expected 0 to max_ma = {}", device.min_ma.0, device.max_ma.0)
             });
@@ -303,9 +303,15 @@ impl Settings {
             wrong.unless(device.priority <= 9, || format!("device.priority = {}: expected 0 to 9", device.priority));
         }
         if let Some(transformer) = &self.transformer {
-            transformer.check(self.meter.len(), &mut wrong);
+            transformer.check(self.meter.phases(), &mut wrong);
         }
         wrong.check()
+    }
+
+    /// The names of the meter's phases, in its order.
+    pub fn phase_names(&self) -> Vec<String> {
+        let phases = self.device.as_ref().map_or(Phase::ALL.to_vec(), |device| device.phases.clone());
+        phases.iter().map(Phase::to_string).collect()
     }
 
     /// Reads the identity's files.
@@ -362,10 +368,10 @@ impl TransformerSection {
         per_phase(u64::try_from(self.limit_w).unwrap_or(0))
     }
 
-    fn check(&self, chips: usize, wrong: &mut Problems) {
+    fn check(&self, measured: usize, wrong: &mut Problems) {
         let limit = self.limit_ma();
         wrong.unless(self.limit_w > 0, || format!("transformer.limit_w = {}: expected more than 0", self.limit_w));
-        wrong.unless(chips == 3, || format!("meter: {chips} [[meter]] sections, a transformer needs 3: L1, L2, L3"));
+        wrong.unless(measured == 3, || format!("meter: {measured} phases, a transformer needs 3: L1, L2, L3"));
         check_max_ttl("transformer", self.max_ttl_ms, wrong);
         wrong.unless((SHORTEST_TTL_MS..=self.max_ttl_ms.0).contains(&self.ttl_ms.0), || {
             let (ttl, most) = (self.ttl_ms.0, self.max_ttl_ms.0);

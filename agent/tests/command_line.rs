@@ -35,7 +35,7 @@ name = "cp-3"
 message_key = "{folder}/key.pem"
 certificate = "{folder}/cp-3.der"
 authority = "{folder}/ca.der"
-[[meter]]
+[[meter.ina219]]
 bus = "{bus}"
 address = 0x40
 scale = 15
@@ -64,8 +64,8 @@ fn complaint(output: &Output) -> String {
 fn without_a_chip_it_says_what_is_missing_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path(), "/dev/i2c-99");
-    for command in ["run", "read"] {
-        let complaint = complaint(&grid_agent(command, &settings, &[]));
+    for (command, more) in [("run", &[][..]), ("read", &[]), ("calibrate", &["--current-ma", "0"])] {
+        let complaint = complaint(&grid_agent(command, &settings, more));
         for named in ["/dev/i2c-99", "enable I2C", "raspi-config"] {
             assert!(complaint.contains(named), "{command}: {complaint}");
         }
@@ -101,6 +101,94 @@ fn the_settings_in_force_are_printed_and_are_settings_again() {
     assert!(printed.contains("min_ma = 6000") && printed.contains("port = 1883"), "{printed}");
     let again = grid_agent("run", &printed, &["--print-config"]);
     assert_eq!(String::from_utf8(again.stdout).unwrap(), printed);
+}
+
+/// The settings of a charge point with another meter.
+fn with_meter(folder: &Path, meter: &str) -> String {
+    let settings = settings(folder, "/dev/i2c-1");
+    let (before, rest) = settings.split_once("[[meter.ina219]]").unwrap();
+    let (_, after) = rest.split_once("[device]").unwrap();
+    format!("{before}{meter}\n[device]{after}")
+}
+
+const MQTT: &str = r#"[meter.mqtt]
+unit = "W"
+interval_ms = 200
+[meter.mqtt.broker]
+host = "127.0.0.1"
+port = 1
+[[meter.mqtt.phase]]
+topic = "em/0"
+pointer = "/power"
+"#;
+
+#[test]
+fn each_kind_of_meter_is_printed_as_settings_again() {
+    let folder = tempfile::tempdir().unwrap();
+    for meter in [MQTT, "[[meter.hwmon]]\ndevice = \"1-0040\"\nscale = 15", "[meter.none]\nbase_ma = [0]"] {
+        let output = grid_agent("run", &with_meter(folder.path(), meter), &["--print-config"]);
+        assert!(output.status.success(), "{output:?}");
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let again = grid_agent("run", &printed, &["--print-config"]);
+        assert_eq!(String::from_utf8(again.stdout).unwrap(), printed);
+    }
+}
+
+#[test]
+fn wrong_values_of_a_meter_are_all_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mqtt = MQTT.replace("interval_ms = 200", "interval_ms = 1").replace("em/0", "em/#").replace("/power", "power");
+    let said = complaint(&grid_agent("run", &with_meter(folder.path(), &mqtt), &[]));
+    for named in ["interval_ms = 1", "em/#", "\"power\""] {
+        assert!(said.contains(named), "{named} in {said}");
+    }
+    let said = complaint(&grid_agent("run", &with_meter(folder.path(), "[meter.none]\nbase_ma = [0, 0]"), &[]));
+    assert!(said.contains("1 phases, but [meter] has 2"), "{said}");
+    let said = complaint(&grid_agent("run", &with_meter(folder.path(), "[[meter.hwmon]]\nscale = 7"), &[]));
+    assert!(said.contains("22400") && said.contains("24000"), "{said}");
+    let said = complaint(&grid_agent("run", &with_meter(folder.path(), "[meter.ina3221]\nbus = \"x\""), &[]));
+    assert!(said.contains("ina3221") && said.contains("hwmon"), "{said}");
+}
+
+#[test]
+fn a_constant_is_read_as_a_table_and_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = with_meter(folder.path(), "[meter.none]\nbase_ma = [1200]");
+    let table = grid_agent("read", &settings, &["--count", "1"]);
+    let shown = String::from_utf8(table.stdout).unwrap();
+    assert!(table.status.success() && shown.contains("L1") && shown.contains("1200"), "{shown}");
+    let json = grid_agent("read", &settings, &["--json", "--count", "2"]);
+    let shown = String::from_utf8(json.stdout).unwrap();
+    assert_eq!(shown.lines().filter(|line| line.contains("\"current_ma\":1200")).count(), 2, "{shown}");
+    let said = complaint(&grid_agent("calibrate", &settings, &["--current-ma", "0"]));
+    assert!(said.contains("nothing to calibrate"), "{said}");
+}
+
+#[test]
+fn a_meter_whose_broker_is_not_there_is_named_and_does_not_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = grid_agent("read", &with_meter(folder.path(), MQTT), &["--json", "--count", "1"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("error") && said.contains("127.0.0.1:1"), "{said}");
+}
+
+#[test]
+fn a_scan_of_a_bus_that_is_missing_or_none_cannot_tell() {
+    let scan = |bus: &str| {
+        let agent = env!("CARGO_BIN_EXE_grid-agent");
+        complaint(&Command::new(agent).args(["scan", "--bus", bus]).output().unwrap())
+    };
+    assert!(scan("/dev/i2c-99").contains("enable I2C"));
+}
+
+#[test]
+fn each_command_has_an_example() {
+    for command in ["run", "status", "read", "scan", "calibrate"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_grid-agent")).args([command, "--help"]).output().unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.contains("Example") && help.contains(&format!("grid-agent {command} ")), "{help}");
+    }
 }
 
 #[test]

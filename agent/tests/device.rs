@@ -13,13 +13,17 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use grid_agent::actuator::Advice;
-use grid_agent::meter::{Meter, MeterError, PhaseReading, Reading};
+use grid_agent::meter::{
+    ChipConfig, Ina219Meter, Meter, MeterError, MqttMeter, MqttSettings, PhaseReading, PhaseTopic, Reading, Unit,
+};
 use grid_agent::run::{Common, Credentials, DeviceSettings, OutboxSettings, run_device};
+use grid_agent::simulated_ina219::{Fault, Sensed, SimulatedBus};
 use grid_protocol::identity::{Identity, Issuer};
 use grid_protocol::message::{Capabilities, DeviceKind, Event, Measurement, Message, Phase, Role};
 use grid_protocol::topic::Name;
 use grid_protocol::units::{MilliAmps, MilliVolts, Millis};
-use grid_service::clock::unix_now;
+use grid_service::broker::BrokerSettings;
+use grid_service::clock::{boot_micros, unix_now};
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
@@ -155,7 +159,7 @@ impl Meter for Idle {
     fn poll(&mut self) -> Result<Option<Reading>, MeterError> {
         thread::sleep(Duration::from_millis(100));
         let (current, voltage) = (MilliAmps(0), MilliVolts(230_000));
-        Ok(Some(Reading { phases: vec![PhaseReading { current, voltage, saturated: false }] }))
+        Ok(Some(Reading::now(vec![PhaseReading { current, voltage, saturated: false }])))
     }
 
     fn phases(&self) -> usize {
@@ -173,6 +177,10 @@ impl Meter for Idle {
 
 /// A charge point with a car that wants 16 A, until this is dropped.
 fn charge_point(broker: &Broker, port: u16) -> Runtime {
+    charge_point_with(broker, port, Box::new(Idle))
+}
+
+fn charge_point_with(broker: &Broker, port: u16, meter: Box<dyn Meter>) -> Runtime {
     let (site, name): (Name, Name) = ("demo".parse().unwrap(), "cp-1".parse().unwrap());
     let issuer = Issuer::create(&site, unix_now()).unwrap();
     let key = SigningKey::from_bytes(&[3; 32]);
@@ -195,7 +203,7 @@ fn charge_point(broker: &Broker, port: u16) -> Runtime {
         commands_file: Some(broker.folder.path().join("commands.json")),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let running = run_device(common, settings, Box::new(Idle), Box::new(Advice::new(most)), std::future::pending());
+    let running = run_device(common, settings, meter, Box::new(Advice::new(most)), std::future::pending());
     runtime.spawn(async { running.await.unwrap() });
     runtime
 }
@@ -279,4 +287,76 @@ fn a_connection_that_was_lost_is_told_of_when_it_is_back() {
     cable.cut();
     let told = heard.event(|_| true);
     assert!(matches!(told, Event::Reconnected { after_ms } if (50..5_000).contains(&after_ms.0)), "{told:?}");
+}
+
+#[test]
+fn each_fault_of_a_meter_is_told_at_once_and_so_is_what_follows_and_that_it_is_over() {
+    let broker = Broker::start();
+    let bus = SimulatedBus::new(boot_micros);
+    bus.attach(0x40, |_| Sensed { shunt_uv: 0, bus_mv: 5_000 }).unwrap();
+    let handle = bus.clone();
+    let meter = Ina219Meter::open(vec![ChipConfig::default()], move |_| Ok(handle.clone())).unwrap();
+    let _running = charge_point_with(&broker, broker.port, Box::new(meter));
+    let heard = broker.hear();
+    let trouble = |named: &str| {
+        let told = heard.event(|_| true);
+        assert!(matches!(&told, Event::MeterTrouble { why } if why.contains(named)), "{named}: {told:?}");
+    };
+
+    // A supply that dips is told of, and nothing follows.
+    bus.brown_out(0x40).unwrap();
+    trouble("lost its configuration");
+    // A wire that is loose for more than two seconds is a failure.
+    bus.set_fault(0x40, Fault::Absent).unwrap();
+    trouble("no chip answers at 0x40");
+    let told = heard.event(|_| true);
+    assert!(matches!(&told, Event::MeterFailed { why } if why.contains("no chip answers at 0x40")), "{told:?}");
+    bus.set_fault(0x40, Fault::None).unwrap();
+    assert_eq!(heard.event(|_| true), Event::Recovered {});
+}
+
+#[test]
+fn an_existing_meter_is_read_by_mqtt_and_its_nonsense_silence_and_broker_are_told_apart() {
+    let broker = Broker::start();
+    let cable = Cable::to(&broker);
+    let settings = MqttSettings {
+        unit: Unit::W,
+        invert: false,
+        nominal_mv: MilliVolts(230_000),
+        interval_ms: Millis(100),
+        client: None,
+        broker: BrokerSettings::plain("127.0.0.1", cable.port),
+        identity: None,
+        phase: vec![PhaseTopic { topic: "em".to_owned(), pointer: Some("/power".to_owned()) }],
+    };
+    let plain = grid_service::broker::Broker::plain("127.0.0.1", cable.port);
+    let mut meter = MqttMeter::new(settings, plain, "cp-1-meter".parse().unwrap());
+    let say = |payload: &str, more: &[&str]| {
+        assert!(broker.client("mosquitto_pub", &["-t", "em", "-m", payload]).args(more).status().unwrap().success());
+    };
+    // What the broker kept is not taken: nobody knows how old it is.
+    say("{\"power\":1}", &["-r"]);
+    let until = |meter: &mut MqttMeter, say: &dyn Fn(), wanted: &dyn Fn(&Result<Reading, MeterError>) -> bool| {
+        let end = Instant::now() + SOON;
+        loop {
+            say();
+            let reading = meter.read(Duration::from_millis(300));
+            if wanted(&reading) {
+                return;
+            }
+            assert!(Instant::now() < end, "{reading:?}");
+        }
+    };
+    let reads = |watts: i64| {
+        move |reading: &Result<Reading, MeterError>| {
+            reading.as_ref().is_ok_and(|reading| reading.currents() == [MilliAmps(watts * 1_000 / 230)])
+        }
+    };
+    until(&mut meter, &|| (), &|reading| matches!(reading, Err(MeterError::TopicSilent { .. })));
+    until(&mut meter, &|| say("{\"power\":3680.0}", &[]), &reads(3_680));
+    until(&mut meter, &|| say("{\"power\":null}", &[]), &|reading| {
+        matches!(reading, Err(MeterError::TopicNonsense { .. }))
+    });
+    until(&mut meter, &|| cable.cut(), &|reading| matches!(reading, Err(MeterError::NoBroker { .. })));
+    until(&mut meter, &|| say("{\"power\":460}", &[]), &reads(460));
 }

@@ -45,7 +45,7 @@ impl Meter for Restless {
         self.0 = !self.0;
         let current = MilliAmps(if self.0 { 1000 } else { 0 });
         let phases = vec![PhaseReading { current, voltage: MilliVolts(230_000), saturated: false }];
-        Ok(Some(Reading { phases }))
+        Ok(Some(Reading::now(phases)))
     }
 
     fn phases(&self) -> usize {

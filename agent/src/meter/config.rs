@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// One INA219, measuring one phase.
 ///
 /// ```toml
-/// [[meter]]
+/// [[meter.ina219]]
 /// bus = "/dev/i2c-1"
 /// address = 0x40
 /// shunt_milliohm = 100
@@ -296,12 +296,12 @@ pub fn problems(chips: &[ChipConfig], limit: Option<MilliAmps>) -> Vec<ConfigErr
 }
 
 /// `value` divided by the positive `divisor`, to the nearest, halves away from zero: the same both ways round.
-fn divide_rounded(value: i64, divisor: i64) -> i64 {
+pub(super) fn divide_rounded(value: i64, divisor: i64) -> i64 {
     let half = divisor / 2 * value.signum();
     value.saturating_add(half) / divisor
 }
 
 /// `value` divided by the positive `divisor`, upwards.
-fn divide_up(value: i64, divisor: i64) -> i64 {
+pub(super) fn divide_up(value: i64, divisor: i64) -> i64 {
     value.div_euclid(divisor) + i64::from(value.rem_euclid(divisor) > 0)
 }

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use embedded_hal::i2c::{ErrorKind, I2c};
 use grid_protocol::units::Millis;
+use grid_service::clock::boot_micros;
 use ina219::SyncIna219;
 use ina219::address::Address;
 use ina219::calibration::UnCalibrated;
 use ina219::configuration::{
     BusVoltageRange, Configuration, MeasuredSignals, OperatingMode, Reset, Resolution, ShuntVoltageRange,
 };
-use ina219::errors::{ConfigurationReadError, InitializationErrorReason, MeasurementError};
+use ina219::errors::{
+    BusVoltageReadError, ConfigurationReadError, InitializationError, InitializationErrorReason, MeasurementError,
+};
 
 use super::config::{Adc, ChipConfig, ConfigError, ShuntRange, problems};
 use super::{Meter, MeterError, PhaseReading, Reading};
@@ -19,36 +22,77 @@ use super::{Meter, MeterError, PhaseReading, Reading};
 /// machine; three of them are the 500 ms after which an INA219 counts as stale.
 const EXPECTED_INTERVAL: Millis = Millis(167);
 
+/// A chip that answered and converted nothing for so long, and twice its conversion time, is reset.
+const CONVERTS_WITHIN_US: u64 = 400_000;
+
+/// Tells microseconds since boot.
+type Clock = Box<dyn Fn() -> u64 + Send>;
+/// Opens the bus of that name.
+type OpenBus<I2C> = Box<dyn FnMut(&str) -> Result<I2C, MeterError> + Send>;
+
 /// A meter of one to three INA219 chips on any I2C bus.
+///
+/// A chip that fails is opened anew with each poll, its bus included: so it comes back by itself when its wire does, or
+/// its USB adapter, whose old device file is worth nothing.
 pub struct Ina219Meter<I2C> {
     chips: Vec<Chip<I2C>>,
+    open_bus: OpenBus<I2C>,
+    clock: Clock,
 }
 
 struct Chip<I2C> {
-    driver: SyncIna219<I2C, UnCalibrated>,
     config: ChipConfig,
+    /// None after a failure.
+    driver: Option<SyncIna219<I2C, UnCalibrated>>,
     /// The newest conversion that no reading has contained.
-    fresh: Option<PhaseReading>,
+    fresh: Option<Fresh>,
+    /// Until then at least the conversion went on that is ready next, in microseconds since boot.
+    converting_at: u64,
+    /// When the chip was last known to convert.
+    converted_at: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Fresh {
+    taken_us: u64,
+    phase: PhaseReading,
 }
 
 impl<I2C: I2c> Ina219Meter<I2C> {
     /// Resets and configures the chips, one for each phase in this order.
     ///
-    /// `open_bus` is asked once for each chip for a handle to the bus that its configuration names.
+    /// `open_bus` is asked once for each chip for a handle to the bus that its configuration names, and again whenever the
+    /// chip failed.
     ///
     /// # Errors
     /// If the configuration has [`problems`] by itself (the first is returned; the limit is the caller's to judge), a
     /// bus cannot be opened, or a chip does not answer as an INA219 does.
     pub fn open(
         chips: Vec<ChipConfig>,
-        mut open_bus: impl FnMut(&str) -> Result<I2C, MeterError>,
+        open_bus: impl FnMut(&str) -> Result<I2C, MeterError> + Send + 'static,
+    ) -> Result<Self, MeterError> {
+        Self::open_with_clock(chips, open_bus, boot_micros)
+    }
+
+    /// The same with another clock than that of the machine, in microseconds.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with_clock(
+        chips: Vec<ChipConfig>,
+        open_bus: impl FnMut(&str) -> Result<I2C, MeterError> + Send + 'static,
+        clock: impl Fn() -> u64 + Send + 'static,
     ) -> Result<Self, MeterError> {
         if let Some(problem) = problems(&chips, None).into_iter().next() {
             return Err(problem.into());
         }
-        let chips =
-            chips.into_iter().map(|config| Chip::open(open_bus(&config.bus)?, config)).collect::<Result<_, _>>()?;
-        Ok(Self { chips })
+        let chip = |config| Chip { config, driver: None, fresh: None, converting_at: 0, converted_at: 0 };
+        let chips = chips.into_iter().map(chip).collect();
+        let mut meter = Self { chips, open_bus: Box::new(open_bus), clock: Box::new(clock) };
+        for chip in &mut meter.chips {
+            chip.open(&mut meter.open_bus, &meter.clock)?;
+        }
+        Ok(meter)
     }
 }
 
@@ -58,7 +102,7 @@ impl<I2C: I2c + Send> Meter for Ina219Meter<I2C> {
     fn poll(&mut self) -> Result<Option<Reading>, MeterError> {
         let mut failed = None;
         for chip in &mut self.chips {
-            if let Err(error) = chip.poll() {
+            if let Err(error) = chip.poll(&mut self.open_bus, &self.clock) {
                 chip.fresh = None;
                 failed.get_or_insert(error);
             }
@@ -69,18 +113,20 @@ impl<I2C: I2c + Send> Meter for Ina219Meter<I2C> {
         if self.chips.iter().any(|chip| chip.fresh.is_none()) {
             return Ok(None);
         }
-        Ok(Some(Reading { phases: self.chips.iter_mut().filter_map(|chip| chip.fresh.take()).collect() }))
+        let fresh: Vec<Fresh> = self.chips.iter_mut().filter_map(|chip| chip.fresh.take()).collect();
+        let taken_us = fresh.iter().map(|fresh| fresh.taken_us).min().unwrap_or_else(&self.clock);
+        Ok(Some(Reading { taken_us, phases: fresh.into_iter().map(|fresh| fresh.phase).collect() }))
     }
 
     fn phases(&self) -> usize {
         self.chips.len()
     }
 
-    /// A quarter of the slowest chip's conversion, but at least half a millisecond: each poll of a chip takes four
-    /// transfers, together about 2 ms on a bus at 100 kHz.
+    /// A quarter of the slowest chip's conversion, but at least half a millisecond: each look at a chip that is not ready
+    /// is one transfer, about 0.5 ms on a bus at 100 kHz.
     fn poll_interval(&self) -> Duration {
-        let slowest = self.chips.iter().filter_map(|chip| chip.config.register().conversion_time()).max();
-        (slowest.unwrap_or_default() / 4).max(Duration::from_micros(500))
+        let slowest = self.chips.iter().map(|chip| chip.config.conversion_us()).max().unwrap_or_default();
+        Duration::from_micros(slowest / 4).max(Duration::from_micros(500))
     }
 
     fn expected_interval(&self) -> Millis {
@@ -89,11 +135,15 @@ impl<I2C: I2c + Send> Meter for Ina219Meter<I2C> {
 }
 
 impl<I2C: I2c> Chip<I2C> {
-    fn open(i2c: I2C, config: ChipConfig) -> Result<Self, MeterError> {
+    /// Opens bus and chip, resets the chip and sets it up.
+    fn open(&mut self, open_bus: &mut OpenBus<I2C>, clock: &Clock) -> Result<(), MeterError> {
+        let config = &self.config;
         let address = Address::from_byte(config.address)
             .map_err(|_| ConfigError::Address { bus: config.bus.clone(), address: config.address })?;
-        let driver = SyncIna219::new(i2c, address).map_err(|error| match error.reason {
+        let driver = SyncIna219::new(open_bus(&config.bus)?, address);
+        let driver = driver.map_err(|InitializationError { reason, mut device }| match reason {
             InitializationErrorReason::I2cError(error) => config.transfer_failed(&error),
+            _ if reads_zero(&mut device, config.address) => config.stuck("every read gives zeros"),
             InitializationErrorReason::ConfigurationNotDefaultAfterReset => {
                 config.not_an_ina219("its configuration is not the default after a reset")
             }
@@ -107,66 +157,150 @@ impl<I2C: I2c> Chip<I2C> {
                 config.not_an_ina219("its bus voltage is out of range after a reset")
             }
         })?;
-        let mut chip = Self { driver, config, fresh: None };
-        chip.configure()?;
-        Ok(chip)
+        self.driver = Some(self.config.set_up(driver)?);
+        self.converting_at = clock();
+        self.converted_at = self.converting_at;
+        Ok(())
     }
 
-    /// Writes range and resolution and reads them back.
-    fn configure(&mut self) -> Result<(), MeterError> {
-        let wanted = self.config.register();
-        self.driver.set_configuration(wanted).map_err(|error| self.config.transfer_failed(&error))?;
-        let read = self.read_configuration()?;
-        if read == wanted {
-            return Ok(());
-        }
-        Err(MeterError::ConfigurationRefused {
-            bus: self.config.bus.clone(),
-            address: self.config.address,
-            wrote: wanted.as_bits(),
-            read: read.as_bits(),
-        })
-    }
-
-    fn read_configuration(&mut self) -> Result<Configuration, MeterError> {
-        match self.driver.configuration() {
-            Ok(read) | Err(ConfigurationReadError::ConfigurationMismatch { read, .. }) => Ok(read),
-            Err(ConfigurationReadError::I2cError(error)) => Err(self.config.transfer_failed(&error)),
-        }
-    }
-
-    /// Takes the newest conversion, if there is a new one.
-    ///
-    /// The configuration is looked at *after* the measurement: then what was measured was measured with it, or the chip
-    /// was reset in between and its value is dropped. Should a conversion end between the driver's reads of power and
-    /// of the shunt voltage, its value is returned now and once more by the next poll; it is not an old one.
-    fn poll(&mut self) -> Result<(), MeterError> {
-        let measured = self.driver.next_measurement();
-        let measured = match measured {
-            Ok(measured) => measured.map(|m| (m.shunt_voltage, m.bus_voltage)),
-            Err(MeasurementError::I2cError(error)) => return Err(self.config.transfer_failed(&error)),
-            // Current and power are not used, so their overflow means nothing here.
-            Err(MeasurementError::MathOverflow(m)) => Some((m.shunt_voltage, m.bus_voltage)),
-            // Beyond the range that was set: it is no longer set. The check below finds that.
-            Err(MeasurementError::ShuntVoltageReadError(_) | MeasurementError::BusVoltageReadError(_)) => None,
+    /// Takes the newest conversion, if there is a new one; opens the chip, if it failed before.
+    fn poll(&mut self, open_bus: &mut OpenBus<I2C>, clock: &Clock) -> Result<(), MeterError> {
+        let Some(mut driver) = self.driver.take() else { return self.open(open_bus, clock) };
+        let looked_at = clock();
+        let look = self.config.look(&mut driver)?;
+        let taken = match look {
+            Look::NotReady => {
+                self.converting_at = looked_at;
+                let silent = looked_at.saturating_sub(self.converted_at);
+                if silent > CONVERTS_WITHIN_US + 2 * self.config.conversion_us() {
+                    return Err(self.config.not_converting(silent / 1000));
+                }
+                None
+            }
+            Look::Ready(shunt_uv, bus_mv) => {
+                // It was not ready at the last look, and the newest conversion is never older than one conversion time.
+                let taken_us = self.converting_at.max(looked_at.saturating_sub(self.config.conversion_us()));
+                (self.converting_at, self.converted_at) = (looked_at, looked_at);
+                Some(Fresh { taken_us, phase: self.config.reading(shunt_uv, bus_mv) })
+            }
+            Look::Beyond => None,
         };
-        if self.read_configuration()? != self.config.register() {
-            self.configure()?;
-            return Err(MeterError::ConfigurationLost { bus: self.config.bus.clone(), address: self.config.address });
+        if !matches!(look, Look::NotReady) && self.config.read_configuration(&mut driver)? != self.config.register() {
+            self.driver = Some(self.config.set_up(driver)?);
+            (self.converting_at, self.converted_at) = (clock(), clock());
+            return Err(self.config.configuration_lost());
         }
-        if let Some((shunt, bus)) = measured {
-            let shunt_uv = i64::from(shunt.shunt_voltage_uv());
-            self.fresh = Some(PhaseReading {
-                current: self.config.grid_current(shunt_uv),
-                voltage: self.config.grid_voltage(i64::from(bus.voltage_mv())),
-                saturated: self.config.is_saturated(shunt_uv),
-            });
-        }
+        self.driver = Some(driver);
+        self.fresh = taken.or(self.fresh);
         Ok(())
     }
 }
 
+/// What a chip showed.
+#[derive(Clone, Copy)]
+enum Look {
+    /// No conversion since the last look.
+    NotReady,
+    /// A conversion: shunt voltage in microvolts and bus voltage in millivolts.
+    Ready(i64, i64),
+    /// Something beyond the range that was set: it is no longer set.
+    Beyond,
+}
+
+/// Whether the configuration register reads as no INA219's can: SDA is held down, which looks like an acknowledge and like
+/// zeros.
+fn reads_zero<I2C: I2c>(device: &mut I2C, address: u8) -> bool {
+    let mut bytes = [0xFF; 2];
+    let configuration = device.write(address, &[0]).and_then(|()| device.read(address, &mut bytes));
+    configuration.is_ok() && bytes == [0, 0]
+}
+
 impl ChipConfig {
+    /// Writes range and resolution and reads them back.
+    fn set_up<I2C: I2c>(
+        &self,
+        mut driver: SyncIna219<I2C, UnCalibrated>,
+    ) -> Result<SyncIna219<I2C, UnCalibrated>, MeterError> {
+        let wanted = self.register();
+        driver.set_configuration(wanted).map_err(|error| self.transfer_failed(&error))?;
+        let read = self.read_configuration(&mut driver)?;
+        if read == wanted {
+            return Ok(driver);
+        }
+        if read.as_bits() == 0 {
+            return Err(self.stuck("every read gives zeros"));
+        }
+        let (wrote, read) = (wanted.as_bits(), read.as_bits());
+        Err(MeterError::ConfigurationRefused { bus: self.bus.clone(), address: self.address, wrote, read })
+    }
+
+    fn read_configuration<I2C: I2c>(
+        &self,
+        driver: &mut SyncIna219<I2C, UnCalibrated>,
+    ) -> Result<Configuration, MeterError> {
+        match driver.configuration() {
+            Ok(read) | Err(ConfigurationReadError::ConfigurationMismatch { read, .. }) => Ok(read),
+            Err(ConfigurationReadError::I2cError(error)) => Err(self.transfer_failed(&error)),
+        }
+    }
+
+    /// Looks at the conversion-ready bit, and only if it is set at what was measured: most looks are one transfer.
+    ///
+    /// The caller looks at the configuration *after* that: then what was measured was measured with it, or the chip was
+    /// reset in between and its value is dropped. Should a conversion end between the driver's reads of power and of the
+    /// shunt voltage, its value is returned now and once more by the next look; it is not an old one.
+    fn look<I2C: I2c>(&self, driver: &mut SyncIna219<I2C, UnCalibrated>) -> Result<Look, MeterError> {
+        match driver.bus_voltage() {
+            Ok(bus) if bus.has_math_overflowed() => {
+                return Err(MeterError::Overflow { bus: self.bus.clone(), address: self.address });
+            }
+            Ok(bus) if !bus.is_conversion_ready() => return Ok(Look::NotReady),
+            Ok(_) => {}
+            Err(BusVoltageReadError::I2cError(error)) => return Err(self.transfer_failed(&error)),
+            Err(BusVoltageReadError::BusVoltageOutOfRange { .. }) => return Ok(Look::Beyond),
+        }
+        match driver.next_measurement() {
+            Ok(Some(measured)) => {
+                let (shunt, bus) = (measured.shunt_voltage.shunt_voltage_uv(), measured.bus_voltage.voltage_mv());
+                Ok(Look::Ready(i64::from(shunt), i64::from(bus)))
+            }
+            Ok(None) => Ok(Look::NotReady),
+            Err(MeasurementError::I2cError(error)) => Err(self.transfer_failed(&error)),
+            Err(MeasurementError::MathOverflow(_)) => {
+                Err(MeterError::Overflow { bus: self.bus.clone(), address: self.address })
+            }
+            Err(MeasurementError::ShuntVoltageReadError(_) | MeasurementError::BusVoltageReadError(_)) => {
+                Ok(Look::Beyond)
+            }
+        }
+    }
+
+    fn reading(&self, shunt_uv: i64, bus_mv: i64) -> PhaseReading {
+        PhaseReading {
+            current: self.grid_current(shunt_uv),
+            voltage: self.grid_voltage(bus_mv),
+            saturated: self.is_saturated(shunt_uv),
+        }
+    }
+
+    /// How long a conversion of both voltages takes, in microseconds.
+    fn conversion_us(&self) -> u64 {
+        let time = self.register().conversion_time().unwrap_or_default();
+        u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn configuration_lost(&self) -> MeterError {
+        MeterError::ConfigurationLost { bus: self.bus.clone(), address: self.address }
+    }
+
+    fn not_converting(&self, for_ms: u64) -> MeterError {
+        MeterError::NotConverting { bus: self.bus.clone(), address: self.address, for_ms }
+    }
+
+    fn stuck(&self, detail: &str) -> MeterError {
+        MeterError::BusStuck { bus: self.bus.clone(), address: self.address, detail: detail.to_owned() }
+    }
+
     /// The configuration register: both voltages, continuously.
     fn register(&self) -> Configuration {
         Configuration {
@@ -203,6 +337,7 @@ impl ChipConfig {
     fn transfer_failed(&self, error: &impl embedded_hal::i2c::Error) -> MeterError {
         match error.kind() {
             ErrorKind::NoAcknowledge(_) => MeterError::NotAnswering { bus: self.bus.clone(), address: self.address },
+            ErrorKind::Bus | ErrorKind::ArbitrationLoss => self.stuck(&format!("{error:?}")),
             _ => MeterError::Transfer { bus: self.bus.clone(), address: self.address, detail: format!("{error:?}") },
         }
     }

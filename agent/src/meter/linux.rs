@@ -9,10 +9,14 @@ use linux_embedded_hal::{I2CError, I2cdev};
 
 use super::{ChipConfig, Ina219Meter, MeterError};
 
+/// `EAGAIN`: arbitration was lost; with one controller on the bus that is a line held down.
+const EAGAIN: i32 = 11;
 /// `EBUSY`: a driver in the kernel has claimed the address.
 const EBUSY: i32 = 16;
 /// `ENXIO`: how most adapters report that nobody acknowledged (Linux, Documentation/i2c/fault-codes.rst).
 const ENXIO: i32 = 6;
+/// `ENODEV`: the adapter was unplugged.
+const ENODEV: i32 = 19;
 /// `ETIMEDOUT`: somebody holds the clock line down.
 const ETIMEDOUT: i32 = 110;
 /// `EREMOTEIO`: how the Raspberry Pi's adapter (i2c-bcm2835) reports that nobody acknowledged.
@@ -67,8 +71,10 @@ impl From<I2CError> for LinuxBusError {
 impl fmt::Display for LinuxBusError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.errno {
-            Some(EBUSY) => f.write_str("a kernel driver has claimed the address; `sudo rmmod ina2xx` frees it"),
-            Some(ETIMEDOUT) => f.write_str("timed out: something holds SCL or SDA down"),
+            Some(EBUSY) => f.write_str("a driver of Linux has claimed the address: read it by [[meter.hwmon]], or free it by `sudo rmmod ina2xx`"),
+            Some(ETIMEDOUT) => f.write_str("transfers time out"),
+            Some(EAGAIN) => f.write_str("arbitration is lost"),
+            Some(ENODEV) => f.write_str("the adapter is gone; it is opened again as soon as it is back"),
             Some(errno) => io::Error::from_raw_os_error(errno).fmt(f),
             None => f.write_str("unknown reason"),
         }
@@ -88,7 +94,8 @@ impl embedded_hal::i2c::Error for LinuxBusError {
     fn kind(&self) -> ErrorKind {
         match self.errno {
             Some(ENXIO | EREMOTEIO) => ErrorKind::NoAcknowledge(NoAcknowledgeSource::Unknown),
-            Some(EBUSY | ETIMEDOUT) => ErrorKind::Bus,
+            Some(ETIMEDOUT) => ErrorKind::Bus,
+            Some(EAGAIN) => ErrorKind::ArbitrationLoss,
             _ => ErrorKind::Other,
         }
     }

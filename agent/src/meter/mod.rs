@@ -1,23 +1,48 @@
 //! What flows: current and voltage per phase, from a sensor behind the [`Meter`] trait.
 //!
-//! The one implementation here reads INA219 chips. The chip measures direct current at up to 26 V and, over the usual
-//! 0.1 Ω, up to ±3.2 A: it is the sensor of a scale model, and `scale` says how many grid milliamps one of its
-//! milliamps stands for. A 230 V installation needs another [`Meter`].
+//! | meter | reads |
+//! |---|---|
+//! | [`Ina219Meter`] | INA219 chips on an I2C bus, by itself |
+//! | [`HwmonMeter`] | the same chips and their like, through a driver of Linux |
+//! | [`MqttMeter`] | an existing meter that publishes by MQTT |
+//! | [`NoMeter`] | nothing: what is configured |
+//!
+//! An INA219 measures direct current at up to 26 V and, over the usual 0.1 Ω, up to ±3.2 A: it is the sensor of a scale
+//! model, and `scale` says how many grid milliamps one of its milliamps stands for. A 230 V installation needs another
+//! meter.
 //!
 //! A meter blocks its thread while it speaks to the sensor, and reports each conversion once.
 
+pub mod bench;
+mod calibrate;
 mod config;
+mod error;
+mod hwmon;
 mod ina219_meter;
 mod linux;
+mod mqtt;
+mod none;
+mod quantity;
+mod scan;
+mod settings;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use grid_protocol::units::{MilliAmps, MilliVolts, Millis};
+use grid_protocol::units::{BootTime, MilliAmps, MilliVolts, Millis};
+use grid_service::clock::boot_micros;
 
+pub use calibrate::{Advice, Calibration, Wiring, calibrate};
 pub use config::{Adc, ChipConfig, ConfigError, ShuntRange, problems};
+pub use error::MeterError;
+pub use hwmon::{HwmonConfig, HwmonMeter, SYSFS};
 pub use ina219_meter::Ina219Meter;
 pub use linux::{LinuxBus, LinuxBusError, open_linux};
+pub use mqtt::{MqttMeter, MqttSettings, PhaseTopic};
+pub use none::{NoMeter, NoMeterSettings};
+pub use quantity::Unit;
+pub use scan::{Found, What, scan};
+pub use settings::{MeterSettings, OpenError};
 
 /// Measures one to three phases.
 pub trait Meter: Send {
@@ -37,6 +62,11 @@ pub trait Meter: Send {
 
     /// What a reading may take at the most while all is well. A meter whose last reading is three of these old is stale.
     fn expected_interval(&self) -> Millis;
+
+    /// Whether readings are a constant, which says what flows besides the devices rather than all that flows.
+    fn is_constant(&self) -> bool {
+        false
+    }
 
     /// Waits for the next reading, at most for `patience`.
     ///
@@ -60,11 +90,24 @@ pub trait Meter: Send {
 /// What a meter read, over its phases in the order of its configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
+    /// When the oldest of its values was taken, in microseconds since boot: a moment before which no conversion that it
+    /// shows had ended. Control counts with this time, not with that of receipt.
+    pub taken_us: u64,
     /// One value for each phase. With several chips the oldest can be one conversion older than the newest.
     pub phases: Vec<PhaseReading>,
 }
 
 impl Reading {
+    /// A reading of this moment.
+    pub fn now(phases: Vec<PhaseReading>) -> Self {
+        Self { taken_us: boot_micros(), phases }
+    }
+
+    /// When the oldest of its values was taken, on the clock of leases.
+    pub fn taken(&self) -> BootTime {
+        BootTime(self.taken_us / 1000)
+    }
+
     /// Whether any phase carries *at least* what the reading says.
     pub fn is_saturated(&self) -> bool {
         self.phases.iter().any(|phase| phase.saturated)
@@ -90,98 +133,4 @@ pub struct PhaseReading {
     pub voltage: MilliVolts,
     /// The sensor is within 1 % of its range's end, so the magnitude of the current is *at least* this much.
     pub saturated: bool,
-}
-
-/// Why a meter could not be opened or read. Every variant names the bus, and the address where a chip is meant.
-#[derive(Debug, thiserror::Error)]
-pub enum MeterError {
-    /// The configuration cannot be read with.
-    #[error(transparent)]
-    Configuration(#[from] ConfigError),
-    /// The bus has no device file.
-    #[error(
-        "there is no {bus}: enable I2C (on a Raspberry Pi `sudo raspi-config nonint do_i2c 0`, then restart), or name another \
-         bus of `ls /dev/i2c-*` in `bus`"
-    )]
-    BusMissing {
-        /// Path of the device file.
-        bus: String,
-    },
-    /// The device file belongs to somebody else.
-    #[error(
-        "{bus} may not be opened: add the agent's user to its group (`sudo usermod -aG i2c USER`) and log in again"
-    )]
-    BusForbidden {
-        /// Path of the device file.
-        bus: String,
-    },
-    /// The device file cannot be opened for another reason.
-    #[error("{bus} cannot be opened ({detail}): is it an I2C bus? `i2cdetect -l` lists them")]
-    BusUnusable {
-        /// Path of the device file.
-        bus: String,
-        /// The operating system's reason.
-        detail: String,
-    },
-    /// No chip acknowledges the address.
-    #[error(
-        "no chip answers at {address:#04x} on {bus}: check supply, ground, SDA and SCL, and the address pins; \
-         `i2cdetect -y` with the bus's number shows which addresses answer"
-    )]
-    NotAnswering {
-        /// Path of the device file.
-        bus: String,
-        /// The chip's address.
-        address: u8,
-    },
-    /// The transfer failed while the chip may well be there.
-    #[error(
-        "the transfer with {address:#04x} on {bus} failed ({detail}): check for short circuits, long cables and missing pull-ups"
-    )]
-    Transfer {
-        /// Path of the device file.
-        bus: String,
-        /// The chip's address.
-        address: u8,
-        /// The bus driver's reason.
-        detail: String,
-    },
-    /// What answers behaves like no INA219.
-    #[error("what answers at {address:#04x} on {bus} is not an INA219 ({detail}): check the address")]
-    NotAnIna219 {
-        /// Path of the device file.
-        bus: String,
-        /// The chip's address.
-        address: u8,
-        /// What was not as the datasheet says.
-        detail: String,
-    },
-    /// The chip was found reset and has been configured again; the next poll goes on. What it showed is discarded.
-    #[error("the INA219 at {address:#04x} on {bus} had lost its configuration and got it again: does its supply dip?")]
-    ConfigurationLost {
-        /// Path of the device file.
-        bus: String,
-        /// The chip's address.
-        address: u8,
-    },
-    /// The chip does not keep what is written to it.
-    #[error(
-        "the INA219 at {address:#04x} on {bus} holds configuration {read:#06x} after {wrote:#06x} was written: check supply and cables"
-    )]
-    ConfigurationRefused {
-        /// Path of the device file.
-        bus: String,
-        /// The chip's address.
-        address: u8,
-        /// What was written to the configuration register.
-        wrote: u16,
-        /// What was read back.
-        read: u16,
-    },
-    /// The sensor answers, but nothing new came.
-    #[error("no new reading within {} ms although the sensor answers", waited.as_millis())]
-    NoConversion {
-        /// How long it was waited for.
-        waited: Duration,
-    },
 }

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use grid_protocol::units::{MilliAmps, MilliVolts};
 use proptest::prelude::*;
@@ -44,7 +44,9 @@ impl Bench {
     }
 
     fn meter(&self) -> Ina219Meter<SimulatedBus> {
-        Ina219Meter::open(self.configs.clone(), |_| Ok(self.bus.clone())).unwrap()
+        let (bus, now) = (self.bus.clone(), Arc::clone(&self.now));
+        let clock = move || now.load(Ordering::Relaxed);
+        Ina219Meter::open_with_clock(self.configs.clone(), move |_| Ok(bus.clone()), clock).unwrap()
     }
 
     fn pass(&self, us: u64) {
@@ -170,11 +172,125 @@ fn a_chip_that_falls_off_the_bus_is_named_and_goes_on_when_it_is_back() {
     let error = meter.poll().unwrap_err();
     assert!(matches!(error, MeterError::NotAnswering { address: 0x41, .. }));
     assert!(error.to_string().contains("0x41 on /dev/i2c-1"), "{error}");
-    // It comes back as after power-on.
+    // It comes back as after power-on, and is set up.
     bench.bus.set_fault(0x41, Fault::None).unwrap();
     bench.bus.brown_out(0x41).unwrap();
-    assert!(matches!(meter.poll(), Err(MeterError::ConfigurationLost { address: 0x41, .. })));
+    assert_eq!(meter.poll().unwrap(), None);
     bench.next(&mut meter);
+}
+
+#[test]
+fn a_reading_is_as_old_as_the_oldest_moment_at_which_its_conversions_can_have_ended() {
+    let bench = Bench::three_phases();
+    let mut meter = bench.meter();
+    // Looked at just before the end: it ended after that.
+    bench.pass(CONVERSION_US - 1);
+    assert_eq!(meter.poll().unwrap(), None);
+    bench.pass(500);
+    assert_eq!(meter.poll().unwrap().unwrap().taken_us, CONVERSION_US - 1);
+    // Not looked at for a second: the newest conversion is at most one conversion time old.
+    bench.pass(1_000_000);
+    let now = bench.now.load(Ordering::Relaxed);
+    assert_eq!(meter.poll().unwrap().unwrap().taken_us, now - CONVERSION_US);
+}
+
+#[test]
+fn a_chip_that_disappears_or_stops_acknowledging_in_the_middle_of_a_transfer_is_named_and_comes_back() {
+    for fault in (0..8).map(Fault::DisappearsAfter).chain([Fault::NoAcknowledgeOfData]) {
+        let bench = Bench::three_phases();
+        let mut meter = bench.meter();
+        bench.bus.set_fault(0x41, fault).unwrap();
+        bench.pass(CONVERSION_US);
+        let error = meter.poll().and_then(|_| meter.poll()).unwrap_err();
+        assert!(matches!(error, MeterError::NotAnswering { address: 0x41, .. }), "{fault:?}: {error}");
+        bench.bus.set_fault(0x41, Fault::None).unwrap();
+        assert_eq!(meter.poll().unwrap(), None, "{fault:?}");
+        bench.next(&mut meter);
+    }
+}
+
+#[test]
+fn a_bus_that_is_held_down_is_told_from_a_wrong_chip_and_comes_back() {
+    let bench = Bench::three_phases();
+    let mut meter = bench.meter();
+    for address in 0x40..0x43 {
+        bench.bus.set_fault(address, Fault::StuckLow).unwrap();
+    }
+    bench.pass(1_000_000);
+    for _ in 0..3 {
+        let error = meter.poll().and_then(|_| meter.poll()).err();
+        let silent = matches!(error, Some(MeterError::BusStuck { .. } | MeterError::NotConverting { .. }));
+        assert!(silent, "{error:?}");
+    }
+    assert!(matches!(meter.poll(), Err(MeterError::BusStuck { address: 0x40, .. })));
+    for address in 0x40..0x43 {
+        bench.bus.set_fault(address, Fault::None).unwrap();
+    }
+    assert_eq!(meter.poll().unwrap(), None);
+    bench.next(&mut meter);
+}
+
+#[test]
+fn an_overflow_means_that_somebody_else_calibrated_the_chip_which_is_reset() {
+    let bench = Bench::three_phases();
+    let mut meter = bench.meter();
+    bench.flows(1, 300_000);
+    bench.bus.clone().write(0x41, &[5, 0xFF, 0xFE]).unwrap();
+    bench.pass(CONVERSION_US);
+    assert!(matches!(meter.poll(), Err(MeterError::Overflow { address: 0x41, .. })));
+    assert_eq!(meter.poll().unwrap(), None);
+    assert_eq!(amps(&bench.next(&mut meter))[1], 300_000);
+}
+
+#[test]
+fn a_chip_that_was_powered_down_is_reset_after_half_a_second() {
+    let bench = Bench::three_phases();
+    let mut meter = bench.meter();
+    bench.bus.clone().write(0x42, &[0, 0x39, 0x98]).unwrap();
+    bench.pass(CONVERSION_US);
+    assert_eq!(meter.poll().unwrap(), None);
+    bench.pass(500_000);
+    assert!(matches!(meter.poll(), Err(MeterError::NotConverting { address: 0x42, for_ms: 509.., .. })));
+    assert_eq!(meter.poll().unwrap(), None);
+    bench.next(&mut meter);
+}
+
+#[test]
+fn a_bus_whose_device_file_vanishes_is_opened_again_when_it_is_back() {
+    let bench = Bench::three_phases();
+    let there = Arc::new(AtomicBool::new(true));
+    let (bus, now, plugged) = (bench.bus.clone(), Arc::clone(&bench.now), Arc::clone(&there));
+    let open = move |name: &str| match plugged.load(Ordering::Relaxed) {
+        true => Ok(bus.clone()),
+        false => Err(MeterError::BusMissing { bus: name.to_owned() }),
+    };
+    let clock = move || now.load(Ordering::Relaxed);
+    let mut meter = Ina219Meter::open_with_clock(bench.configs.clone(), open, clock).unwrap();
+    there.store(false, Ordering::Relaxed);
+    for address in 0x40..0x43 {
+        bench.bus.set_fault(address, Fault::Absent).unwrap();
+    }
+    assert!(matches!(meter.poll(), Err(MeterError::NotAnswering { .. })));
+    assert!(matches!(meter.poll(), Err(MeterError::BusMissing { .. })));
+    for address in 0x40..0x43 {
+        bench.bus.set_fault(address, Fault::None).unwrap();
+    }
+    there.store(true, Ordering::Relaxed);
+    assert_eq!(meter.poll().unwrap(), None);
+    bench.next(&mut meter);
+}
+
+#[test]
+fn noise_of_the_wire_is_noise_of_the_reading_and_no_more() {
+    let bench = Bench::three_phases();
+    bench.flows(0, 50_000);
+    bench.bus.set_fault(0x40, Fault::Noise(100)).unwrap();
+    let mut meter = bench.meter();
+    for _ in 0..100 {
+        let shown = amps(&bench.next(&mut meter))[0];
+        // 100 µV over 0.1 Ω at scale 100, and half a step of 10 µV.
+        assert!((shown - 50_000).abs() <= 105, "{shown}");
+    }
 }
 
 #[test]
@@ -193,8 +309,8 @@ fn a_chip_that_stops_converting_gives_no_reading() {
 fn opening_an_address_without_a_chip_says_what_to_check() {
     let bench = Bench::three_phases();
     let config = ChipConfig { address: 0x4A, ..ChipConfig::default() };
-    let error = Ina219Meter::open(vec![config], |_| Ok(bench.bus.clone())).err().unwrap().to_string();
-    assert!(error.contains("0x4a on /dev/i2c-1") && error.contains("i2cdetect"), "{error}");
+    let error = Ina219Meter::open(vec![config], move |_| Ok(bench.bus.clone())).err().unwrap().to_string();
+    assert!(error.contains("0x4a on /dev/i2c-1") && error.contains("grid-agent scan"), "{error}");
 }
 
 #[test]

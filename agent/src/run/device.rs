@@ -12,6 +12,7 @@ use grid_service::clock::{boot_micros, boot_now};
 use grid_service::link::{Delivery, Incoming, Received};
 use tokio::time::sleep;
 
+use super::complaints::Complaints;
 use super::sampling::{self, Sampled};
 use super::station::Station;
 use super::{AgentError, Common, Summary};
@@ -67,8 +68,10 @@ pub async fn run_device(
     let part = Part::Device(settings.capabilities.clone());
     let station = Station::open(common.clone(), part, &subscriptions).await?;
     let core = Device::new(nature, &kept, station.session(), boot_now());
+    let complaints = Complaints::default();
     let DeviceSettings { transformer, commands_file, .. } = settings;
-    let mut running = Running { common, transformer, failsafe_ma, commands_file, kept, station, core, actuator };
+    let mut running =
+        Running { common, transformer, failsafe_ma, commands_file, kept, station, core, complaints, actuator };
     running.was_set(safe, made_safe)?;
     running.run(meter, shutdown).await?;
     running.station.close().await
@@ -82,6 +85,7 @@ struct Running {
     kept: Kept,
     station: Station,
     core: Device,
+    complaints: Complaints,
     actuator: Box<dyn Actuator>,
 }
 
@@ -96,7 +100,7 @@ impl Running {
                 biased;
                 () = &mut shutdown => break,
                 incoming = self.station.next() => self.on_incoming(incoming?)?,
-                sampled = samples.recv() => self.on_sampled(sampled.ok_or(AgentError::MeterEnded)?),
+                sampled = samples.recv() => self.on_sampled(sampled.ok_or(AgentError::MeterEnded)?)?,
                 () = sleep(nap) => self.core.on_tick(boot_now()),
             };
             self.perform(actions)?;
@@ -181,16 +185,23 @@ impl Running {
         })
     }
 
-    fn on_sampled(&mut self, sampled: Sampled) -> Vec<Action> {
-        let at = sampled.at();
-        match sampled.reading {
+    fn on_sampled(&mut self, sampled: Sampled) -> Result<Vec<Action>, AgentError> {
+        Ok(match sampled.reading {
             Ok(reading) => {
-                let sample = Sample { at, current: reading.currents(), voltage: reading.voltages() };
+                if let Some(event) = self.complaints.saturation(&reading, boot_now()) {
+                    self.station.event(event)?;
+                }
+                let sample = Sample { at: reading.taken(), current: reading.currents(), voltage: reading.voltages() };
                 let wanted = self.actuator.demand().map_err(|error| error.to_string());
                 self.core.on_sample(sample, wanted, boot_now())
             }
-            Err(error) => self.core.on_meter_complaint(error.to_string(), boot_now()),
-        }
+            Err(error) => {
+                if let Some(event) = self.complaints.event(&error, boot_now()) {
+                    self.station.event(event)?;
+                }
+                self.core.on_meter_complaint(error.to_string(), boot_now())
+            }
+        })
     }
 
     fn perform(&mut self, actions: Vec<Action>) -> Result<(), AgentError> {

@@ -4,6 +4,7 @@
 //! reading a sensor blocks.
 
 mod clock_watch;
+mod complaints;
 mod device;
 mod evidence;
 mod outage;

@@ -3,15 +3,16 @@
 use std::thread;
 use std::time::Duration;
 
-use grid_protocol::units::BootTime;
 use grid_service::clock::boot_micros;
 use tokio::sync::mpsc;
 
 use super::AgentError;
 use crate::meter::{Meter, MeterError, Reading};
 
-/// How long a reading is waited for before that is reported as an error.
+/// A reading is waited for at least so long before that is reported as an error …
 const PATIENCE: Duration = Duration::from_millis(500);
+/// … and for so many of the meter's expected intervals.
+const INTERVALS: u64 = 3;
 /// A failing meter is not asked more often than this.
 const AFTER_AN_ERROR: Duration = Duration::from_millis(200);
 /// Readings that nobody takes wait here; more than a few are worthless.
@@ -19,27 +20,22 @@ const QUEUE: usize = 2;
 
 /// What the meter said.
 pub struct Sampled {
-    /// When its owner had it, in microseconds since boot.
-    pub at_us: u64,
+    /// When the meter had it, in microseconds since boot: later than it was taken.
+    pub had_at_us: u64,
     /// The reading.
     pub reading: Result<Reading, MeterError>,
-}
-
-impl Sampled {
-    pub fn at(&self) -> BootTime {
-        BootTime(self.at_us / 1000)
-    }
 }
 
 /// Starts to read the meter over and over, until the receiver is dropped.
 pub fn start(mut meter: Box<dyn Meter>) -> Result<mpsc::Receiver<Sampled>, AgentError> {
     let (sender, receiver) = mpsc::channel(QUEUE);
+    let patience = PATIENCE.max(Duration::from_millis(meter.expected_interval().0.saturating_mul(INTERVALS)));
     let sample = move || {
         while !sender.is_closed() {
-            let reading = meter.read(PATIENCE);
+            let reading = meter.read(patience);
             let failed = reading.is_err();
             // A full queue means that the owner is busy: the next reading is newer anyway.
-            let _ = sender.try_send(Sampled { at_us: boot_micros(), reading });
+            let _ = sender.try_send(Sampled { had_at_us: boot_micros(), reading });
             if failed {
                 thread::sleep(AFTER_AN_ERROR);
             }

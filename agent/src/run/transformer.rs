@@ -14,6 +14,7 @@ use grid_service::file::replace;
 use grid_service::link::{Delivery, Incoming, Received};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::complaints::Complaints;
 use super::sampling::{self, Sampled};
 use super::station::Station;
 use super::{AgentError, Common, Summary, over_all_phases};
@@ -55,7 +56,17 @@ pub async fn run_transformer(
     let time_factor = common.simulation.map_or(1, |simulation| simulation.time_factor);
     let plan = Plan { time_factor, ..settings.plan.clone() };
     let core = Transformer::new(plan, meter.expected_interval(), station.session(), epoch, boot_now());
-    let mut running = Running { common, settings, station, core, epoch, kept, has_connected: false };
+    let mut running = Running {
+        common,
+        settings,
+        station,
+        core,
+        epoch,
+        kept,
+        has_connected: false,
+        complaints: Complaints::default(),
+        meter_is_constant: meter.is_constant(),
+    };
     running.take_up_orders()?;
     running.run(meter, shutdown).await?;
     running.station.close().await
@@ -85,6 +96,9 @@ struct Running {
     /// The orders that are in force.
     kept: Kept,
     has_connected: bool,
+    complaints: Complaints,
+    /// Readings say what flows besides the devices.
+    meter_is_constant: bool,
 }
 
 impl Running {
@@ -116,13 +130,15 @@ impl Running {
         let reading = match &sampled.reading {
             Ok(reading) => reading,
             Err(error) => {
-                tracing::warn!(device = %self.common.credentials.name, %error, "the meter gives no reading");
-                return Ok(());
+                return self.complaints.event(error, boot_now()).map_or(Ok(()), |event| self.station.event(event));
             }
         };
         let load = over_all_phases(&self.settings.phases, &reading.currents());
-        let (at, saturated) = (sampled.at(), reading.is_saturated());
-        self.lead(Some(sampled.at_us), |core, speaker| core.on_reading(load, saturated, at, boot_now(), speaker))
+        let (at, saturated) = (reading.taken(), reading.is_saturated());
+        if self.meter_is_constant {
+            return self.lead(None, |core, speaker| core.on_base_load(load, boot_now(), speaker));
+        }
+        self.lead(Some(sampled.had_at_us), |core, speaker| core.on_reading(load, saturated, at, boot_now(), speaker))
     }
 
     /// Takes what came and what came meanwhile, and decides once for all of it: a hundred devices that report at once

@@ -33,9 +33,9 @@ pub enum SimulationError {
     NoChip(u8),
 }
 
-/// Nobody acknowledged the address byte.
+/// Nobody acknowledged the address byte, or what was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no chip acknowledges its address")]
+#[error("no chip acknowledges")]
 pub struct NoAcknowledge;
 
 impl embedded_hal::i2c::Error for NoAcknowledge {
@@ -113,8 +113,8 @@ impl I2c for SimulatedBus {
         let chip = chips.get_mut(&address).filter(|chip| chip.acknowledges()).ok_or(NoAcknowledge)?;
         for operation in operations {
             match operation {
-                Operation::Write(bytes) => chip.write(bytes, now),
-                Operation::Read(buffer) => chip.read(buffer, now),
+                Operation::Write(bytes) => chip.write(bytes, now)?,
+                Operation::Read(buffer) => chip.read(buffer, now)?,
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! conversion that has completed since.
 
 use super::configuration::{Configuration, Mode};
-use super::{Fault, Wire};
+use super::{Fault, NoAcknowledge, Wire};
 
 /// Waking from power-down takes this long (SBOS448G, section 8.4).
 const WAKE_US: u64 = 40;
@@ -29,6 +29,8 @@ pub(super) struct Chip {
     registers: Registers,
     /// When the conversion under way began or will begin, in microseconds of the bus's clock.
     converting_since: Option<u64>,
+    /// Where the series of noise is.
+    random: u64,
 }
 
 /// What a reset sets back.
@@ -80,6 +82,7 @@ impl Chip {
             pointer: CONFIGURATION,
             registers: Registers::POWER_ON,
             converting_since: Some(now_us),
+            random: 0x2545_F491_4F6C_DD1D,
         }
     }
 
@@ -99,12 +102,40 @@ impl Chip {
         self.fault != Fault::Absent
     }
 
+    /// One more operation on the bus: a chip that disappears may be gone before it.
+    fn operate(&mut self) -> Result<(), NoAcknowledge> {
+        match &mut self.fault {
+            Fault::DisappearsAfter(0) => {
+                self.fault = Fault::Absent;
+                Err(NoAcknowledge)
+            }
+            Fault::DisappearsAfter(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            Fault::None
+            | Fault::Absent
+            | Fault::StuckValue
+            | Fault::NoConversion
+            | Fault::SwappedPolarity
+            | Fault::NoAcknowledgeOfData
+            | Fault::Noise(_)
+            | Fault::StuckLow => Ok(()),
+        }
+    }
+
     /// Takes one write: the register pointer, and the register if two more bytes follow (section 8.5.6).
-    pub(super) fn write(&mut self, bytes: &[u8], now_us: u64) {
+    pub(super) fn write(&mut self, bytes: &[u8], now_us: u64) -> Result<(), NoAcknowledge> {
+        self.operate()?;
         self.catch_up(now_us);
-        let Some((&pointer, data)) = bytes.split_first() else { return };
+        match self.fault {
+            Fault::NoAcknowledgeOfData if !bytes.is_empty() => return Err(NoAcknowledge),
+            Fault::StuckLow => return Ok(()),
+            _ => {}
+        }
+        let Some((&pointer, data)) = bytes.split_first() else { return Ok(()) };
         self.pointer = pointer;
-        let &[high, low, ..] = data else { return };
+        let &[high, low, ..] = data else { return Ok(()) };
         let value = u16::from_be_bytes([high, low]);
         match pointer {
             CONFIGURATION => self.configure(value, now_us),
@@ -113,16 +144,23 @@ impl Chip {
             // The others are read-only (table 2).
             _ => {}
         }
+        Ok(())
     }
 
     /// Answers one read: the register that the pointer names, most significant byte first, again and again for as
     /// long as the controller goes on.
-    pub(super) fn read(&mut self, buffer: &mut [u8], now_us: u64) {
+    pub(super) fn read(&mut self, buffer: &mut [u8], now_us: u64) -> Result<(), NoAcknowledge> {
+        self.operate()?;
         self.catch_up(now_us);
+        if self.fault == Fault::StuckLow {
+            buffer.fill(0);
+            return Ok(());
+        }
         for word in buffer.chunks_mut(2) {
             let bytes = self.read_register().to_be_bytes();
             word.copy_from_slice(&bytes[..word.len()]);
         }
+        Ok(())
     }
 
     fn read_register(&mut self) -> u16 {
@@ -185,13 +223,26 @@ impl Chip {
         match self.fault {
             Fault::NoConversion => {}
             Fault::StuckValue => self.registers.ready = true,
-            Fault::None | Fault::Absent => self.convert(completed, 1),
-            Fault::SwappedPolarity => self.convert(completed, -1),
+            Fault::None | Fault::Absent | Fault::NoAcknowledgeOfData | Fault::DisappearsAfter(_) | Fault::StuckLow => {
+                self.convert(completed, 1, 0)
+            }
+            Fault::SwappedPolarity => self.convert(completed, -1, 0),
+            Fault::Noise(most_uv) => self.convert(completed, 1, most_uv),
         }
     }
 
-    fn convert(&mut self, at_us: u64, polarity: i64) {
-        let sensed = self.wire.sense(at_us);
+    /// The next of a fixed series of values between `-most` and `most` (xorshift64, Marsaglia 2003): tests repeat.
+    fn noise(&mut self, most: u32) -> i64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let width = 2 * u64::from(most) + 1;
+        i64::try_from(self.random % width).unwrap_or(0) - i64::from(most)
+    }
+
+    fn convert(&mut self, at_us: u64, polarity: i64, noise_uv: u32) {
+        let mut sensed = self.wire.sense(at_us);
+        sensed.shunt_uv = sensed.shunt_uv.saturating_add(self.noise(noise_uv));
         let registers = &mut self.registers;
         let configuration = registers.configuration;
         if configuration.measures_shunt() {

@@ -5,10 +5,10 @@
 //! that the caller owns, so a test can hold it still.
 //!
 //! Modelled are the six registers, the register pointer, reset, ranges of shunt and bus voltage, conversion times,
-//! continuous, triggered and powered-down operation, the conversion-ready and overflow flags, and faults on demand.
-//! Not modelled are noise, drift, the alert response and high-speed mode. An average over several samples is taken as
-//! the value at its end: what stands behind the wire changes in steps, so only a conversion during which a step falls
-//! would differ.
+//! continuous, triggered and powered-down operation, the conversion-ready and overflow flags, and faults on demand,
+//! those of the wiring included. Not modelled are drift, the alert response and high-speed mode. An average over several
+//! samples is taken as the value at its end: what stands behind the wire changes in steps, so only a conversion during
+//! which a step falls would differ.
 
 mod bus;
 mod chip;
@@ -53,4 +53,12 @@ pub enum Fault {
     NoConversion,
     /// The shunt is wired the wrong way round.
     SwappedPolarity,
+    /// A loose contact: the chip acknowledges its address and then nothing that is written to it.
+    NoAcknowledgeOfData,
+    /// A loose contact: after so many more operations the chip is gone, in the middle of a transfer perhaps.
+    DisappearsAfter(u32),
+    /// Up to so many microvolts, either way, are added to what each conversion senses.
+    Noise(u32),
+    /// SDA is held down: every address seems to acknowledge, and every bit reads as zero.
+    StuckLow,
 }

@@ -309,3 +309,56 @@ fn the_driver_that_runs_on_a_pi_accepts_the_chip_and_measures_with_it() {
     assert_eq!(measured.bus_voltage.voltage_mv(), 11_980);
     assert!(driver.next_measurement().unwrap().is_none(), "the same conversion is not new twice");
 }
+
+#[test]
+fn a_loose_contact_fails_in_the_middle_of_a_transfer() {
+    let bench = Bench::new(1_000, 5_000);
+    bench.pass(1_064);
+    let mut bus = bench.bus.clone();
+    let mut bytes = [0; 2];
+
+    bench.bus.set_fault(0x40, Fault::NoAcknowledgeOfData).unwrap();
+    assert_eq!(bus.write(0x40, &[]), Ok(()), "the address is acknowledged");
+    assert_eq!(bus.write_read(0x40, &[1], &mut bytes), Err(NoAcknowledge));
+
+    bench.bus.set_fault(0x40, Fault::DisappearsAfter(1)).unwrap();
+    assert_eq!(bus.write_read(0x40, &[1], &mut bytes), Err(NoAcknowledge), "the pointer was taken");
+    assert_eq!(bus.write(0x40, &[1]), Err(NoAcknowledge));
+}
+
+#[test]
+fn a_line_that_is_held_down_acknowledges_and_reads_as_zeros() {
+    let bench = Bench::new(1_000, 5_000);
+    bench.pass(1_064);
+    bench.bus.set_fault(0x40, Fault::StuckLow).unwrap();
+    bench.write(0, 0x019F);
+    assert_eq!((0..6).map(|register| bench.read(register)).collect::<Vec<_>>(), [0; 6]);
+    bench.bus.set_fault(0x40, Fault::None).unwrap();
+    assert_eq!(bench.read(0), 0x399F);
+}
+
+#[test]
+fn noise_stays_within_what_was_set_and_is_the_same_each_time() {
+    let series = || -> Vec<i16> {
+        let bench = Bench::new(10_000, 5_000);
+        bench.bus.set_fault(0x40, Fault::Noise(200)).unwrap();
+        let next = |_| {
+            bench.pass(1_064);
+            bench.read(1) as i16
+        };
+        (0..100).map(next).collect()
+    };
+    let shown = series();
+    assert!(shown.iter().all(|value| (980..=1_020).contains(value)), "{shown:?}");
+    assert!(shown.iter().min() < Some(&990) && shown.iter().max() > Some(&1_010), "{shown:?}");
+    assert_eq!(shown, series());
+}
+
+#[test]
+fn a_calibration_that_is_too_large_overflows_and_says_so() {
+    // 320 mV as 32000, times 0xFFFE over 4096, is beyond 16 bits (SBOS448G, section 8.5.1).
+    let bench = Bench::new(320_000, 5_000);
+    bench.write(5, 0xFFFE);
+    bench.pass(1_064);
+    assert_eq!(bench.read(2) & 0b11, 0b11);
+}

@@ -274,6 +274,22 @@ impl Transformer {
         self.decide(now, voice);
     }
 
+    /// Takes the configured load per phase where there is no meter: it is what flows besides the devices, whatever they
+    /// report.
+    pub fn on_base_load(&mut self, base: PerPhase, now: BootTime, voice: &mut impl Voice) {
+        let mut load = base;
+        for device in &self.devices {
+            for (place, phase) in device.phases.iter().enumerate() {
+                load[phase.index()] += device.reports.newest(place);
+            }
+        }
+        self.estimates.note(now, base, self.in_force());
+        self.read = Some(Read { at: now, load, uncontrolled: base, without_feed_in: base, saturated: false });
+        self.tell_overloads(load, now, voice);
+        self.tell_reserve(voice);
+        self.decide(now, voice);
+    }
+
     /// To be called at least every [`REPEAT`].
     pub fn on_tick(&mut self, now: BootTime, voice: &mut impl Voice) {
         self.tell_who_is_lost(now, voice);

@@ -390,3 +390,26 @@ fn a_status_that_makes_no_sense_is_not_taken_over() {
     bench.hear(now, "cp-1", 0, 32_000, None);
     assert!(bench.sent().iter().all(|(_, limit, _, _)| *limit == 0));
 }
+
+#[test]
+fn without_a_meter_devices_share_what_the_configured_load_leaves() {
+    let mut bench = Bench::new();
+    let base = [MilliAmps(40_000), MilliAmps(0), MilliAmps(0)];
+    let lead = |bench: &mut Bench, now| bench.transformer.on_base_load(base, BootTime(now), &mut bench.voice);
+    for now in (0..READY).step_by(20) {
+        lead(&mut bench, now);
+    }
+    bench.hear(READY, "cp-1", 0, 32_000, None);
+    for now in (READY..READY + 3000).step_by(20) {
+        lead(&mut bench, now);
+        if let Some((_, limit, _, seq)) = bench.sent().into_iter().rfind(|(name, ..)| name == "cp-1") {
+            // It draws all that it may, which is no part of the configured load.
+            bench.hear(now + 1, "cp-1", limit, 32_000, Some((seq, limit)));
+        }
+    }
+    let read = bench.transformer.read.unwrap();
+    assert_eq!(read.uncontrolled, base);
+    // 60 A less the margin of 1 A and the 40 A.
+    assert_eq!(read.load[0], MilliAmps(59_000));
+    assert_eq!(bench.voice.events, [Event::LeadingBegan {}]);
+}

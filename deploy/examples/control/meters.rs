@@ -18,7 +18,7 @@ const UNCHANGED: Duration = Duration::from_millis(400);
 
 fn reading(currents: &[MilliAmps]) -> Reading {
     let phase = |current: &MilliAmps| PhaseReading { current: *current, voltage: VOLTAGE, saturated: false };
-    Reading { phases: currents.iter().map(phase).collect() }
+    Reading::now(currents.iter().map(phase).collect())
 }
 
 /// The transformer's meter: a reading is what was sent to it.

@@ -56,7 +56,7 @@ impl Demo {
             let wire = PlantWire::transformer(self.plant.clone(), self.clock.clone(), phase, chip.clone());
             bus.attach(chip.address, wire)?;
         }
-        let meter = Ina219Meter::open(chips, |_| Ok(bus.clone()))?;
+        let meter = Ina219Meter::open(chips, move |_| Ok(bus.clone()))?;
         let points = self.options.street.charge_points().iter();
         let devices = points.map(|point| Enrolment {
             name: point.name.clone(),
@@ -88,7 +88,7 @@ impl Demo {
             let wire = PlantWire::charge_point(self.plant.clone(), self.clock.clone(), id, chip.clone());
             bus.attach(chip.address, wire)?;
         }
-        let meter = Ina219Meter::open(chips, |_| Ok(bus.clone()))?;
+        let meter = Ina219Meter::open(chips, move |_| Ok(bus.clone()))?;
         let charger = SimulatedCharger::new(self.plant.clone(), self.clock.clone(), id, self.watch.clone());
         let settings = DeviceSettings {
             transformer: transformer_name(),

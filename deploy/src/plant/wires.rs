@@ -113,8 +113,11 @@ mod tests {
         }
         let own = ChipConfig { address: 0x44, voltage_scale: Some(46), ..ChipConfig::default() };
         bus.attach(own.address, PlantWire::charge_point(Arc::clone(&plant), clock, car, own.clone())).unwrap();
-        let mut transformer = Ina219Meter::open(chips, |_| Ok(bus.clone())).unwrap();
-        let mut charge_point = Ina219Meter::open(vec![own], |_| Ok(bus.clone())).unwrap();
+        let open = |chips| {
+            let (bus, now) = (bus.clone(), now.clone());
+            Ina219Meter::open_with_clock(chips, move |_| Ok(bus.clone()), move || now.load(Ordering::Relaxed)).unwrap()
+        };
+        let (mut transformer, mut charge_point) = (open(chips), open(vec![own]));
 
         // At half past twelve cp-3 charges, on L1.
         let half_past_twelve = PlantTime(45_000_000_000);

@@ -149,6 +149,11 @@ pub enum Event {
         /// What would have been obeyed.
         expected: String,
     },
+    /// A meter said something else than a reading. Unless that goes on, nothing follows from it.
+    MeterTrouble {
+        /// What is wrong, and what to do about it.
+        why: String,
+    },
     /// A transformer's meter is late: nobody is allowed more.
     MeterStale {
         /// For how long there was no reading.
@@ -159,7 +164,7 @@ pub enum Event {
         /// What it said.
         why: String,
     },
-    /// A transformer's meter is at the end of its range: the load is at least what it says.
+    /// A meter is at the end of its range: the load is at least what it says.
     MeterSaturated {},
     /// An actuator does not do what it is told.
     ActuatorFailed {
