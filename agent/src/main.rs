@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use grid_agent::actuator::Advice;
+use grid_agent::actuator::{Actuator, Advice};
 use grid_agent::meter::{Meter, open_linux};
 use grid_agent::run::{Summary, run_device, run_transformer};
 use grid_agent::settings::{Agent, Settings};
@@ -47,6 +47,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Set the actuator to its safe state, and end.
+    ///
+    /// For `ExecStopPost=` of a systemd unit: what holds when the agent has ended, however it did. It needs no identity and
+    /// no broker, but for `[actuator.mqtt]`, whose broker is waited for at most two seconds. Ends with 0 if the safe state is
+    /// set or there is no actuator, 1 if the hardware does not do it, 2 if the settings cannot be used.
+    #[command(after_help = "Example:\n  grid-agent safe --config /etc/grid/agent.toml")]
+    Safe {
+        /// The agent's settings (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Read the agent's meter and print one reading per line.
     #[command(after_help = "Example:\n  grid-agent read --config /etc/grid/agent.toml --count 5")]
     Read {
@@ -68,6 +79,7 @@ fn main() -> ExitCode {
         Command::Run { config, print_config: true } => print(&config).map(|()| true),
         Command::Run { config, print_config: false } => run(&config).map(|()| true),
         Command::Status { config, json } => tell_status(&config, json),
+        Command::Safe { config } => safe(&config),
         Command::Read { config, count } => read(&config, count).map(|()| true),
     };
     match result {
@@ -97,6 +109,21 @@ fn tell_status(config: &std::path::Path, json: bool) -> Result<bool, Failure> {
     Ok(status::is_well(&report, now))
 }
 
+/// Says whether the safe state is set.
+fn safe(config: &std::path::Path) -> Result<bool, Failure> {
+    let settings = Settings::load(config)?;
+    let name = &settings.name;
+    match settings.make_safe() {
+        Ok(Some(limit)) => println!("{name}: the safe state is set, {limit} per phase"),
+        Ok(None) => println!("{name}: there is no actuator to set"),
+        Err(error) => {
+            eprintln!("grid-agent: {name} is not in its safe state: {error}");
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn read(config: &std::path::Path, count: u32) -> Result<(), Failure> {
     let mut meter = open_linux(Settings::load(config)?.meter)?;
     for _ in 0..count {
@@ -110,15 +137,21 @@ fn read(config: &std::path::Path, count: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn run(config: &std::path::Path) -> Result<(), Failure> {
+fn run(config: &std::path::Path) -> Result<(), Failure> {
     let settings = Settings::load(config)?;
+    // The safe state comes before all that may fail or take a while.
+    let actuator = settings.guarded_actuator()?;
+    run_guarded(settings, actuator)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run_guarded(settings: Settings, actuator: Option<Box<dyn Actuator>>) -> Result<(), Failure> {
     let chips = settings.meter.clone();
     let agent = settings.resolve()?;
     let meter = Box::new(open_linux(chips)?);
     let Summary { unacknowledged, .. } = match agent {
         Agent::Device(common, device) => {
-            let actuator = Box::new(Advice::new(device.capabilities.max_ma));
+            let actuator = actuator.unwrap_or_else(|| Box::new(Advice::new(device.capabilities.max_ma)));
             run_device(common, device, meter, actuator, shutdown::signalled()).await?
         }
         Agent::Transformer(common, transformer) => {
