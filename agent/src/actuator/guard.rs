@@ -281,7 +281,7 @@ mod tests {
     /// Tells what is set, and fails or hangs on demand.
     struct Bench {
         told: Sender<(MilliAmps, BootTime)>,
-        fails: Arc<Mutex<Option<&'static str>>>,
+        fails: Fails,
         hangs: Option<Receiver<()>>,
     }
 
@@ -299,8 +299,9 @@ mod tests {
     }
 
     type Told = Receiver<(MilliAmps, BootTime)>;
+    type Fails = Arc<Mutex<Option<&'static str>>>;
 
-    fn bench(hangs: Option<Receiver<()>>) -> (Box<dyn Hardware>, Told, Arc<Mutex<Option<&'static str>>>) {
+    fn bench(hangs: Option<Receiver<()>>) -> (Box<dyn Hardware>, Told, Fails) {
         let (told, heard) = channel();
         let fails = Arc::new(Mutex::new(None));
         (Box::new(Bench { told, fails: fails.clone(), hangs }), heard, fails)

@@ -234,6 +234,9 @@ pub struct Owner<'a> {
     pub identity: &'a IdentitySettings,
 }
 
+/// Hardware that was opened, and whether its safe state is set.
+pub type Opened = (Box<dyn Hardware>, Result<(), ActuatorError>);
+
 impl ActuatorSection {
     /// Notes what does not fit the device.
     pub fn check(&self, ratings: &Ratings, identity: &IdentitySettings, wrong: &mut Problems) {
@@ -272,12 +275,7 @@ impl ActuatorSection {
     ///
     /// # Errors
     /// If the hardware cannot be used.
-    pub fn open(
-        &self,
-        ratings: &Ratings,
-        safe: MilliAmps,
-        owner: Owner<'_>,
-    ) -> Result<(Box<dyn Hardware>, Result<(), ActuatorError>), ActuatorError> {
+    pub fn open(&self, ratings: &Ratings, safe: MilliAmps, owner: Owner<'_>) -> Result<Opened, ActuatorError> {
         Ok(match self {
             Self::Pwm(pwm) => {
                 let PwmSection { chip, channel, period_ns, inverted, sysfs } = pwm.clone();
