@@ -188,10 +188,10 @@ fn guarded(config: &Path) -> Box<dyn Actuator> {
 
 #[test]
 fn a_charger_is_told_its_limit_again_and_again_and_the_failsafe_limit_when_the_lease_ends() {
-    let (folder, broker) = (tempfile::tempdir().unwrap(), Broker::start());
+    let broker = Broker::start();
     let charger = Charger::at(&broker);
     charger.says("wb/state", "{\"amps\":6}");
-    let mut actuator = guarded(&charge_point(folder.path(), &wallbox(broker.port), 0));
+    let mut actuator = guarded(&charge_point(broker.folder.path(), &wallbox(broker.port), 0));
     assert_eq!(actuator.change_time(), Millis(3_000), "leases end before it falls back by itself");
     charger.hears("wb/enable 0");
     actuator.set(MilliAmps(13_500), Some(boot_now() + Millis(1_000))).unwrap();
@@ -203,10 +203,10 @@ fn a_charger_is_told_its_limit_again_and_again_and_the_failsafe_limit_when_the_l
 
 #[test]
 fn a_charger_that_does_not_follow_is_a_failure_until_it_does() {
-    let (folder, broker) = (tempfile::tempdir().unwrap(), Broker::start());
+    let broker = Broker::start();
     let charger = Charger::at(&broker);
     charger.says("wb/state", "{\"amps\":16}");
-    let mut actuator = guarded(&charge_point(folder.path(), &wallbox(broker.port), 0));
+    let mut actuator = guarded(&charge_point(broker.folder.path(), &wallbox(broker.port), 0));
     actuator.set(MilliAmps(8_000), Some(boot_now() + Millis(60_000))).unwrap();
     let wait_for = |actuator: &mut Box<dyn Actuator>, failing: bool| {
         let began = Instant::now();
@@ -230,13 +230,13 @@ fn a_charger_that_does_not_follow_is_a_failure_until_it_does() {
 
 #[test]
 fn safe_tells_a_charger_to_be_off_and_does_not_wait_long_for_a_broker_that_is_not_there() {
-    let (folder, broker) = (tempfile::tempdir().unwrap(), Broker::start());
+    let broker = Broker::start();
     let charger = Charger::at(&broker);
-    let output = grid_agent("safe", &charge_point(folder.path(), &wallbox(broker.port), 0));
+    let output = grid_agent("safe", &charge_point(broker.folder.path(), &wallbox(broker.port), 0));
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     charger.hears("wb/enable 0");
     let began = Instant::now();
-    let output = grid_agent("safe", &charge_point(folder.path(), &wallbox(1), 0));
+    let output = grid_agent("safe", &charge_point(broker.folder.path(), &wallbox(1), 0));
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8(output.stderr).unwrap().contains("cannot be told"));
     assert!(began.elapsed() < Duration::from_secs(20));
