@@ -220,7 +220,7 @@ fn a_charger_that_does_not_follow_is_a_failure_until_it_does() {
         }
     };
     let why = wait_for(&mut actuator, true).unwrap_err().to_string();
-    assert!(why.contains("told 8000 mA and says 16000 mA on wb/state"), "{why}");
+    assert!(why.contains("told 8000 mA, but says 16000 mA after 500 ms on wb/state"), "{why}");
     charger.says("wb/state", "{\"amps\":8}");
     assert_eq!(wait_for(&mut actuator, false), Ok(MilliAmps(16_000)));
     charger.says("wb/state", "broken");

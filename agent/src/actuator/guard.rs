@@ -13,8 +13,8 @@ use grid_service::clock::boot_now;
 
 use super::{Actuator, ActuatorError};
 
-/// How long control waits for what the hardware says. Usually that takes microseconds.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How long control waits, once, for what the hardware says. Usually that takes microseconds; a busy machine may take a break.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// What failed is tried again this often.
 const AGAIN: Millis = Millis(100);
 /// A condition variable waits on `CLOCK_MONOTONIC`, which stands still while the machine sleeps. So the clock of leases is
@@ -352,14 +352,17 @@ mod tests {
         let (hardware, told, _) = bench(Some(hangs));
         let mut guard = Guard::start(hardware, MANNERS).unwrap();
         let began = Instant::now();
-        for _ in 0..20 {
+        for _ in 0..100 {
             let error = guard.set(MilliAmps(12_000), Some(boot_now() + Millis(60_000))).unwrap_err();
             assert!(error.0.contains("does not answer"), "{error}");
         }
-        assert!(began.elapsed() < PATIENCE * 15, "only the first was waited for");
+        assert!(began.elapsed() < PATIENCE * 50, "only the first was waited for");
         drop(go_on);
         assert_eq!(told.recv_timeout(SOON).unwrap().0, MilliAmps(12_000));
-        assert_eq!(guard.set(MilliAmps(7_000), None).or_else(|_| guard.set(MilliAmps(7_000), None)), Ok(()));
+        while guard.set(MilliAmps(7_000), None).is_err() {
+            assert!(began.elapsed() < SOON * 2);
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]

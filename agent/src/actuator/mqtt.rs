@@ -5,6 +5,7 @@
 //! the time that the charger takes to fall back ([`super::guard::Manners::change_time`]); from then on it is told the
 //! failsafe limit, and if that does not get through, it falls back in time by itself.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// What the charger says is looked at this often.
 const LOOK_BACK_EVERY: Millis = Millis(100);
+/// A charger that did not obey is left off for so long.
+const DISTRUST: Millis = Millis(60_000);
 
 /// The charger.
 pub struct Charger {
@@ -36,8 +39,7 @@ pub struct Charger {
     limit: MilliAmps,
     /// When it is to be told again.
     repeat_at: Option<BootTime>,
-    /// Since when it has not said that it obeys.
-    disobeys: Option<BootTime>,
+    obedience: Obedience,
 }
 
 /// What is said to it, and how often.
@@ -101,7 +103,7 @@ impl Charger {
         }
         let words = Words { section, min_ma, phases };
         let limit = MilliAmps::ZERO;
-        Ok(Self { words, seen, link: Some(link), runtime, limit, repeat_at: None, disobeys: None })
+        Ok(Self { words, seen, link: Some(link), runtime, limit, repeat_at: None, obedience: Obedience::default() })
     }
 
     fn say(&mut self, now: BootTime) -> Result<(), ActuatorError> {
@@ -121,21 +123,68 @@ impl Charger {
         let Some(back) = &self.words.section.read_back else { return Ok(()) };
         let said = lock(&self.seen).limit;
         // While it is switched off, what it would draw if it were not says nothing.
-        if self.words.is_off(self.limit) || said.is_some_and(|said| said <= self.limit) {
-            self.disobeys = None;
+        let limit = if self.words.is_off(self.limit) { None } else { Some(self.limit) };
+        self.obedience.judge(limit, said, self.words.section.change_time_ms, now).map_err(|disobeys| {
+            ActuatorError(format!(
+                "the charger was told {}, but {} on {}: check its topics, and whether something else commands it",
+                disobeys.told, disobeys, back.topic
+            ))
+        })
+    }
+}
+
+/// Whether a charger does what it says that it was told.
+#[derive(Debug, Default)]
+struct Obedience {
+    /// Since when it has not said that it obeys.
+    otherwise: Option<BootTime>,
+    /// When it was last found not to obey, and how.
+    failed: Option<(BootTime, Disobedience)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Disobedience {
+    told: MilliAmps,
+    said: Option<MilliAmps>,
+    after: Millis,
+}
+
+impl fmt::Display for Disobedience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.said {
+            Some(said) => write!(f, "says {said} after {}", self.after),
+            None => write!(f, "says nothing that can be read after {}", self.after),
+        }
+    }
+}
+
+impl Obedience {
+    /// Judges what it said of the limit it was told; of one that is off nothing can be said.
+    fn judge(
+        &mut self,
+        told: Option<MilliAmps>,
+        said: Option<MilliAmps>,
+        patience: Millis,
+        now: BootTime,
+    ) -> Result<(), Disobedience> {
+        let Some(told) = told else {
+            self.otherwise = None;
+            // Switching it off is what follows a failure. If that were a cure, it would fail again in a moment.
+            return match self.failed {
+                Some((at, disobeys)) if now.since(at) < DISTRUST => Err(disobeys),
+                Some(_) | None => Ok(()),
+            };
+        };
+        if said.is_some_and(|said| said <= told) {
+            *self = Self::default();
             return Ok(());
         }
-        let since = *self.disobeys.get_or_insert(now);
-        let patience = self.words.section.change_time_ms;
-        if now.since(since) < patience {
+        if now.since(*self.otherwise.get_or_insert(now)) < patience {
             return Ok(());
         }
-        let said = said.map_or_else(|| "nothing that can be read".to_owned(), |said| said.to_string());
-        let (limit, topic) = (self.limit, &back.topic);
-        Err(ActuatorError(format!(
-            "the charger was told {limit} and says {said} on {topic} after more than {patience}: check its topics, and \
-             whether something else commands it"
-        )))
+        let disobeys = Disobedience { told, said, after: patience };
+        self.failed = Some((now, disobeys));
+        Err(disobeys)
     }
 }
 
@@ -210,6 +259,21 @@ mod tests {
         let words = words("");
         assert_eq!(words.of(MilliAmps(13_500)), [("wb/limit", "13.5".to_owned())]);
         assert_eq!(words.of(MilliAmps(5_999)), [("wb/limit", "0".to_owned())]);
+    }
+
+    #[test]
+    fn a_charger_that_did_not_obey_is_left_off_for_a_minute() {
+        let mut obedience = Obedience::default();
+        let mut judge = |told: Option<i64>, said: Option<i64>, now| {
+            obedience.judge(told.map(MilliAmps), said.map(MilliAmps), Millis(500), BootTime(now)).is_ok()
+        };
+        assert!(judge(Some(8_000), Some(16_000), 0) && judge(Some(8_000), None, 499), "it has its time");
+        assert!(!judge(Some(8_000), Some(16_000), 500));
+        assert!(!judge(None, Some(16_000), 600) && !judge(None, Some(0), 60_499));
+        assert!(judge(None, Some(16_000), 60_500));
+        assert!(judge(Some(8_000), Some(16_000), 61_000) && !judge(Some(8_000), Some(16_000), 61_500));
+        assert!(judge(Some(8_000), Some(8_000), 61_600), "it obeys");
+        assert!(judge(None, Some(8_000), 61_700));
     }
 
     #[test]
