@@ -1,8 +1,8 @@
 //! A lease binds the actuator, not the process: a thread of its own owns the hardware and knows when the lease ends.
 //!
 //! It is told a limit and until when that may stand. If it is not told again by then, it sets the failsafe limit, whether
-//! control has crashed, hangs or only sleeps. That it is the same process is what is left to others: when the process
-//! dies, `ExecStopPost=grid-agent safe` sets the safe state.
+//! control has crashed, hangs or only sleeps. What it cannot outlive is its process: when that dies,
+//! `ExecStopPost=grid-agent safe` sets the safe state.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
