@@ -12,7 +12,8 @@
 //! | [`directory`] | whose key is whose | none |
 //! | [`simulated_ina219`] | the current sensor, register by register | none |
 //! | [`meter`] | reading currents | I2C, sysfs, MQTT |
-//! | [`actuator`] | limiting currents | the device's |
+//! | [`actuator`] | limiting currents | PWM, GPIO or MQTT, on a thread of its own |
+//! | [`gpio`] | single lines: a relay, a contact | GPIO |
 //! | [`run`] | the shell around all of it | MQTT, clock |
 //! | [`status`] | what a person asks a running agent | a socket, files |
 //! | [`settings`] | what a person configures | files |
@@ -23,6 +24,7 @@ pub mod bucket;
 pub mod commands;
 pub mod device;
 pub mod directory;
+pub mod gpio;
 pub mod lease;
 pub mod meter;
 pub mod outbox;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use grid_agent::actuator::Advice;
+use grid_agent::actuator::{Actuator, Advice};
 use grid_agent::meter::{LinuxBus, bench, scan};
 use grid_agent::run::{Summary, run_device, run_transformer};
 use grid_agent::settings::{Agent, Settings};
@@ -46,6 +46,17 @@ enum Command {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Set the actuator to its safe state, and end.
+    ///
+    /// For `ExecStopPost=` of a systemd unit: what holds when the agent has ended, however it did. It needs no identity and
+    /// no broker, but for `[actuator.mqtt]`, whose broker is waited for at most two seconds. Ends with 0 if the safe state is
+    /// set or there is no actuator, 1 if the hardware does not do it, 2 if the settings cannot be used.
+    #[command(after_help = "Example:\n  grid-agent safe --config /etc/grid/agent.toml")]
+    Safe {
+        /// The agent's settings (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
     },
     /// Read the agent's meter and show a live table of what it measures.
     ///
@@ -104,6 +115,7 @@ fn main() -> ExitCode {
         Command::Read { config, json, count } => read(&config, count, json),
         Command::Scan { bus, json } => look_for_chips(&bus, json),
         Command::Calibrate { config, current_ma } => compare(&config, current_ma),
+        Command::Safe { config } => safe(&config),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -130,6 +142,21 @@ fn tell_status(config: &Path, json: bool) -> Result<bool, Failure> {
         false => print!("{}", status::text(&report, now)),
     }
     Ok(status::is_well(&report, now))
+}
+
+/// Says whether the safe state is set.
+fn safe(config: &Path) -> Result<bool, Failure> {
+    let settings = Settings::load(config)?;
+    let name = &settings.name;
+    match settings.make_safe() {
+        Ok(Some(limit)) => println!("{name}: the safe state is set, {limit} per phase"),
+        Ok(None) => println!("{name}: there is no actuator to set"),
+        Err(error) => {
+            eprintln!("grid-agent: {name} is not in its safe state: {error}");
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn read(config: &Path, count: Option<u64>, json: bool) -> Result<bool, Failure> {
@@ -160,15 +187,21 @@ fn compare(config: &Path, through_ma: i64) -> Result<bool, Failure> {
     bench::tell_calibration(meter.as_mut(), &wirings, &names, through_ma, &mut std::io::stdout().lock())
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn run(config: &Path) -> Result<(), Failure> {
+fn run(config: &Path) -> Result<(), Failure> {
     let settings = Settings::load(config)?;
+    // The safe state comes before all that may fail or take a while.
+    let actuator = settings.guarded_actuator()?;
+    run_guarded(settings, actuator)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run_guarded(settings: Settings, actuator: Option<Box<dyn Actuator>>) -> Result<(), Failure> {
     let (meter, name, identity) = (settings.meter.clone(), settings.name.clone(), settings.identity.clone());
     let agent = settings.resolve()?;
     let meter = meter.open(&name, &identity)?;
     let Summary { unacknowledged, .. } = match agent {
         Agent::Device(common, device) => {
-            let actuator = Box::new(Advice::new(device.capabilities.max_ma));
+            let actuator = actuator.unwrap_or_else(|| Box::new(Advice::new(device.capabilities.max_ma)));
             run_device(common, device, meter, actuator, shutdown::signalled()).await?
         }
         Agent::Transformer(common, transformer) => {

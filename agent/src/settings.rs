@@ -32,11 +32,13 @@ use grid_service::identity::{IdentityFileError, IdentityFiles, IdentitySettings,
 use grid_service::settings::{Problems, SettingsError, load};
 use serde::{Deserialize, Serialize};
 
+use crate::actuator::settings::ActuatorSection;
+use crate::commands::CAP_W;
 use crate::lease::Terms;
 use crate::meter::MeterSettings;
 use crate::run::{
-    Common, Credentials, DEVICE_DISK_BYTES, DeviceSettings, MEMORY_BYTES, OutboxSettings, TRANSFORMER_DISK_BYTES,
-    TransformerSettings,
+    Common, Credentials, DEVICE_DISK_BYTES, DeviceSettings, DimmingContact, MEMORY_BYTES, OutboxSettings,
+    TRANSFORMER_DISK_BYTES, TransformerSettings,
 };
 use crate::transformer::{Enrolment, Fuse, Plan, per_phase};
 
@@ -79,6 +81,10 @@ pub struct Settings {
     /// For a controllable device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceSection>,
+    /// What limits the device: `[actuator.pwm]`, `[actuator.control_pilot]`, `[actuator.relay]` or `[actuator.mqtt]`.
+    /// Default: none of them, so that the limit is only told, in measurements and in the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actuator: Option<ActuatorSection>,
     /// For a transformer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transformer: Option<TransformerSection>,
@@ -234,6 +240,9 @@ pub struct TransformerSection {
     /// The devices it leads.
     #[serde(default)]
     pub device: Vec<Enrolment>,
+    /// A utility's relay contact that orders dimming. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dimming_contact: Option<DimmingContact>,
 }
 
 /// Why an agent cannot start.
@@ -301,6 +310,11 @@ impl Settings {
                 format!("device.steps_ma = {steps:?}: expected ascending values from min_ma to max_ma")
             });
             wrong.unless(device.priority <= 9, || format!("device.priority = {}: expected 0 to 9", device.priority));
+        }
+        match (&self.actuator, &self.device) {
+            (Some(actuator), Some(device)) => actuator.check(&device.ratings(), &self.identity, &mut wrong),
+            (Some(_), None) => wrong.unless(false, || "actuator: only a [device] has one".to_owned()),
+            (None, _) => {}
         }
         if let Some(transformer) = &self.transformer {
             transformer.check(self.meter.phases(), &mut wrong);
@@ -411,6 +425,12 @@ impl TransformerSection {
             });
         }
         self.check_reserve(&plan, wrong);
+        if let Some(contact) = &self.dimming_contact {
+            wrong.unless(CAP_W.contains(&contact.limit_w), || {
+                let (least, most) = CAP_W.into_inner();
+                format!("transformer.dimming_contact.limit_w = {}: expected {least} to {most}", contact.limit_w)
+            });
+        }
     }
 
     /// Rule 5: what is reserved must fit at every node.
@@ -454,6 +474,7 @@ impl TransformerSection {
             plan,
             epoch_file: self.epoch_file,
             commands_file: self.commands_file,
+            dimming_contact: self.dimming_contact,
         }
     }
 }

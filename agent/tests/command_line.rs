@@ -209,7 +209,7 @@ fn the_examples_are_settings_that_can_be_used() {
         assert!(settings.is_ok(), "{}: {}", path.display(), settings.unwrap_err());
         names.push(path.file_name().unwrap().to_owned());
     }
-    assert_eq!(names.len(), 3, "{names:?}");
+    assert_eq!(names.len(), 5, "{names:?}");
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod mosquitto;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -24,51 +25,11 @@ use grid_protocol::topic::Name;
 use grid_protocol::units::{MilliAmps, MilliVolts, Millis};
 use grid_service::broker::BrokerSettings;
 use grid_service::clock::{boot_micros, unix_now};
+use mosquitto::{Broker, Process, SOON};
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
-const SOON: Duration = Duration::from_secs(10);
-
-/// A process that ends with the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A mosquitto on a port of its own.
-struct Broker {
-    port: u16,
-    folder: tempfile::TempDir,
-    _process: Process,
-}
-
 impl Broker {
-    fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("mosquitto.conf");
-        std::fs::write(&file, format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).unwrap();
-        let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
-        let child = Command::new(program).arg("-c").arg(&file).stderr(Stdio::null()).stdout(Stdio::null()).spawn();
-        let _process = Process(child.unwrap());
-        let began = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(began.elapsed() < SOON, "mosquitto does not listen");
-            thread::sleep(Duration::from_millis(20));
-        }
-        Self { port, folder, _process }
-    }
-
-    fn client(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1"]).args(arguments);
-        command
-    }
-
     fn command(&self, what: &str, value: &str, more: &[&str]) {
         let topic = format!("grid/demo/cp-1/set/{what}");
         let mut publish = self.client("mosquitto_pub", &["-t", &topic, "-m", value]);

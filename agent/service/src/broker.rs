@@ -109,12 +109,17 @@ impl BrokerSettings {
 
     /// Reads what else it takes.
     pub fn resolve(&self, identity: &IdentityFiles) -> Result<Broker, BrokerError> {
+        let tls = if self.tls { Some(tls::client_config(identity)?) } else { None };
+        Ok(Broker { tls, ..self.plainly()? })
+    }
+
+    /// The same without TLS, which needs no identity.
+    pub fn plainly(&self) -> Result<Broker, BrokerError> {
         let login = match (&self.user, &self.password_file) {
             (Some(user), Some(file)) => Some(Login { user: user.clone(), password: read_password(file)? }),
             (_, _) => None,
         };
-        let tls = if self.tls { Some(tls::client_config(identity)?) } else { None };
-        Ok(Broker { host: self.host.clone(), port: self.port, tls, login })
+        Ok(Broker { host: self.host.clone(), port: self.port, tls: None, login })
     }
 }
 

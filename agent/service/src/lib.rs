@@ -12,6 +12,7 @@ pub mod link;
 pub mod settings;
 pub mod shutdown;
 mod tls;
+pub mod watchdog;
 
 /// Sends log lines to standard error. `RUST_LOG` chooses what is shown; without it, `default` does (`info`, `warn`, …).
 pub fn log_to_stderr(default: &str) {

@@ -5,6 +5,7 @@
 
 mod clock_watch;
 mod complaints;
+mod contact;
 mod device;
 mod evidence;
 mod outage;
@@ -24,10 +25,11 @@ use grid_service::broker::Broker;
 use grid_service::clock::unix_now;
 
 use crate::commands::KeptError;
+use crate::gpio::GpioError;
 
 pub use device::{DeviceSettings, run_device};
 pub use evidence::{DEVICE_DISK_BYTES, MEMORY_BYTES, OutboxSettings, SOCKET as STATUS_SOCKET, TRANSFORMER_DISK_BYTES};
-pub use transformer::{TransformerSettings, run_transformer};
+pub use transformer::{DimmingContact, TransformerSettings, run_transformer};
 
 /// Who an agent is, and whom it believes.
 #[derive(Clone)]
@@ -125,11 +127,14 @@ pub enum AgentError {
     #[error("the meter's thread has ended")]
     MeterEnded,
     /// The operating system refuses a thread.
-    #[error("no thread for the meter: {0}")]
+    #[error("no thread for meter or contact: {0}")]
     Thread(#[source] std::io::Error),
     /// The commands that are in force cannot be read.
     #[error(transparent)]
     Commands(#[from] KeptError),
+    /// The dimming contact cannot be read.
+    #[error("transformer.dimming_contact: {0}")]
+    Contact(#[from] GpioError),
     /// The epoch cannot be kept.
     #[error("the transformer's epoch cannot be kept in {file}: {source}")]
     Epoch {

@@ -12,19 +12,65 @@ use grid_protocol::units::{MilliAmps, Millis};
 use grid_service::clock::{boot_now, unix_now};
 use grid_service::file::replace;
 use grid_service::link::{Delivery, Incoming, Received};
+use grid_service::watchdog::Watchdog;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::complaints::Complaints;
+use super::contact::{self, Contact};
 use super::sampling::{self, Sampled};
 use super::station::Station;
 use super::{AgentError, Common, Summary, over_all_phases};
 use crate::commands::{Command, Kept, LIMIT_W, Order, Refusal};
+use crate::gpio::{Line, Pull};
 use crate::meter::Meter;
 use crate::transformer::{Dim, Plan, REPEAT, Transformer, Voice};
 
 const BALANCE_EVERY: Millis = Millis(1000);
 /// So many messages are heard before what they change is decided: then readings have their turn.
 const AT_ONCE: usize = 64;
+
+/// A utility's relay contact on a GPIO line (§ 14a EnWG): while it is closed, all controllable devices together draw no more
+/// than `limit_w`, as if `set/dimming` had ordered it; of both the lower holds.
+///
+/// ```toml
+/// [transformer.dimming_contact]
+/// line = 27
+/// limit_w = 20000
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DimmingContact {
+    /// The chip's device file. Default: `/dev/gpiochip0`.
+    #[serde(default = "default_chip")]
+    pub chip: PathBuf,
+    /// The line, on a Raspberry Pi the GPIO number (not the pin's).
+    pub line: u32,
+    /// The line is low while the contact is closed: it connects the line to ground. Default: true.
+    #[serde(default = "default_active_low")]
+    pub active_low: bool,
+    /// What holds the line while the contact is open: `up`, `down` or, with a resistor outside, `none`. Default: `up`.
+    #[serde(default)]
+    pub pull: Pull,
+    /// What all controllable devices together may draw while it is closed, in watts at 230 V. Each keeps 4.2 kW.
+    pub limit_w: u64,
+}
+
+fn default_chip() -> PathBuf {
+    "/dev/gpiochip0".into()
+}
+
+fn default_active_low() -> bool {
+    true
+}
+
+impl DimmingContact {
+    fn start(&self) -> Result<mpsc::Receiver<Contact>, AgentError> {
+        let Self { chip, line, active_low, pull, limit_w: _ } = self.clone();
+        contact::start(Box::new(move || Ok(Box::new(Line::input(&chip, line, active_low, pull)?))))
+    }
+}
 
 /// What a transformer measures and keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +83,8 @@ pub struct TransformerSettings {
     pub epoch_file: Option<PathBuf>,
     /// Where orders are kept over restarts. `None`: nowhere.
     pub commands_file: Option<PathBuf>,
+    /// The utility's contact, if there is one.
+    pub dimming_contact: Option<DimmingContact>,
 }
 
 /// Runs a transformer until `shutdown`, then says goodbye.
@@ -50,6 +98,7 @@ pub async fn run_transformer(
     let subscriptions =
         ["+/status".to_owned(), "+/measurement".to_owned(), format!("{name}/ack"), format!("{name}/set/#")];
     let kept = Kept::load(settings.commands_file.as_deref())?;
+    let contact = settings.dimming_contact.as_ref().map(DimmingContact::start).transpose()?;
     let part = Part::Transformer { phases: settings.phases.clone() };
     let station = Station::open(common.clone(), part, &subscriptions).await?;
     let epoch = next_epoch(settings.epoch_file.as_deref(), 0)?;
@@ -68,7 +117,7 @@ pub async fn run_transformer(
         meter_is_constant: meter.is_constant(),
     };
     running.take_up_orders()?;
-    running.run(meter, shutdown).await?;
+    running.run(meter, contact, shutdown).await?;
     running.station.close().await
 }
 
@@ -102,9 +151,15 @@ struct Running {
 }
 
 impl Running {
-    async fn run(&mut self, meter: Box<dyn Meter>, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+    async fn run(
+        &mut self,
+        meter: Box<dyn Meter>,
+        mut contact: Option<mpsc::Receiver<Contact>>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), AgentError> {
         let mut shutdown = pin!(shutdown);
         let mut samples = sampling::start(meter)?;
+        let mut watchdog = Watchdog::of_systemd();
         let mut tick = interval(Duration::from_millis(REPEAT.0 / 2));
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut balance = interval(Duration::from_millis(BALANCE_EVERY.0));
@@ -114,6 +169,7 @@ impl Running {
                 biased;
                 () = &mut shutdown => return Ok(()),
                 sampled = samples.recv() => self.on_sampled(&sampled.ok_or(AgentError::MeterEnded)?)?,
+                Some(said) = heard(&mut contact) => self.on_contact(said)?,
                 incoming = self.station.next() => self.on_all_that_came(incoming?)?,
                 _ = tick.tick() => self.lead(None, |core, speaker| core.on_tick(boot_now(), speaker))?,
                 _ = balance.tick() => {
@@ -123,7 +179,20 @@ impl Running {
                 }
             }
             self.station.replay(boot_now())?;
+            watchdog.alive();
         }
+    }
+
+    /// Obeys the utility's contact. What cannot be read changes nothing.
+    fn on_contact(&mut self, said: Contact) -> Result<(), AgentError> {
+        let limit_w = self.settings.dimming_contact.as_ref().map(|contact| contact.limit_w);
+        let cap_w = match said {
+            Contact::Closed => limit_w,
+            Contact::Opened => None,
+            Contact::Lost(error) => return self.station.event(Event::ContactFailed { why: error.to_string() }),
+            Contact::Found => return self.station.event(Event::ContactRecovered {}),
+        };
+        self.lead(None, |core, speaker| core.on_contact(cap_w, boot_now(), speaker))
     }
 
     fn on_sampled(&mut self, sampled: &Sampled) -> Result<(), AgentError> {
@@ -275,6 +344,14 @@ impl Running {
         let mut speaker = Speaker { station: &mut self.station, common: &self.common, read_at, failed: None };
         decide(&mut self.core, &mut speaker);
         speaker.failed.map_or(Ok(()), Err)
+    }
+}
+
+/// What a contact says next; never, if there is none.
+async fn heard(contact: &mut Option<mpsc::Receiver<Contact>>) -> Option<Contact> {
+    match contact {
+        Some(contact) => contact.recv().await,
+        None => std::future::pending().await,
     }
 }
 

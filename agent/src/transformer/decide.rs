@@ -60,7 +60,7 @@ impl Transformer {
 
         let feeds_in = matches!(condition, Condition::Leading | Condition::Starting);
         let base = if feeds_in { read.uncontrolled } else { read.without_feed_in };
-        let dimming = self.dimming.map(|order| order.dimming());
+        let dimming = self.dimming();
         let above = self.nodes(self.estimates.highest(), 1);
         let below = self.nodes(base, 2);
         self.rooms = above.iter().map(|node| node.room).collect();

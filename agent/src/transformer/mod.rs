@@ -85,6 +85,8 @@ pub struct Transformer {
     turns: Turns,
     ramp: Ramp,
     dimming: Option<Dim>,
+    /// While the utility's contact is closed: what it lets all devices together draw, in watts.
+    contact: Option<u64>,
     condition: Condition,
     told: Told,
     /// The newest reading says *at least this much*: once for it, everybody gives back a tenth.
@@ -125,6 +127,7 @@ impl Transformer {
             turns: Turns::new(devices.len()),
             ramp: Ramp::new(now),
             dimming: None,
+            contact: None,
             condition: Condition::Starting,
             told: Told::default(),
             take_back: false,

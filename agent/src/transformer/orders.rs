@@ -20,13 +20,6 @@ pub struct Dim {
     pub until: UnixMillis,
 }
 
-impl Dim {
-    /// The order in currents, summed up over the phases of devices.
-    pub(super) fn dimming(&self) -> Dimming {
-        Dimming { cap: summed_up(self.cap_w), floor: summed_up(FLOOR_W) }
-    }
-}
-
 /// The current of this power at 230 V, summed up over phases.
 fn summed_up(watts: u64) -> MilliAmps {
     MilliAmps(i64::try_from(watts).unwrap_or(i64::MAX).saturating_mul(1000) / NOMINAL_VOLTS)
@@ -48,15 +41,37 @@ impl Transformer {
         }
     }
 
-    /// A grid operator, `by`, orders dimming, or lifts its order.
+    /// A grid operator, `by`, orders dimming, or lifts its order. A contact that is closed goes on holding.
     pub fn on_dimming(&mut self, order: Option<Dim>, by: String, now: BootTime, voice: &mut impl Voice) {
-        let old = std::mem::replace(&mut self.dimming, order);
-        if old != order {
-            let watts = |order: Option<Dim>| order.map(|order| order.cap_w);
-            let until_ms = order.map(|order| order.until);
-            voice.event(Event::DimmingChanged { by, old_w: watts(old), new_w: watts(order), until_ms });
-            self.decide(now, voice);
+        let old_w = self.cap_w();
+        if std::mem::replace(&mut self.dimming, order) != order {
+            self.tell_dimming(by, old_w, now, voice);
         }
+    }
+
+    /// The utility's contact has closed, and all devices together may draw so many watts, or it has opened. Of it and an
+    /// order by `set/dimming` the lower holds.
+    pub fn on_contact(&mut self, cap_w: Option<u64>, now: BootTime, voice: &mut impl Voice) {
+        let old_w = self.cap_w();
+        if std::mem::replace(&mut self.contact, cap_w) != cap_w {
+            self.tell_dimming("contact".to_owned(), old_w, now, voice);
+        }
+    }
+
+    /// What may be drawn under the orders in force, in currents summed up over the phases of devices.
+    pub(super) fn dimming(&self) -> Option<Dimming> {
+        self.cap_w().map(|cap_w| Dimming { cap: summed_up(cap_w), floor: summed_up(FLOOR_W) })
+    }
+
+    fn cap_w(&self) -> Option<u64> {
+        self.dimming.map(|order| order.cap_w).into_iter().chain(self.contact).min()
+    }
+
+    fn tell_dimming(&mut self, by: String, old_w: Option<u64>, now: BootTime, voice: &mut impl Voice) {
+        // Nobody knows when a contact opens.
+        let until_ms = self.dimming.filter(|_| self.contact.is_none()).map(|order| order.until);
+        voice.event(Event::DimmingChanged { by, old_w, new_w: self.cap_w(), until_ms });
+        self.decide(now, voice);
     }
 
     pub(super) fn end_dimming(&mut self, now: BootTime, voice: &mut impl Voice) {

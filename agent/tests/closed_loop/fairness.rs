@@ -106,6 +106,34 @@ fn a_dimming_order_caps_all_together_but_leaves_everybody_its_floor_until_it_end
 }
 
 #[test]
+fn a_closed_contact_dims_until_it_opens_and_of_it_and_an_order_the_lower_holds() {
+    let devices = three_phase_cars(3);
+    let mut street = wanting(plan(LIMIT_W, &devices), devices, 0);
+    street.pass(10_000);
+    let before = currents(&street);
+    let contact = |street: &mut Street, cap_w| {
+        street.lead(|core, ears, now| core.on_contact(cap_w, now, ears));
+        street.pass(1_000);
+    };
+    contact(&mut street, Some(15_000));
+    assert_eq!(currents(&street), [7_246, 7_246, 7_246]);
+    let dim = Dim { cap_w: 5_000, ends: BootTime(street.now + 5_000), until: UnixMillis(7) };
+    street.lead(|core, ears, now| core.on_dimming(Some(dim), "dso".to_owned(), now, ears));
+    street.pass(1_000);
+    assert_eq!(currents(&street), [6_087, 6_087, 6_087]);
+    // The order ends by the clock; the contact is still closed.
+    street.pass(8_000);
+    assert_eq!(currents(&street), [7_246, 7_246, 7_246]);
+    street.lead(|core, ears, now| core.on_dimming(None, "dso".to_owned(), now, ears));
+    contact(&mut street, Some(15_000));
+    contact(&mut street, None);
+    street.pass(8_000);
+    assert_eq!(currents(&street), before);
+    assert_eq!(street.told(10_000).iter().filter(|told| told.ends_with("dimming_changed")).count(), 4);
+    assert_kept(&street);
+}
+
+#[test]
 fn an_operators_limit_is_kept_at_once_and_one_below_the_base_load_stops_everybody() {
     let devices = three_phase_cars(2);
     let mut street = wanting(plan(LIMIT_W, &devices), devices, 20_000);

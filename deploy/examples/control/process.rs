@@ -95,7 +95,13 @@ pub fn run() -> Result<(), Failure> {
     let authority = Authority::from_der(&authority)?;
     let credentials = Credentials { site, name, certificate, key: SigningKey::from_bytes(&key), authority };
     let plan = street.plan()?;
-    let settings = TransformerSettings { phases: Phase::ALL.to_vec(), plan, epoch_file: None, commands_file: None };
+    let settings = TransformerSettings {
+        phases: Phase::ALL.to_vec(),
+        plan,
+        epoch_file: None,
+        commands_file: None,
+        dimming_contact: None,
+    };
     let (script, meter) = Scripted::new();
     let (over, told) = oneshot::channel::<()>();
     thread::Builder::new().spawn(move || {

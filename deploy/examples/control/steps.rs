@@ -166,7 +166,13 @@ impl Stage {
         let acknowledger = Acknowledger::start(anchor, transformer.clone(), &site.broker());
         let (script, meter) = Scripted::new();
         let plan = street.plan()?;
-        let settings = TransformerSettings { phases: Phase::ALL.to_vec(), plan, epoch_file: None, commands_file: None };
+        let settings = TransformerSettings {
+            phases: Phase::ALL.to_vec(),
+            plan,
+            epoch_file: None,
+            commands_file: None,
+            dimming_contact: None,
+        };
         let common = site.common(&transformer, Role::Transformer, Some(stopwatch.clone()))?;
         alone(run_transformer(common, settings, Box::new(meter), end(ended.clone())), ended.clone())?;
 

@@ -173,6 +173,13 @@ pub enum Event {
     },
     /// Meter and actuator work again.
     Recovered {},
+    /// The utility's dimming contact cannot be read: the order that was in force stays.
+    ContactFailed {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The dimming contact can be read again.
+    ContactRecovered {},
     /// Somebody else connected under this name.
     ThrownOut {},
     /// The outbox was full; these messages are lost for the log.

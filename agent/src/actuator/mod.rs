@@ -1,4 +1,25 @@
 //! What makes a device draw no more than it may.
+//!
+//! | module | what it is | I/O |
+//! |---|---|---|
+//! | [`guard`] | the thread that owns the hardware and takes it to the safe state when a lease ends | a thread |
+//! | [`pilot`] | from amperes to the duty of an IEC 61851-1 control pilot | none |
+//! | [`pwm`] | the kernel's PWM: a control pilot, a lamp, a motor | sysfs |
+//! | [`relay`] | a contactor, and how often it may switch | a GPIO line |
+//! | [`mqtt`], [`template`] | a charger that is commanded by MQTT | a broker |
+//! | [`settings`] | what a person configures of it | none |
+//!
+//! An actuator that is opened is in its safe state: the failsafe limit, or nothing if the device is switched off by
+//! command. It is when it is left, too.
+
+pub mod guard;
+pub mod mqtt;
+mod opening;
+pub mod pilot;
+pub mod pwm;
+pub mod relay;
+pub mod settings;
+pub mod template;
 
 use grid_protocol::units::{BootTime, MilliAmps, Millis};
 

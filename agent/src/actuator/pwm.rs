@@ -1,0 +1,356 @@
+//! The kernel's PWM through sysfs (Linux, Documentation/driver-api/pwm.rst).
+//!
+//! ```text
+//! /sys/class/pwm/pwmchip0/export            a channel's number makes its folder
+//!                        /pwm0/period       in nanoseconds, never below duty_cycle
+//!                             /duty_cycle   in nanoseconds
+//!                             /polarity     normal or inversed, only while it is off
+//!                             /enable       0 or 1
+//! ```
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use grid_protocol::units::{BootTime, MilliAmps};
+
+use super::guard::Hardware;
+use super::{ActuatorError, pilot};
+
+/// After `export` udev gives the channel's files to the group `gpio`, which takes a moment.
+const UDEV_TIME: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// `ENODEV`, and `EINVAL`: the chip has no channel of that number.
+const NO_SUCH_CHANNEL: [i32; 2] = [19, 22];
+
+/// Which channel, and how it is to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// `/sys/class/pwm`.
+    pub sysfs: PathBuf,
+    /// The number of its chip.
+    pub chip: u32,
+    /// Its number on the chip.
+    pub channel: u32,
+    /// The period in nanoseconds.
+    pub period_ns: u64,
+    /// Whether the output is turned over: low for the duty, high for the rest.
+    pub inverted: bool,
+}
+
+/// What a duty stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// From 0 to 1000 ‰ of the period, as the limit is from 0 to this.
+    Proportional(MilliAmps),
+    /// As IEC 61851-1 has it.
+    ControlPilot,
+}
+
+impl Signal {
+    fn duty_ns(self, limit: MilliAmps, period_ns: u64) -> u64 {
+        match self {
+            Self::Proportional(full) => {
+                let limit = limit.max(MilliAmps::ZERO).min(full);
+                let per_mille = limit.0.saturating_mul(1000) / full.0.max(1);
+                u64::try_from(per_mille).unwrap_or(0) * period_ns / 1000
+            }
+            Self::ControlPilot => pilot::duty_ns(limit),
+        }
+    }
+}
+
+/// Why a PWM channel cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PwmError {
+    /// The kernel knows no such chip.
+    #[error(
+        "there is no {}: enable PWM (on a Raspberry Pi `dtoverlay=pwm` in /boot/firmware/config.txt, then restart), or name \
+         another `chip` of `ls /sys/class/pwm`", .0.display()
+    )]
+    NoChip(PathBuf),
+    /// The chip has no such channel.
+    #[error("{} has no channel {channel}: `cat {}/npwm` tells how many it has, counted from 0", chip.display(), chip.display())]
+    NoChannel {
+        /// The chip's folder.
+        chip: PathBuf,
+        /// The number that was asked for.
+        channel: u32,
+    },
+    /// The files belong to somebody else.
+    #[error(
+        "{} may not be written: add the agent's user to the group that owns it (on Raspberry Pi OS `sudo usermod -aG gpio \
+         USER`) and log in again", .0.display()
+    )]
+    Forbidden(PathBuf),
+    /// Another driver has it.
+    #[error("{} is busy: something else in the kernel uses the channel (another overlay, audio, a backlight)", .0.display())]
+    Busy(PathBuf),
+    /// The channel's folder does not come.
+    #[error("{} did not appear within 2 s after `export`", .0.display())]
+    NotExported(PathBuf),
+    /// Anything else.
+    #[error("{} does not take {value:?}: {source}", file.display())]
+    Refused {
+        /// The file.
+        file: PathBuf,
+        /// What was written.
+        value: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl From<PwmError> for ActuatorError {
+    fn from(error: PwmError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// One channel in use.
+#[derive(Debug)]
+pub struct Pwm {
+    config: Channel,
+    signal: Signal,
+    chip: PathBuf,
+    folder: PathBuf,
+    /// What was written last.
+    duty_ns: u64,
+}
+
+impl Pwm {
+    /// Takes the channel and sets it to `safe`. One that runs already as it should is not interrupted.
+    ///
+    /// # Errors
+    /// If it is not there, not ours or refuses.
+    pub fn open(config: Channel, signal: Signal, safe: MilliAmps) -> Result<Self, PwmError> {
+        let chip = config.sysfs.join(format!("pwmchip{}", config.chip));
+        let folder = chip.join(format!("pwm{}", config.channel));
+        if !chip.exists() {
+            return Err(PwmError::NoChip(chip));
+        }
+        if !folder.exists() {
+            export(&chip, config.channel)?;
+        }
+        wait_for_udev(&folder)?;
+        let duty_ns = signal.duty_ns(safe, config.period_ns);
+        let pwm = Self { config, signal, chip, folder, duty_ns };
+        if !pwm.runs_as_it_should() {
+            pwm.write("enable", "0")?;
+            // A period below the old duty would be refused, and so would a duty above the old period.
+            pwm.write("duty_cycle", "0")?;
+            pwm.write("period", &pwm.config.period_ns.to_string())?;
+            // Not every driver knows the other polarity, and some refuse even the one they have.
+            if pwm.read("polarity").as_deref() != Some(pwm.polarity()) {
+                pwm.write("polarity", pwm.polarity())?;
+            }
+        }
+        pwm.write("duty_cycle", &duty_ns.to_string())?;
+        pwm.write("enable", "1")?;
+        Ok(pwm)
+    }
+
+    fn polarity(&self) -> &'static str {
+        if self.config.inverted { "inversed" } else { "normal" }
+    }
+
+    fn runs_as_it_should(&self) -> bool {
+        let is = |file, wanted: &str| self.read(file).as_deref() == Some(wanted);
+        is("enable", "1") && is("period", &self.config.period_ns.to_string()) && is("polarity", self.polarity())
+    }
+
+    fn read(&self, file: &str) -> Option<String> {
+        fs::read_to_string(self.folder.join(file)).ok().map(|text| text.trim().to_owned())
+    }
+
+    fn write(&self, file: &str, value: &str) -> Result<(), PwmError> {
+        write(&self.folder.join(file), value)
+    }
+}
+
+impl Hardware for Pwm {
+    fn apply(&mut self, limit: MilliAmps, _now: BootTime) -> Result<(), ActuatorError> {
+        self.duty_ns = self.signal.duty_ns(limit, self.config.period_ns);
+        Ok(self.write("duty_cycle", &self.duty_ns.to_string())?)
+    }
+}
+
+impl Drop for Pwm {
+    /// Gives the channel back, if it is silent anyway: what a pin does without its channel is the driver's business, so a
+    /// safe state that needs the channel keeps it.
+    fn drop(&mut self) {
+        if self.duty_ns > 0 || self.config.inverted {
+            return;
+        }
+        let given_back = self.write("enable", "0");
+        let given_back = given_back.and_then(|()| write(&self.chip.join("unexport"), &self.config.channel.to_string()));
+        if let Err(error) = given_back {
+            tracing::warn!(%error, "the PWM channel could not be given back");
+        }
+    }
+}
+
+fn export(chip: &Path, channel: u32) -> Result<(), PwmError> {
+    write(&chip.join("export"), &channel.to_string()).map_err(|error| match error {
+        PwmError::Refused { source, .. } if source.raw_os_error().is_some_and(|no| NO_SUCH_CHANNEL.contains(&no)) => {
+            PwmError::NoChannel { chip: chip.to_owned(), channel }
+        }
+        other => other,
+    })
+}
+
+fn wait_for_udev(folder: &Path) -> Result<(), PwmError> {
+    let began = Instant::now();
+    let file = folder.join("duty_cycle");
+    loop {
+        let error = match OpenOptions::new().write(true).open(&file) {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if began.elapsed() >= UDEV_TIME {
+            return Err(match error.kind() {
+                io::ErrorKind::NotFound => PwmError::NotExported(folder.to_owned()),
+                _ => refused(&file, "", error),
+            });
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn write(file: &Path, value: &str) -> Result<(), PwmError> {
+    // Not created: a file that sysfs does not have is a fault.
+    let opened = OpenOptions::new().write(true).truncate(true).open(file);
+    opened.and_then(|mut open| open.write_all(value.as_bytes())).map_err(|error| refused(file, value, error))
+}
+
+fn refused(file: &Path, value: &str, source: io::Error) -> PwmError {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => PwmError::Forbidden(file.to_owned()),
+        io::ErrorKind::ResourceBusy => PwmError::Busy(file.to_owned()),
+        _ => PwmError::Refused { file: file.to_owned(), value: value.to_owned(), source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder that looks like `/sys/class/pwm` with one chip, whose channel appears when it is exported.
+    struct Tree(tempfile::TempDir);
+
+    impl Tree {
+        fn new(exported: bool) -> Self {
+            let tree = Self(tempfile::tempdir().unwrap());
+            fs::create_dir(tree.chip()).unwrap();
+            ["export", "unexport"].iter().for_each(|file| fs::write(tree.chip().join(file), "").unwrap());
+            if exported {
+                make_channel(&tree.chip());
+            }
+            tree
+        }
+
+        fn chip(&self) -> PathBuf {
+            self.0.path().join("pwmchip0")
+        }
+
+        fn channel(&self, inverted: bool, period_ns: u64) -> Channel {
+            Channel { sysfs: self.0.path().to_owned(), chip: 0, channel: 0, period_ns, inverted }
+        }
+
+        fn says(&self) -> [String; 4] {
+            ["period", "duty_cycle", "polarity", "enable"]
+                .map(|file| fs::read_to_string(self.chip().join("pwm0").join(file)).unwrap())
+        }
+    }
+
+    fn make_channel(chip: &Path) {
+        let folder = chip.join("pwm0");
+        fs::create_dir(&folder).unwrap();
+        for (file, value) in [("period", "0"), ("polarity", "normal\n"), ("enable", "0"), ("duty_cycle", "0")] {
+            fs::write(folder.join(file), value).unwrap();
+        }
+    }
+
+    const LAMP: Signal = Signal::Proportional(MilliAmps(16_000));
+
+    #[test]
+    fn a_lamp_is_as_bright_as_the_limit_and_its_channel_is_given_back_when_it_is_dark() {
+        let tree = Tree::new(true);
+        let mut lamp = Pwm::open(tree.channel(false, 20_000), LAMP, MilliAmps(4_000)).unwrap();
+        assert_eq!(tree.says(), ["20000", "5000", "normal\n", "1"]);
+        for (limit, duty) in [(16_000, "20000"), (99_000, "20000"), (8_000, "10000"), (5, "0"), (-5, "0")] {
+            lamp.apply(MilliAmps(limit), BootTime(0)).unwrap();
+            assert_eq!(tree.says()[1], duty, "{limit}");
+        }
+        drop(lamp);
+        assert_eq!(tree.says()[3], "0");
+        assert_eq!(fs::read_to_string(tree.chip().join("unexport")).unwrap(), "0");
+    }
+
+    #[test]
+    fn a_channel_is_exported_and_waited_for() {
+        let tree = Tree::new(false);
+        let chip = tree.chip();
+        let kernel = thread::spawn(move || {
+            while fs::read_to_string(chip.join("export")).unwrap() != "0" {
+                thread::sleep(Duration::from_millis(1));
+            }
+            thread::sleep(Duration::from_millis(50));
+            make_channel(&chip);
+        });
+        let pilot = Pwm::open(tree.channel(true, pilot::PERIOD_NS), Signal::ControlPilot, MilliAmps(0)).unwrap();
+        kernel.join().unwrap();
+        assert_eq!(tree.says(), ["1000000", "1000000", "inversed", "1"]);
+        drop(pilot);
+        assert_eq!(tree.says()[3], "1", "the car must go on seeing that it may not charge");
+        assert_eq!(fs::read_to_string(tree.chip().join("unexport")).unwrap(), "");
+    }
+
+    #[test]
+    fn a_pilot_that_runs_is_not_interrupted_by_a_restart() {
+        let tree = Tree::new(true);
+        let pilot = Pwm::open(tree.channel(false, pilot::PERIOD_NS), Signal::ControlPilot, MilliAmps(6_000)).unwrap();
+        drop(pilot);
+        // Nothing but the duty may be written now.
+        let folder = tree.chip().join("pwm0");
+        fs::remove_file(folder.join("polarity")).unwrap();
+        fs::write(folder.join("polarity"), "normal\n").unwrap();
+        let before = fs::metadata(folder.join("period")).unwrap().modified().unwrap();
+        thread::sleep(Duration::from_millis(20));
+        Pwm::open(tree.channel(false, pilot::PERIOD_NS), Signal::ControlPilot, MilliAmps(6_000)).unwrap();
+        assert_eq!(tree.says(), ["1000000", "100000", "normal\n", "1"]);
+        assert_eq!(fs::metadata(folder.join("period")).unwrap().modified().unwrap(), before);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_what_to_do() {
+        let tree = Tree::new(false);
+        let mut elsewhere = tree.channel(false, 20_000);
+        elsewhere.chip = 3;
+        let error = Pwm::open(elsewhere, LAMP, MilliAmps(0)).unwrap_err().to_string();
+        assert!(error.contains("pwmchip3") && error.contains("dtoverlay=pwm"), "{error}");
+        let error = Pwm::open(tree.channel(false, 20_000), LAMP, MilliAmps(0)).unwrap_err().to_string();
+        assert!(error.contains("did not appear"), "{error}");
+    }
+
+    #[test]
+    fn each_errno_has_its_own_words() {
+        let file = Path::new("/sys/class/pwm/pwmchip0/export");
+        for (errno, words) in [(13, "usermod -aG gpio"), (16, "busy"), (5, "does not take")] {
+            let said = refused(file, "0", io::Error::from_raw_os_error(errno)).to_string();
+            assert!(said.contains(words) && said.contains("pwmchip0/export"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_an_error_and_is_not_made() {
+        let tree = Tree::new(true);
+        let mut lamp = Pwm::open(tree.channel(false, 20_000), LAMP, MilliAmps(0)).unwrap();
+        let file = tree.chip().join("pwm0/duty_cycle");
+        fs::remove_file(&file).unwrap();
+        assert!(lamp.apply(MilliAmps(8_000), BootTime(0)).unwrap_err().0.contains("duty_cycle"));
+        assert!(!file.exists());
+    }
+}

@@ -1,0 +1,185 @@
+//! A contactor: closed while the limit lets the device run.
+//!
+//! **It opens at once**, whenever the limit falls below what the device needs and whatever minimum times say: a lower limit
+//! and the end of a lease are binding, and safety goes before comfort. (That a device should stay on for a while is what
+//! its transformer keeps, which alone knows whether there is room.) What protects the contactor here is that it *closes*
+//! late: not before it was open for the minimum off-time, and not before a whole cycle, from closing to closing, has lasted
+//! the minimum on-time and off-time together.
+
+use grid_protocol::units::{BootTime, MilliAmps, Millis};
+
+use super::ActuatorError;
+use super::guard::Hardware;
+use crate::gpio::Output;
+
+/// When it closes, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Habits {
+    /// It is closed while the limit is at least this.
+    pub on_ma: MilliAmps,
+    /// A cycle lasts at least this and `min_off` together.
+    pub min_on: Millis,
+    /// Once open, it stays open for at least this.
+    pub min_off: Millis,
+}
+
+impl Habits {
+    /// Whether it is to be closed at this limit.
+    pub fn is_closed_at(&self, limit: MilliAmps) -> bool {
+        limit >= self.on_ma
+    }
+}
+
+/// A relay on a line.
+pub struct Relay {
+    line: Box<dyn Output>,
+    habits: Habits,
+    limit: MilliAmps,
+    closed: bool,
+    /// It must not close before.
+    rests_until: BootTime,
+    closed_at: BootTime,
+}
+
+impl Relay {
+    /// On a line that was just made as `safe` demands. When it was closed or opened before is not known, so minimum times
+    /// begin anew.
+    pub fn new(line: Box<dyn Output>, habits: Habits, safe: MilliAmps, now: BootTime) -> Self {
+        let closed = habits.is_closed_at(safe);
+        Self { line, habits, limit: safe, closed, rests_until: now + habits.min_off, closed_at: now }
+    }
+
+    fn switch(&mut self, closed: bool, now: BootTime) -> Result<(), ActuatorError> {
+        self.line.set(closed).map_err(|error| ActuatorError(error.to_string()))?;
+        match (self.closed, closed) {
+            (false, true) => self.closed_at = now,
+            (true, false) => {
+                let cycle = self.closed_at + self.habits.min_on + self.habits.min_off;
+                self.rests_until = cycle.max(now + self.habits.min_off);
+            }
+            (true, true) | (false, false) => {}
+        }
+        self.closed = closed;
+        Ok(())
+    }
+}
+
+impl Hardware for Relay {
+    fn apply(&mut self, limit: MilliAmps, now: BootTime) -> Result<(), ActuatorError> {
+        self.limit = limit;
+        let closed = self.habits.is_closed_at(limit) && (self.closed || now >= self.rests_until);
+        self.switch(closed, now)
+    }
+
+    fn attend(&mut self, now: BootTime) -> Result<Option<BootTime>, ActuatorError> {
+        if self.closed || !self.habits.is_closed_at(self.limit) {
+            return Ok(None);
+        }
+        if now < self.rests_until {
+            return Ok(Some(self.rests_until));
+        }
+        self.switch(true, now).map(|()| None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpio::GpioError;
+    use proptest::prelude::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Wire(Arc<Mutex<(bool, bool)>>);
+
+    impl Wire {
+        fn is_closed(&self) -> bool {
+            self.0.lock().unwrap().0
+        }
+    }
+
+    impl Output for Wire {
+        fn set(&mut self, active: bool) -> Result<(), GpioError> {
+            let mut wire = self.0.lock().unwrap();
+            if wire.1 {
+                return Err(GpioError::Failed { chip: "/dev/gpiochip0".into(), line: 17, why: "gone".to_owned() });
+            }
+            wire.0 = active;
+            Ok(())
+        }
+    }
+
+    const HABITS: Habits = Habits { on_ma: MilliAmps(9_000), min_on: Millis(1_000), min_off: Millis(300) };
+
+    fn relay(safe: i64) -> (Relay, Wire) {
+        let wire = Wire::default();
+        wire.0.lock().unwrap().0 = HABITS.is_closed_at(MilliAmps(safe));
+        (Relay::new(Box::new(wire.clone()), HABITS, MilliAmps(safe), BootTime(1_000)), wire)
+    }
+
+    #[test]
+    fn it_closes_when_the_limit_is_enough_and_it_was_open_for_long_enough() {
+        let (mut relay, wire) = relay(0);
+        relay.apply(MilliAmps(9_000), BootTime(1_100)).unwrap();
+        assert!(!wire.is_closed(), "nobody knows when it was opened");
+        assert_eq!(relay.attend(BootTime(1_100)), Ok(Some(BootTime(1_300))));
+        assert_eq!(relay.attend(BootTime(1_300)), Ok(None));
+        assert!(wire.is_closed());
+        relay.apply(MilliAmps(8_999), BootTime(5_000)).unwrap();
+        assert!(!wire.is_closed());
+        assert_eq!(relay.attend(BootTime(6_000)), Ok(None), "nothing is waited for");
+        relay.apply(MilliAmps(9_000), BootTime(6_000)).unwrap();
+        assert!(wire.is_closed());
+    }
+
+    #[test]
+    fn it_opens_at_once_however_short_it_was_closed_and_then_rests_for_the_whole_cycle() {
+        let (mut relay, wire) = relay(9_000);
+        assert!(wire.is_closed());
+        relay.apply(MilliAmps(0), BootTime(1_010)).unwrap();
+        assert!(!wire.is_closed());
+        relay.apply(MilliAmps(9_000), BootTime(1_400)).unwrap();
+        assert!(!wire.is_closed(), "the minimum off-time is over, the cycle is not");
+        assert_eq!(relay.attend(BootTime(1_400)), Ok(Some(BootTime(2_300))));
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_set_is_an_error_and_is_not_believed_to_be_set() {
+        let (mut relay, wire) = relay(9_000);
+        wire.0.lock().unwrap().1 = true;
+        let error = relay.apply(MilliAmps(0), BootTime(5_000)).unwrap_err();
+        assert!(error.0.contains("line 17") && error.0.contains("gone"), "{error}");
+        wire.0.lock().unwrap().1 = false;
+        relay.apply(MilliAmps(0), BootTime(5_100)).unwrap();
+        assert!(!wire.is_closed());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_ordered_it_is_never_closed_below_its_limit_and_never_cycles_too_fast(
+            orders in proptest::collection::vec((0_i64..18_000, 1_u64..700), 1..60),
+        ) {
+            let (mut relay, wire) = relay(0);
+            let mut now = BootTime(1_000);
+            let (mut was, mut closings): (bool, Vec<BootTime>) = (false, Vec::new());
+            for (limit, pause) in orders {
+                relay.apply(MilliAmps(limit), now).unwrap();
+                prop_assert!(!wire.is_closed() || limit >= 9_000);
+                let end = now + Millis(pause);
+                while now < end {
+                    relay.attend(now).unwrap();
+                    prop_assert!(!wire.is_closed() || limit >= 9_000);
+                    if wire.is_closed() && !was {
+                        closings.push(now);
+                    }
+                    was = wire.is_closed();
+                    now = now + Millis(10);
+                }
+                was = wire.is_closed();
+            }
+            for pair in closings.windows(2) {
+                prop_assert!(pair[1].since(pair[0]) >= Millis(1_300));
+            }
+        }
+    }
+}

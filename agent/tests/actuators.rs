@@ -1,0 +1,243 @@
+//! Actuators as a person uses them: by the program, with files in the place of sysfs, and on a broker that others wrote.
+
+#![allow(clippy::unwrap_used)]
+
+mod mosquitto;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use grid_agent::actuator::Actuator;
+use grid_agent::settings::Settings;
+use grid_protocol::units::{MilliAmps, Millis};
+use grid_service::clock::boot_now;
+use mosquitto::{Broker, Process, SOON};
+
+/// What the kernel shows of one PWM chip, with an exported channel.
+struct Sysfs(tempfile::TempDir);
+
+impl Sysfs {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let channel = folder.path().join("pwmchip0/pwm0");
+        fs::create_dir_all(&channel).unwrap();
+        for (file, value) in [("period", "0"), ("polarity", "normal"), ("enable", "0"), ("duty_cycle", "0")] {
+            fs::write(channel.join(file), value).unwrap();
+        }
+        fs::write(folder.path().join("pwmchip0/unexport"), "").unwrap();
+        Self(folder)
+    }
+
+    fn section(&self) -> String {
+        format!("[actuator.control_pilot]\nsysfs = {:?}\n", self.0.path())
+    }
+
+    fn duty(&self) -> String {
+        fs::read_to_string(self.0.path().join("pwmchip0/pwm0/duty_cycle")).unwrap()
+    }
+}
+
+/// A charge point whose identity and chip are not there.
+fn charge_point(folder: &Path, actuator: &str, failsafe_ma: i64) -> PathBuf {
+    let file = folder.join("agent.toml");
+    let settings = format!(
+        r#"
+site = "demo"
+name = "cp-3"
+[identity]
+bundle = "/nowhere/cp-3.bundle"
+[[meter.ina219]]
+bus = "/dev/i2c-99"
+scale = 15
+{actuator}
+[device]
+transformer = "trafo-1"
+phases = ["L1"]
+max_ma = 16000
+failsafe_ma = {failsafe_ma}
+commands_file = {:?}
+"#,
+        folder.join("commands.json")
+    );
+    fs::write(&file, settings).unwrap();
+    file
+}
+
+fn grid_agent(command: &str, config: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_grid-agent")).args([command, "--config"]).arg(config).output().unwrap()
+}
+
+#[test]
+fn safe_sets_the_failsafe_limit_without_identity_meter_or_broker() {
+    let (folder, sysfs) = (tempfile::tempdir().unwrap(), Sysfs::new());
+    let config = charge_point(folder.path(), &sysfs.section(), 6_000);
+    let output = grid_agent("safe", &config);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said, "cp-3: the safe state is set, 6000 mA per phase\n");
+    assert_eq!(sysfs.duty(), "100000");
+}
+
+#[test]
+fn a_device_that_is_switched_off_is_safe_when_it_is_off() {
+    let (folder, sysfs) = (tempfile::tempdir().unwrap(), Sysfs::new());
+    let config = charge_point(folder.path(), &sysfs.section(), 6_000);
+    fs::write(folder.path().join("commands.json"), "{\"charging\":false}").unwrap();
+    assert_eq!(grid_agent("safe", &config).status.code(), Some(0));
+    assert_eq!(sysfs.duty(), "1000000");
+}
+
+#[test]
+fn safe_says_what_is_in_its_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = grid_agent("safe", &charge_point(folder.path(), "[actuator.control_pilot]\nsysfs = \"/nowhere\"", 0));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("not in its safe state") && said.contains("dtoverlay=pwm"), "{said}");
+
+    let output = grid_agent("safe", &charge_point(folder.path(), "[actuator.relay]\nline = \"red\"", 0));
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+
+    let output = grid_agent("safe", &charge_point(folder.path(), "", 0));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("no actuator"));
+}
+
+#[test]
+fn the_safe_state_is_set_before_anything_that_may_fail() {
+    let (folder, sysfs) = (tempfile::tempdir().unwrap(), Sysfs::new());
+    let output = grid_agent("run", &charge_point(folder.path(), &sysfs.section(), 6_000));
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(sysfs.duty(), "100000");
+}
+
+#[test]
+fn a_pilot_goes_to_failsafe_at_the_end_of_the_lease_while_control_hangs() {
+    let (folder, sysfs) = (tempfile::tempdir().unwrap(), Sysfs::new());
+    let settings = Settings::load(&charge_point(folder.path(), &sysfs.section(), 6_000)).unwrap();
+    let mut pilot = settings.guarded_actuator().unwrap().unwrap();
+    pilot.set(MilliAmps(16_000), Some(boot_now() + Millis(300))).unwrap();
+    assert_eq!(sysfs.duty(), "266666");
+    let began = Instant::now();
+    while sysfs.duty() != "100000" {
+        assert!(began.elapsed() < SOON);
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a charger hears.
+struct Charger<'a> {
+    broker: &'a Broker,
+    lines: Receiver<String>,
+    _process: Process,
+}
+
+impl<'a> Charger<'a> {
+    fn at(broker: &'a Broker) -> Self {
+        let mut child = broker.client("mosquitto_sub", &["-t", "wb/#", "-v"]).stdout(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = channel();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let charger = Self { broker, lines, _process: Process(child) };
+        charger.says("wb/hello", "there");
+        charger.hears("wb/hello there");
+        charger
+    }
+
+    /// Says it, retained, so that whoever comes later knows.
+    fn says(&self, topic: &str, payload: &str) {
+        let mut publish = self.broker.client("mosquitto_pub", &["-t", topic, "-m", payload, "-r"]);
+        assert!(publish.status().unwrap().success());
+    }
+
+    /// Waits until it hears this. Until the subscription stands, `wb/hello` comes as retained.
+    fn hears(&self, wanted: &str) {
+        let end = Instant::now() + SOON;
+        while self.lines.recv_timeout(end.saturating_duration_since(Instant::now())).unwrap() != wanted {}
+    }
+}
+
+fn wallbox(port: u16) -> String {
+    format!(
+        r#"
+[actuator.mqtt]
+topic = "wb/limit"
+payload = '{{"amps":{{{{amps}}}}}}'
+off_topic = "wb/enable"
+off_payload = "0"
+repeat_ms = 300
+change_time_ms = 500
+charger_fallback_ms = 3000
+[actuator.mqtt.read_back]
+topic = "wb/state"
+pointer = "/amps"
+[actuator.mqtt.broker]
+port = {port}
+"#
+    )
+}
+
+fn guarded(config: &Path) -> Box<dyn Actuator> {
+    Settings::load(config).unwrap().guarded_actuator().unwrap().unwrap()
+}
+
+#[test]
+fn a_charger_is_told_its_limit_again_and_again_and_the_failsafe_limit_when_the_lease_ends() {
+    let broker = Broker::start();
+    let charger = Charger::at(&broker);
+    charger.says("wb/state", "{\"amps\":6}");
+    let mut actuator = guarded(&charge_point(broker.folder.path(), &wallbox(broker.port), 0));
+    assert_eq!(actuator.change_time(), Millis(3_000), "leases end before it falls back by itself");
+    charger.hears("wb/enable 0");
+    actuator.set(MilliAmps(13_500), Some(boot_now() + Millis(1_000))).unwrap();
+    charger.hears("wb/limit {\"amps\":13.5}");
+    charger.hears("wb/limit {\"amps\":13.5}");
+    charger.hears("wb/enable 0");
+    assert_eq!(actuator.demand(), Ok(MilliAmps(16_000)));
+}
+
+#[test]
+fn a_charger_that_does_not_follow_is_a_failure_until_it_does() {
+    let broker = Broker::start();
+    let charger = Charger::at(&broker);
+    charger.says("wb/state", "{\"amps\":16}");
+    let mut actuator = guarded(&charge_point(broker.folder.path(), &wallbox(broker.port), 0));
+    actuator.set(MilliAmps(8_000), Some(boot_now() + Millis(60_000))).unwrap();
+    let wait_for = |actuator: &mut Box<dyn Actuator>, failing: bool| {
+        let began = Instant::now();
+        loop {
+            let demand = actuator.demand();
+            if demand.is_err() == failing {
+                return demand;
+            }
+            assert!(began.elapsed() < SOON, "{demand:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let why = wait_for(&mut actuator, true).unwrap_err().to_string();
+    assert!(why.contains("told 8000 mA, but says 16000 mA after 500 ms on wb/state"), "{why}");
+    charger.says("wb/state", "{\"amps\":8}");
+    assert_eq!(wait_for(&mut actuator, false), Ok(MilliAmps(16_000)));
+    charger.says("wb/state", "broken");
+    let why = wait_for(&mut actuator, true).unwrap_err().to_string();
+    assert!(why.contains("nothing that can be read"), "{why}");
+}
+
+#[test]
+fn safe_tells_a_charger_to_be_off_and_does_not_wait_long_for_a_broker_that_is_not_there() {
+    let broker = Broker::start();
+    let charger = Charger::at(&broker);
+    let output = grid_agent("safe", &charge_point(broker.folder.path(), &wallbox(broker.port), 0));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    charger.hears("wb/enable 0");
+    let began = Instant::now();
+    let output = grid_agent("safe", &charge_point(broker.folder.path(), &wallbox(1), 0));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot be told"));
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
