@@ -48,7 +48,12 @@ impl LedgerWatch {
         let LedgerPurse { ref address, balance_nanos, days_left, .. } = purse;
         match days_left {
             Some(days_left) if days_left < FEW_DAYS && !self.is_money_low => {
-                tracing::warn!(address, balance_nanos, days_left, "the money for the ledger runs out: send this address some");
+                tracing::warn!(
+                    address,
+                    balance_nanos,
+                    days_left,
+                    "the money for the ledger runs out: send this address some"
+                );
                 self.is_money_low = true;
                 self.events.push(Event::LedgerMoneyLow { balance_nanos, days_left });
             }

@@ -128,8 +128,13 @@ impl Site {
     }
 
     pub fn device(&self, who: &str, seed: u8) -> Device {
+        self.device_as(Role::Device, who, seed)
+    }
+
+    /// Somebody with another role's certificate, who otherwise does what a device does.
+    pub fn device_as(&self, role: Role, who: &str, seed: u8) -> Device {
         let key = SigningKey::from_bytes(&[seed; 32]);
-        let certificate = self.certify(who, Role::Device, &key);
+        let certificate = self.certify(who, role, &key);
         let author = Author::new(name("demo"), name(who), Session(seed.into()), key);
         let (link, incoming) = Link::open(&self.broker(), &name(who), vec![format!("grid/demo/{who}/ack")]);
         Device { author, certificate, link, incoming, held: BTreeMap::new(), is_up: false }
@@ -167,6 +172,11 @@ impl Device {
         // Not sent is like lost: it is said again.
         self.link.publish(&signed.topic.to_string(), signed.payload.clone(), delivery).ok();
         self.held.insert(signed.seq.unwrap(), Held { signed, said: Instant::now() });
+    }
+
+    /// Says what happened.
+    pub fn tell(&mut self, event: Event) {
+        self.say(Kind::Event, event, Delivery::Assured);
     }
 
     fn birth(&mut self) {
@@ -211,8 +221,7 @@ impl Device {
             if self.is_up && left > 0 {
                 left -= 1;
                 if left.is_multiple_of(7) {
-                    let event = Event::ChargingStarted { energy_mwh: MilliWattHours(left.into()) };
-                    self.say(Kind::Event, event, Delivery::Assured);
+                    self.tell(Event::ChargingStarted { energy_mwh: MilliWattHours(left.into()) });
                 } else {
                     self.say(Kind::Measurement, serde_json::json!({"uptime_ms": left}), Delivery::Once);
                 }
