@@ -7,11 +7,13 @@
 //! A disk that is full ends the recorder and the connection, but not the anchor: once there is room it starts anew from
 //! what is durable.
 
+mod records;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use grid_ledger::{LedgerError, NewRecord, Remedy};
+use grid_ledger::{LedgerError, NewRecord};
 use grid_protocol::message::{LedgerPurse, LedgerReceipt, Session};
 use grid_protocol::units::{BootTime, Millis};
 use grid_service::broker::Broker;
@@ -23,11 +25,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 
 use crate::http::{Http, HttpError};
 use crate::intake::{Arrival, Now};
-use crate::notary::{News, Notary, NotarySettings, Told, Trail};
+use crate::notary::{NotarySettings, Trail};
 use crate::recorder::{AnchorIdentity, Outgoing, Progress, Recorder, RecorderError, enough_bytes};
-use crate::schedule::Schedule;
 use crate::settings::Settings;
 use grid_durable::{Disk, Stop, SystemDisk};
+use records::Records;
 
 /// How many commands may wait for the recorder; then the broker waits.
 const QUEUE: usize = 1024;
@@ -35,8 +37,6 @@ const QUEUE: usize = 1024;
 const TICK: Duration = Duration::from_millis(50);
 /// How long the recorder may take to write the last checkpoint.
 const FINISH_WITHIN: Duration = Duration::from_secs(60);
-/// Where there is no ledger, no record is due.
-const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long to wait before looking whether a full disk has room again.
 const LOOK_FOR_ROOM: Duration = Duration::from_secs(1);
 const LOOK_FOR_ROOM_AT_MOST: Duration = Duration::from_secs(30);
@@ -195,7 +195,7 @@ async fn run_until_full(
     loop {
         // If that does not go now, it goes later.
         wants_retained = wants_retained && link.subscribe_again().is_err();
-        let due = records.schedule.due();
+        let due = records.due();
         let command = tokio::select! {
             biased;
             () = &mut shutdown => break,
@@ -251,107 +251,8 @@ async fn run_until_full(
     {
         tracing::warn!("the last checkpoint is not on the ledger; the first record after the next start covers it");
     }
-    if let Some(notary) = records.notary {
-        notary.close().await;
-    }
+    records.close().await;
     Ok(summary)
-}
-
-/// What is due for the ledger, and what is under way there.
-struct Records {
-    notary: Option<Notary>,
-    schedule: Schedule,
-    /// The text of the record under way.
-    text: String,
-    /// The recorder was asked for a record.
-    wanted: Option<oneshot::Receiver<Option<NewRecord>>>,
-}
-
-impl Records {
-    fn start(settings: Option<NotarySettings>) -> Self {
-        let (interval, on_event) = match &settings {
-            Some(settings) => (Duration::from_millis(settings.interval.0.max(1)), settings.on_event),
-            None => (NEVER, false),
-        };
-        let schedule = Schedule::new(interval, on_event, Instant::now());
-        Self { notary: settings.map(Notary::start), schedule, text: String::new(), wanted: None }
-    }
-
-    fn hurry(&mut self) {
-        self.schedule.hurry();
-    }
-
-    fn may_ask(&self) -> bool {
-        self.wanted.is_none() && self.notary.as_ref().is_some_and(|notary| !notary.is_busy())
-    }
-
-    fn ask(&mut self) -> Command {
-        self.schedule.asked(Instant::now());
-        let (answer, wanted) = oneshot::channel();
-        self.wanted = Some(wanted);
-        Command::Record(answer)
-    }
-
-    fn hand_in(&mut self, record: NewRecord) {
-        if let Some(notary) = &mut self.notary {
-            self.schedule.handed_in(Instant::now());
-            self.text.clone_from(&record.text);
-            notary.hand_in(record);
-        }
-    }
-
-    /// Waits for a record that was asked for and hands it in, and for what becomes of it.
-    async fn next(&mut self) -> Result<Command, AnchorError> {
-        if let Some(wanted) = &mut self.wanted {
-            let record = wanted.await;
-            self.wanted = None;
-            if let Ok(Some(record)) = record {
-                self.hand_in(record);
-            }
-        }
-        let Some(notary) = &mut self.notary else { return std::future::pending().await };
-        match notary.told().await {
-            Told::News(news) => self.tell(news),
-            Told::Holds(purse) => Ok(Command::Holds(purse)),
-        }
-    }
-
-    async fn finish(&mut self, latest: Instant) -> Option<Result<Command, AnchorError>> {
-        let news = self.notary.as_mut()?.finish(latest).await?;
-        Some(self.tell(news))
-    }
-
-    /// Adds the last record, if the ledger answers in time. Says whether it did.
-    async fn add_last(&mut self, record: NewRecord, latest: Instant) -> bool {
-        if self.notary.as_ref().is_none_or(Notary::is_busy) {
-            return self.notary.is_none();
-        }
-        self.hand_in(record);
-        matches!(self.finish(latest).await, Some(Ok(Command::Notarized(..))))
-    }
-
-    fn tell(&mut self, news: News) -> Result<Command, AnchorError> {
-        let text = std::mem::take(&mut self.text);
-        match news {
-            News::Opened(trail) => Ok(Command::Tie(trail)),
-            News::Added(receipt) => {
-                tracing::info!(record = receipt.record, explorer = receipt.explorer, "on the ledger");
-                Ok(Command::Notarized(text, receipt))
-            }
-            News::NotAdded(error) => {
-                tracing::warn!(%error, "not on the ledger; the next record covers it");
-                self.schedule.failed(error.is_transient(), Instant::now());
-                Ok(Command::NotNotarized((error.remedy() == Remedy::Person).then(|| error.to_string())))
-            }
-            News::Refused(error) if error.is_ours() => Err(AnchorError::Ledger(error)),
-            // What somebody else did to the trail must not keep us from logging.
-            News::Refused(error) => {
-                tracing::error!(%error, "nothing is notarized until that is mended and the anchor started again");
-                self.notary = None;
-                Ok(Command::NotNotarized(Some(error.to_string())))
-            }
-        }
-    }
 }
 
 fn command(happened: Incoming) -> Command {

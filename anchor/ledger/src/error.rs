@@ -311,37 +311,16 @@ impl LedgerError {
 
     /// Whether it is about settings or files of ours, rather than about what is on the ledger.
     pub fn is_ours(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::NoNodes
-            | Self::NoPackages(_)
-            | Self::NotInitialised(_)
-            | Self::Different { .. }
-            | Self::Damaged { .. }
-            | Self::File(_)
-            | Self::Internal { .. } => true,
-            Self::Unreachable { .. }
-            | Self::Unexpected { .. }
-            | Self::RateLimited { .. }
-            | Self::Behind { .. }
-            | Self::Unclear { .. }
-            | Self::TooDear { .. }
-            | Self::WouldFail { .. }
-            | Self::Failed { .. }
-            | Self::Refused { .. }
-            | Self::TooLong { .. }
-            | Self::Stopped(_)
-            | Self::WrongChain { .. }
-            | Self::NoSuchTrail { .. }
-            | Self::NotATrail { .. }
-            | Self::NotSealed { .. }
-            | Self::NoSuchRecord { .. }
-            | Self::NotText { .. }
-            | Self::NotAsMade(_)
-            | Self::NoRecorder { .. }
-            | Self::Unfunded { .. }
-            | Self::OtherWriter { .. }
-            | Self::Faucet { .. } => false,
-        }
+                | Self::NoPackages(_)
+                | Self::NotInitialised(_)
+                | Self::Different { .. }
+                | Self::Damaged { .. }
+                | Self::File(_)
+                | Self::Internal { .. }
+        )
     }
 
     /// How long a node that limits us says to wait before it is asked again.
