@@ -52,6 +52,18 @@ pub enum InitError {
         /// What is wrong with it.
         why: BadTrail,
     },
+    /// The trail to be continued does not say how it continues another itself.
+    #[error(
+        "cannot continue the trail {trail}: {why}. Nothing was made: give --continues {instead}, which it was to continue"
+    )]
+    NotContinuing {
+        /// Which.
+        trail: ObjectId,
+        /// What is wrong with its first record.
+        why: Box<LedgerFailure>,
+        /// The trail that it was to continue.
+        instead: ObjectId,
+    },
     /// The trail to be continued is that of another site.
     #[error("cannot continue the trail {trail}: it is that of site {found}, not of {ours}")]
     OtherSite {
