@@ -129,7 +129,10 @@ pub enum InitError {
     )]
     Left(ObjectId),
     /// The first record of the new trail is not what it must be.
-    #[error("the trail {trail} in data_dir cannot be used: {why}")]
+    #[error(
+        "the trail {trail} in data_dir cannot be used: {why}. Move ledger.json and ledger.key away, and run this again: it \
+         makes another one"
+    )]
     Statement {
         /// The new trail.
         trail: ObjectId,

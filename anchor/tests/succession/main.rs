@@ -335,8 +335,8 @@ async fn an_older_trail_that_says_wrong_what_it_continues_ends_the_chain_and_the
         said.last.as_mut().unwrap().1.size += 1;
         said.sign(key, None).unwrap()
     };
-    let texts: [(&str, &dyn Fn(Statement, &LogKey) -> String); 2] = [("altered", &altered), ("more", &more)];
-    for (name, text) in texts {
+    let texts: [fn(Statement, &LogKey) -> String; 2] = [altered, more];
+    for (name, text) in ["altered", "more"].into_iter().zip(texts) {
         let (second_dir, third_dir) = (bench.path(name), bench.path(&format!("after {name}")));
         forged(&bench, &second_dir, (&first_dir, first), text).await;
         let second = trail_of(&bench, &second_dir);

@@ -116,7 +116,7 @@ async fn a_trail_that_does_not_say_what_it_continues_is_not_continued_but_the_on
     forged(&bench, &altered, (&old_dir, old), text).await;
     let before = trails(&bench);
     let data_dir = bench.path("new");
-    for middle in [empty, altered].map(|middle| trail_of(&bench, &middle)) {
+    for middle in [&empty, &altered].map(|middle| trail_of(&bench, middle)) {
         let error = go_on(&bench, &data_dir, middle, None, None).await.map(|_| ()).unwrap_err();
         assert!(matches!(error, InitError::NotContinuing { instead, .. } if instead == old), "{error}");
         assert!(error.to_string().contains(&format!("--continues {old}")), "{error}");
@@ -127,6 +127,15 @@ async fn a_trail_that_does_not_say_what_it_continues_is_not_continued_but_the_on
     bench.log_and_notarize(&data_dir, &["60000"]).await;
     let (_, ledger) = verified(&bench, &data_dir).await;
     assert!(ledger.untold.is_none() && ledger.continued[0].signed);
+
+    // In the folder that it was begun in, its files have to go before another one is made.
+    let error = go_on(&bench, &altered, old, None, None).await.map(|_| ()).unwrap_err();
+    assert!(matches!(error, InitError::Statement { .. }), "{error}");
+    for file in ["ledger.json", "ledger.key"] {
+        fs::remove_file(altered.join(file)).unwrap();
+    }
+    go_on(&bench, &altered, old, None, None).await.unwrap();
+    verified(&bench, &altered).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
