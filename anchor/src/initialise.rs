@@ -52,6 +52,18 @@ pub enum InitError {
         /// What is wrong with it.
         why: BadTrail,
     },
+    /// The trail to be continued does not say how it continues another itself.
+    #[error(
+        "cannot continue the trail {trail}: {why}. Nothing was made: give --continues {instead}, which it was to continue"
+    )]
+    NotContinuing {
+        /// Which.
+        trail: ObjectId,
+        /// What is wrong with its first record.
+        why: Box<LedgerFailure>,
+        /// The trail that it was to continue.
+        instead: ObjectId,
+    },
     /// The trail to be continued is that of another site.
     #[error("cannot continue the trail {trail}: it is that of site {found}, not of {ours}")]
     OtherSite {
@@ -117,7 +129,10 @@ pub enum InitError {
     )]
     Left(ObjectId),
     /// The first record of the new trail is not what it must be.
-    #[error("the trail {trail} in data_dir cannot be used: {why}")]
+    #[error(
+        "the trail {trail} in data_dir cannot be used: {why}. Move ledger.json and ledger.key away, and run this again: it \
+         makes another one"
+    )]
     Statement {
         /// The new trail.
         trail: ObjectId,

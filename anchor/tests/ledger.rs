@@ -12,6 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use bench::{Bench, START, at, front_page, log, log_and_checkpoint, receipt};
+use grid_anchor::checkpoint::LogKey;
 use grid_anchor::notary::{News, Notary};
 use grid_anchor::recorder::RecorderError;
 use grid_anchor::verify::LedgerFailure;
@@ -136,6 +137,91 @@ async fn a_log_may_be_ahead_of_the_ledger_but_not_behind_it() {
     bench.log_and_notarize(&data_dir, &["60000"]).await;
     let failure = bench.verify(&bench.path("older")).await.unwrap_err();
     assert!(matches!(failure, LedgerFailure::CutShort { on_ledger: 3, in_log: 1, .. }), "{failure}");
+}
+
+/// Adds to a trail, with its key.
+async fn add(bench: &Bench, data_dir: &Path, text: &str) {
+    let mut ledger = IotaLedger::open(data_dir, &bench.endpoints).await.unwrap();
+    ledger.append(&NewRecord { text: text.to_owned(), metadata: None }).await.unwrap();
+}
+
+fn log_key(data_dir: &Path) -> LogKey {
+    LogKey::read(&fs::read_to_string(data_dir.join("log.key")).unwrap()).unwrap()
+}
+
+fn verify_log(bench: &Bench, data_dir: &Path) -> (Option<i32>, String) {
+    let [log, policy] = ["log", "site.policy"].map(|name| data_dir.join(name).display().to_string());
+    let output = bench.anchor(&["verify", "--log", &log, "--policy", &policy, "--grpc", &bench.endpoints.grpc[0]]);
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_but_the_ledger_key_cannot_take_from_a_log_that_the_ledger_vouches_for_it() {
+    let bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    bench.log_and_notarize(&data_dir, &["80000"]).await;
+    let thief = LogKey::generate(&bench.site, Some(log_key(&data_dir).origin())).unwrap();
+    let root = tlog_tiles::Hash([7; 32]);
+    for text in ["rubbish".to_owned(), String::from_utf8(thief.sign(9, root).unwrap()).unwrap()] {
+        add(&bench, &data_dir, &text).await;
+    }
+    let mut recorder = bench.recorder(&data_dir);
+    log(&mut recorder, 3, "70000");
+    let record = recorder.record_for_ledger(at(3)).unwrap().unwrap();
+    drop(recorder);
+    add(&bench, &data_dir, &record.text).await;
+    let (_, ledger) = bench.verify(&data_dir).await.unwrap();
+    let ledger = ledger.unwrap();
+    let newest = ledger.newest.unwrap();
+    assert_eq!((ledger.records, ledger.foreign, ledger.not_notarized), (4, 2, 0));
+    assert_eq!((newest.number, newest.tree_size), (3, 2));
+    let (code, said) = verify_log(&bench, &data_dir);
+    assert!(code == Some(0) && said.contains("THE LEDGER VOUCHES FOR IT"), "{said}");
+    let trail = bench.policy(&data_dir).trail.unwrap().trail;
+    assert!(said.contains(&format!("2 RECORDS OF TRAIL {trail} ARE NO CHECKPOINTS of this log")), "{said}");
+
+    // The anchor itself adds nothing behind what it does not know.
+    add(&bench, &data_dir, "rubbish again").await;
+    let refused = bench.recorder(&data_dir).tie(bench.trail(&data_dir).await).unwrap_err();
+    assert!(matches!(refused, RecorderError::NewestRecord(_)), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trail_in_which_nothing_is_of_the_log_does_not_vouch_for_it() {
+    let bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    log_and_checkpoint(&mut bench.recorder(&data_dir), 1, "80000");
+    let (_, ledger) = bench.verify(&data_dir).await.unwrap();
+    assert_eq!(ledger.map(|ledger| (ledger.records, ledger.not_notarized)), Some((0, 1)));
+    add(&bench, &data_dir, "rubbish").await;
+    let failure = bench.verify(&data_dir).await.unwrap_err();
+    assert!(matches!(failure, LedgerFailure::NoCheckpoint { records: 1, .. }), "{failure}");
+    let (code, said) = verify_log(&bench, &data_dir);
+    assert!(code == Some(1) && said.contains("THE LEDGER DOES NOT VOUCH FOR IT: none of the 1 records"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_log_key_signed_must_fit_also_behind_what_it_did_not() {
+    let bench = Bench::new().await;
+    for (name, size, root) in [("shorter", 1, None), ("longer", 3, None), ("other", 2, Some([7; 32]))] {
+        let data_dir = bench.path(name);
+        bench.initialise(&data_dir).await;
+        let texts = bench.log_and_notarize(&data_dir, &["80000", "70000"]).await;
+        add(&bench, &data_dir, "rubbish").await;
+        let key = log_key(&data_dir);
+        let root = root.map_or_else(|| key.public().open(texts[0].as_bytes()).unwrap().root, tlog_tiles::Hash);
+        add(&bench, &data_dir, &String::from_utf8(key.sign(size, root).unwrap()).unwrap()).await;
+        let failure = bench.verify(&data_dir).await.unwrap_err();
+        let fits = match failure {
+            LedgerFailure::WentBack { number: 3, before: 2, now: 1 } => name == "shorter",
+            LedgerFailure::CutShort { number: 3, on_ledger: 3, in_log: 2, .. } => name == "longer",
+            LedgerFailure::Rewritten { number: 3, tree_size: 2, .. } => name == "other",
+            _ => false,
+        };
+        assert!(fits, "{name}: {failure}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

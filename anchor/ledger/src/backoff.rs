@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::time::sleep;
+
+use crate::error::LedgerError;
 
 /// The first wait is about this long, and none is shorter than half of it.
 const FIRST: Duration = Duration::from_secs(1);
 /// No wait is longer, unless a node asks for more. A ledger that comes back after days is noticed within this time.
 const LONGEST: Duration = Duration::from_secs(60);
+/// So often is asked again while somebody waits for the answer: up to half a minute, when no node asks for more.
+const TIMES_AGAIN: usize = 5;
 
 /// Waits that double up to a limit, each drawn evenly from half a second to its bound: anchors that lost the same node at
 /// the same time do not come back to it in step.
@@ -39,6 +44,29 @@ impl Backoff {
     pub fn reset(&mut self) {
         self.bound = FIRST;
     }
+}
+
+/// Asks, and for a while again when it fails with what is worth waiting. A node that asks for a longer wait than ours are is
+/// not waited for: whoever wants an answer now is told.
+pub(crate) async fn patiently<T, A>(
+    is_worth_waiting: impl Fn(&LedgerError) -> bool,
+    question: impl Fn() -> A,
+) -> Result<T, LedgerError>
+where
+    A: Future<Output = Result<T, LedgerError>>,
+{
+    let mut backoff = Backoff::new(rand::random());
+    for _ in 0..TIMES_AGAIN {
+        match question().await {
+            Err(error) if is_worth_waiting(&error) && error.retry_after().is_none_or(|wait| wait <= LONGEST) => {
+                let wait = backoff.next(error.retry_after());
+                tracing::debug!(%error, ?wait, "asking again");
+                sleep(wait).await;
+            }
+            answer => return answer,
+        }
+    }
+    question().await
 }
 
 #[cfg(test)]

@@ -325,7 +325,7 @@ impl Ledger for IotaLedger {
     }
 
     async fn seal(&self) -> Result<Seal, LedgerError> {
-        self.reader.seal().await
+        self.wallet.nodes.ask(|node| async move { self.reader.seal_at(&node).await }).await
     }
 
     async fn balance(&self) -> Result<u64, LedgerError> {

@@ -29,7 +29,7 @@ const EXECUTED_WITHIN: Duration = Duration::from_secs(30);
 /// The longest that a node may ask us to stay away.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// Objects asked for at once.
-const OBJECTS_AT_ONCE: usize = 50;
+pub(crate) const OBJECTS_AT_ONCE: usize = 50;
 /// Pages of coins looked at. Who owns more than a few thousand coins has a problem that we cannot solve.
 const COIN_PAGES: usize = 100;
 

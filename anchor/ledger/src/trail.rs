@@ -1,16 +1,23 @@
 //! Reading a trail from a node, without key or index.
+//!
+//! A record every ten minutes makes 52,560 a year, which take about a thousand calls. So all records are read in parts: what was
+//! read stays when a node fails and the next one is asked, and a node that limits us is given time.
 
 use std::ops::Range;
 
 use iota_sdk::types::{Object, ObjectId};
 
 use crate::audit_trail::{AuditTrail, Data, RecordField, read, record_id};
+use crate::backoff::patiently;
 use crate::error::LedgerError;
 use crate::ledger::Record;
 use crate::network::{Endpoints, Packages};
-use crate::node::Node;
+use crate::node::{Node, OBJECTS_AT_ONCE};
 use crate::nodes::Nodes;
 use crate::seal::Seal;
+
+/// So many records are read in one call, with the one before them, which tells the transaction that added the first.
+const RECORDS_AT_ONCE: usize = OBJECTS_AT_ONCE - 1;
 
 /// A trail that can be read. All that a verifier needs.
 #[derive(Clone, Debug)]
@@ -32,7 +39,10 @@ impl TrailReader {
     /// not say it ([`crate::Network::chain`]): a mock or local network that was made anew is another one.
     pub async fn open(endpoints: &Endpoints, chain: Option<&str>, trail: ObjectId) -> Result<Self, LedgerError> {
         let packages = endpoints.packages.ok_or(LedgerError::NoPackages(endpoints.network))?;
-        let nodes = Nodes::connect(&endpoints.grpc, endpoints.network.chain().or(chain)).await?;
+        // Whoever has no network is told at once.
+        let is_limit = |error: &LedgerError| matches!(error, LedgerError::RateLimited { .. });
+        let expected = endpoints.network.chain().or(chain);
+        let nodes = patiently(is_limit, || Nodes::connect(&endpoints.grpc, expected)).await?;
         Ok(Self::on(nodes, packages, trail))
     }
 
@@ -55,19 +65,31 @@ impl TrailReader {
         self.trail
     }
 
-    /// What the trail is sealed against; [`LedgerError::NotSealed`] if it is not sealed.
+    /// What the trail is sealed against; [`LedgerError::NotSealed`] if it is not sealed. Asks again for a while.
     pub async fn seal(&self) -> Result<Seal, LedgerError> {
-        self.nodes.ask(|node| async move { self.seal_at(&node).await }).await
+        self.ask_patiently(|node| async move { self.seal_at(&node).await }).await
     }
 
     /// The records with this sequence number and above, in order.
     pub async fn records(&self, from: u64) -> Result<Vec<Record>, LedgerError> {
-        self.nodes.ask(|node| async move { self.records_at(&node, from, Bytes::Refused).await }).await
+        let question = |node: Node| async move {
+            let trail = self.read(&node).await?;
+            self.records_at(&node, &trail, from..trail.sequence_number, Bytes::Refused).await
+        };
+        self.nodes.ask(question).await
     }
 
     /// All records, in order. One that holds bytes and not text, which whoever has the key may add, counts as an empty text.
+    /// Asks again for a while whatever a node does not answer.
     pub async fn all_records(&self) -> Result<Vec<Record>, LedgerError> {
-        self.nodes.ask(|node| async move { self.records_at(&node, 0, Bytes::AsEmptyText).await }).await
+        let trail = &self.ask_patiently(|node| async move { self.read(&node).await }).await?;
+        let mut records = Vec::new();
+        for from in (0..trail.sequence_number).step_by(RECORDS_AT_ONCE) {
+            let to = trail.sequence_number.min(from + RECORDS_AT_ONCE as u64);
+            let part = |node: Node| async move { self.records_at(&node, trail, from..to, Bytes::AsEmptyText).await };
+            records.extend(self.ask_patiently(part).await?);
+        }
+        Ok(records)
     }
 
     /// The ledger's clock: when the newest checkpoint was that the node has executed, in Unix milliseconds. A ledger
@@ -81,29 +103,50 @@ impl TrailReader {
         seal.sealed(added)
     }
 
-    async fn records_at(&self, node: &Node, from: u64, bytes: Bytes) -> Result<Vec<Record>, LedgerError> {
-        let trail = self.read(node).await?;
+    /// The next node, and after a while all of them again.
+    async fn ask_patiently<T, A>(&self, question: impl Fn(Node) -> A) -> Result<T, LedgerError>
+    where
+        A: Future<Output = Result<T, LedgerError>>,
+    {
+        patiently(LedgerError::is_transient, || self.nodes.ask(&question)).await
+    }
+
+    async fn records_at(
+        &self,
+        node: &Node,
+        trail: &AuditTrail,
+        wanted: Range<u64>,
+        bytes: Bytes,
+    ) -> Result<Vec<Record>, LedgerError> {
         // One earlier, since it tells the transaction that added the first.
-        let numbers = from.saturating_sub(1)..trail.sequence_number;
-        let objects = node.objects(&ids(&trail, numbers.clone())).await?;
+        let numbers = wanted.start.saturating_sub(1)..wanted.end;
+        let objects = node.objects(&ids(trail, numbers.clone())).await?;
         let mut records = Vec::with_capacity(objects.len());
         let mut adder_of_next = None;
         for (sequence_number, object) in numbers.zip(objects) {
-            let missing = || LedgerError::NoSuchRecord {
-                trail: self.trail,
-                sequence_number,
-                endpoint: node.endpoint().to_owned(),
-            };
-            let object = object.ok_or_else(missing)?;
+            let Some(object) = object else { return Err(self.missing(node, sequence_number).await) };
             let (mut record, is_newest) = self.record(node, sequence_number, &object, bytes)?;
             let own = (sequence_number == 0 && is_newest).then_some(object.previous_transaction);
             record.transaction = adder_of_next.or(own);
             adder_of_next = Some(object.previous_transaction);
-            if sequence_number >= from {
+            if sequence_number >= wanted.start {
                 records.push(record);
             }
         }
         Ok(records)
+    }
+
+    /// Why a node does not show a record that another one may have told of.
+    async fn missing(&self, node: &Node, sequence_number: u64) -> LedgerError {
+        let (trail, endpoint) = (self.trail, node.endpoint().to_owned());
+        match self.read(node).await {
+            Ok(seen) if seen.sequence_number <= sequence_number => {
+                node.behind(format!("record {sequence_number} of trail {trail}"))
+            }
+            Err(LedgerError::NoSuchTrail { .. }) => node.behind(format!("trail {trail}")),
+            Ok(_) => LedgerError::NoSuchRecord { trail, sequence_number, endpoint },
+            Err(error) => error,
+        }
     }
 
     fn record(

@@ -141,8 +141,9 @@ pub fn print_notarized(notarized: &Notarized, out: &mut impl Write) -> io::Resul
 }
 
 fn print_vouched(report: &LedgerReport, out: &mut impl Write) -> io::Result<()> {
-    let LedgerReport { trail, records, not_compared, newest, not_notarized, continued, untold } = report;
+    let LedgerReport { trail, records, foreign, not_compared, newest, not_notarized, continued, untold } = report;
     writeln!(out, "ledger     {records} records in the sealed trail {trail}")?;
+    print_foreign(*foreign, trail, "this log", out)?;
     if *not_compared > 0 {
         writeln!(out, "           {not_compared} of the log's end within what was dropped, and could not be compared")?;
     }
@@ -162,6 +163,15 @@ fn print_vouched(report: &LedgerReport, out: &mut impl Write) -> io::Result<()> 
     }
 }
 
+fn print_foreign(foreign: u64, trail: &str, log: &str, out: &mut impl Write) -> io::Result<()> {
+    match foreign {
+        0 => return Ok(()),
+        1 => writeln!(out, "           1 RECORD OF TRAIL {trail} IS NO CHECKPOINT of {log}:")?,
+        _ => writeln!(out, "           {foreign} RECORDS OF TRAIL {trail} ARE NO CHECKPOINTS of {log}:")?,
+    }
+    writeln!(out, "           SOMEBODY ELSE HAS, OR HAD, ITS LEDGER KEY")
+}
+
 fn print_continued(old: &Continued, out: &mut impl Write) -> io::Result<()> {
     let Continued {
         trail,
@@ -171,6 +181,7 @@ fn print_continued(old: &Continued, out: &mut impl Write) -> io::Result<()> {
         signed,
         said_ms,
         records,
+        foreign,
         newest,
         not_named,
         added_later,
@@ -194,6 +205,7 @@ fn print_continued(old: &Continued, out: &mut impl Write) -> io::Result<()> {
         }
         None => writeln!(out, "           no checkpoint")?,
     }
+    print_foreign(*foreign, trail, "its log", out)?;
     if let Some(digest) = other_authority {
         writeln!(out, "           its authority is another, whose certificate has SHA-256 {digest}")?;
     }

@@ -125,6 +125,10 @@ impl Old {
             let (found, ours) = (inscription.site, site.clone());
             return Err(InitError::OtherSite { trail: id, found, ours });
         }
+        if let Some(instead) = inscription.continues {
+            let not_continuing = |why| InitError::NotContinuing { trail: id, why: Box::new(why), instead };
+            trail.statement(&inscription.log, instead).map_err(not_continuing)?;
+        }
         let address = TrailAddress { network: endpoints.network, chain: reader.chain().to_owned(), trail: id };
         let last = trail.newest_good(&inscription).map(|newest| (newest.number, newest.head));
         Ok(Self { address, trail, inscription, last })

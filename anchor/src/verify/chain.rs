@@ -39,6 +39,8 @@ pub struct Continued {
     pub said_ms: UnixMillis,
     /// How many checkpoints it holds, up to the one from which it is continued.
     pub records: u64,
+    /// How many others it holds up to there, which its log's key did not sign as checkpoints.
+    pub foreign: u64,
     /// The one from which it is continued.
     pub newest: Option<NewestRecord>,
     /// Records after that, which were there before it was said that the trail is continued.
@@ -53,6 +55,8 @@ pub struct Chain {
     pub trail: ObjectId,
     /// How many records that has.
     pub records: u64,
+    /// How many of them the log's key did not sign as checkpoints.
+    pub foreign: u64,
     /// The log's checkpoints in all its trails, in order.
     pub vouched: Vec<Vouched>,
     /// What else the log's key signed in old trails.
@@ -76,27 +80,33 @@ struct Link {
 
 impl Chain {
     /// Reads the newest trail, which must be sealed and this log's, and all those behind it. Where an older one cannot be
-    /// read, the chain ends there ([`Self::untold`]).
+    /// read, or does not say how it continues another, the chain ends there ([`Self::untold`]).
     pub async fn read(policy: &Policy, reader: &TrailReader) -> Result<Self, LedgerFailure> {
         let newest = Trail::read(reader).await?;
         let inscription = newest.inscription().ok().filter(|inscription| inscription.is_of(policy));
         let mut inscription = inscription.ok_or_else(|| other_log(policy, &newest))?;
-        let vouched = newest.all_vouched(&policy.log, newest.after_statement(&inscription))?;
+        let should_be = newest.after_statement(&inscription);
+        let vouched = newest.all_vouched(&policy.log, should_be)?;
+        let foreign = (should_be.len() - vouched.len()) as u64;
         let (trail, records) = (newest.id, newest.records.len() as u64);
-        let mut chain = Self { trail, records, vouched, beside: Vec::new(), continued: Vec::new(), untold: None };
+        let (beside, continued) = (Vec::new(), Vec::new());
+        let mut chain = Self { trail, records, foreign, vouched, beside, continued, untold: None };
         let mut here = newest;
         let mut seen = vec![trail];
         while let Some(id) = inscription.continues {
-            let statement = match statement(&here, &inscription, id) {
-                Err(why) => return Err(if here.id == trail { why } else { why.of(here.id) }),
-                Ok(statement) => statement,
+            let link = match here.statement(&inscription.log, id) {
+                Err(why) if here.id == trail => return Err(why),
+                Err(why) => Err(why.of(here.id)),
+                Ok(statement) => link(policy, reader, statement, &seen).await.map_err(|why| why.of(id)),
             };
-            let link = match link(policy, reader, statement, &seen).await {
-                Err(why) if why.is_unknown() => {
-                    chain.untold = Some(why.of(id));
+            let link = match link {
+                // The newest trail's first record is the log's word of today. What an older one says wrong was said
+                // when that was made, and cannot be mended.
+                Err(why) if why.is_unknown() || (here.id != trail && why.is_of_first_record()) => {
+                    chain.untold = Some(why);
                     break;
                 }
-                other => other.map_err(|why| why.of(id))?,
+                other => other?,
             };
             seen.push(id);
             (here, inscription) = chain.add(policy, link)?;
@@ -117,18 +127,6 @@ impl Chain {
         self.continued.push(continued);
         Ok((old, inscription))
     }
-}
-
-/// The first record of a trail that continues another, and when it was added.
-fn statement(
-    trail: &Trail,
-    inscription: &Inscription,
-    continues: ObjectId,
-) -> Result<(Signed, UnixMillis), LedgerFailure> {
-    let record = trail.records.first().ok_or(LedgerFailure::NoStatement(continues))?;
-    let signed = Signed::open(&record.text, &inscription.log, continues)?;
-    must_be("the address that adds to the trail", &signed.statement.ledger, &record.added_by)?;
-    Ok((signed, UnixMillis(record.added_ms)))
 }
 
 /// Reads the trail that a statement is about, and compares it with that.
@@ -178,6 +176,7 @@ async fn link(
         signed: is_signed,
         said_ms,
         records: vouched.len() as u64,
+        foreign: (records.len() - vouched.len()) as u64,
         newest: vouched.last().map(NewestRecord::of),
         not_named: later.len() as u64 - added_later,
         added_later,
@@ -201,13 +200,6 @@ fn described(last: Option<&(u64, Head)>) -> String {
         Some((number, Head { origin, size, root })) => format!("record {number} ({origin} {size} {root})"),
         None => "none".to_owned(),
     }
-}
-
-fn must_be<T: PartialEq + ToString>(what: &'static str, stated: &T, found: &T) -> Result<(), LedgerFailure> {
-    if stated == found {
-        return Ok(());
-    }
-    Err(LedgerFailure::Contradicted { what, stated: stated.to_string(), found: found.to_string() })
 }
 
 fn other_log(policy: &Policy, trail: &Trail) -> LedgerFailure {

@@ -4,7 +4,6 @@ use grid_ledger::{LedgerError, ObjectId};
 use grid_protocol::units::UnixMillis;
 
 use super::VerifyError;
-use crate::checkpoint::BadCheckpoint;
 use crate::policy::BadTrail;
 use crate::show::date;
 use crate::succession::BadStatement;
@@ -28,15 +27,16 @@ pub enum LedgerFailure {
         /// What it would say if it were this log's.
         expected: String,
     },
-    /// A record is no checkpoint of this log.
-    #[error("record {number}, added {}, is no checkpoint of this log: {why}", date(*added_ms))]
-    NotACheckpoint {
-        /// Which.
-        number: u64,
-        /// When it was added.
-        added_ms: UnixMillis,
-        /// What it is.
-        why: BadCheckpoint,
+    /// There are records, and none is a checkpoint of this log.
+    #[error(
+        "none of the {records} records of trail {trail} is a checkpoint of this log: somebody else has, or had, its \
+         ledger key"
+    )]
+    NoCheckpoint {
+        /// The trail.
+        trail: ObjectId,
+        /// How many records it has.
+        records: u64,
     },
     /// The log was another one when the record was added.
     #[error(
@@ -128,6 +128,14 @@ impl LedgerFailure {
         Self::Continued { trail, why: Box::new(self) }
     }
 
+    /// Whether the first record of a trail is not what it must be.
+    pub(super) fn is_of_first_record(&self) -> bool {
+        match self {
+            Self::Continued { why, .. } => why.is_of_first_record(),
+            other => matches!(other, Self::Statement(_) | Self::NoStatement(_) | Self::Contradicted { .. }),
+        }
+    }
+
     /// Whether it only could not be told, rather than found not to hold.
     pub fn is_unknown(&self) -> bool {
         match self {
@@ -146,7 +154,7 @@ impl LedgerFailure {
             | Self::Statement(_)
             | Self::Contradicted { .. }
             | Self::Circle
-            | Self::NotACheckpoint { .. }
+            | Self::NoCheckpoint { .. }
             | Self::Rewritten { .. }
             | Self::CutShort { .. }
             | Self::WentBack { .. } => false,

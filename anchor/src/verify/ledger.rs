@@ -1,8 +1,11 @@
 //! Is the log the one that the ledger knows?
 //!
-//! Every record of the trail must be a checkpoint that the log's key signed, none smaller than the one before, and its
-//! root must be the one that the log's own entries give at that size. So each is consistent with the next, and a log
-//! that was rewritten with its true key is caught by the first record that knew it otherwise.
+//! Of the records that the log's key signed as checkpoints, none may be smaller than the one before, and its root must be
+//! the one that the log's own entries give at that size. So each is consistent with the next, and a log that was
+//! rewritten with its true key is caught by the first record that knew it otherwise.
+//!
+//! Other records say nothing of the log: whoever has stolen the ledger's key, and not the log's, can add them. They are
+//! counted, and where there are no others, nothing vouches.
 //!
 //! A trail may continue others (`chain`): then their records of this log count too, and come first.
 //!
@@ -28,6 +31,8 @@ pub struct LedgerReport {
     pub trail: String,
     /// How many records it has.
     pub records: u64,
+    /// How many of them the log's key did not sign as checkpoints: they say nothing of the log.
+    pub foreign: u64,
     /// How many of the log's records, in this trail and those that it continues, end within what retention dropped, so
     /// that they could not be compared with the log.
     pub not_compared: u64,
@@ -134,7 +139,7 @@ impl Records {
 
     /// Compares the records with a log that holds, and the roots that it had.
     pub fn compare(&self, report: &Report, roots: &Roots) -> Result<LedgerReport, LedgerFailure> {
-        let Chain { trail, records, vouched, beside, continued, untold } = &self.0;
+        let Chain { trail, records, foreign, vouched, beside, continued, untold } = &self.0;
         let mut not_compared = 0;
         for record in vouched.iter().chain(beside) {
             let Vouched { number, added_ms, head, .. } = record;
@@ -154,9 +159,13 @@ impl Records {
             .map_err(|why| self.in_trail(record, why))?;
         }
         let newest = vouched.last().map(NewestRecord::of);
+        if newest.is_none() && *foreign > 0 {
+            return Err(LedgerFailure::NoCheckpoint { trail: *trail, records: *records });
+        }
         Ok(LedgerReport {
             trail: trail.to_string(),
             records: *records,
+            foreign: *foreign,
             not_compared,
             not_notarized: report.tree_size - newest.as_ref().map_or(0, |newest| newest.tree_size),
             newest,

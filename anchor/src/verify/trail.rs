@@ -4,9 +4,10 @@ use grid_ledger::{Address, ObjectId, Record, TrailReader};
 use grid_protocol::units::UnixMillis;
 
 use super::LedgerFailure;
-use crate::checkpoint::{Head, LogPublicKey};
+use crate::checkpoint::{BadCheckpoint, Head, LogPublicKey};
 use crate::inscription::Inscription;
 use crate::policy::BadTrail;
+use crate::succession::Signed;
 
 /// A sealed trail.
 pub struct Trail {
@@ -53,25 +54,37 @@ impl Trail {
         Inscription::read(&self.name, &self.description)
     }
 
-    /// The records that must be checkpoints: all, or all but the first where that says how the trail continues another.
+    /// Its first record, which must say how it continues that other trail, and when it was added.
+    pub fn statement(&self, log: &LogPublicKey, continues: ObjectId) -> Result<(Signed, UnixMillis), LedgerFailure> {
+        let record = self.records.first().ok_or(LedgerFailure::NoStatement(continues))?;
+        let signed = Signed::open(&record.text, log, continues)?;
+        if signed.statement.ledger != record.added_by {
+            return Err(LedgerFailure::Contradicted {
+                what: "the address that adds to the trail",
+                stated: signed.statement.ledger.to_string(),
+                found: record.added_by.to_string(),
+            });
+        }
+        Ok((signed, UnixMillis(record.added_ms)))
+    }
+
+    /// The records that should be checkpoints: all, or all but the first where that says how the trail continues another.
     pub fn after_statement(&self, inscription: &Inscription) -> &[Record] {
         let statements = usize::from(inscription.continues.is_some());
         self.records.get(statements..).unwrap_or_default()
     }
 
     /// A record as a checkpoint of a log.
-    pub fn vouched(&self, log: &LogPublicKey, record: &Record) -> Result<Vouched, LedgerFailure> {
+    pub fn vouched(&self, log: &LogPublicKey, record: &Record) -> Result<Vouched, BadCheckpoint> {
         let (number, added_ms) = (record.sequence_number, UnixMillis(record.added_ms));
-        let head = log.open(record.text.as_bytes());
-        let head = head.map_err(|why| LedgerFailure::NotACheckpoint { number, added_ms, why })?;
-        Ok(Vouched { trail: self.id, number, added_ms, head })
+        Ok(Vouched { trail: self.id, number, added_ms, head: log.open(record.text.as_bytes())? })
     }
 
-    /// The records as checkpoints of a log, in order. None vouches for less than the one before it.
+    /// Those of the records that are checkpoints of a log, in order. None may vouch for less than the one before it. Whoever
+    /// has but the ledger's key can add anything else, which says nothing of the log.
     pub fn all_vouched(&self, log: &LogPublicKey, records: &[Record]) -> Result<Vec<Vouched>, LedgerFailure> {
         let mut all: Vec<Vouched> = Vec::with_capacity(records.len());
-        for record in records {
-            let next = self.vouched(log, record)?;
+        for next in records.iter().filter_map(|record| self.vouched(log, record).ok()) {
             if let Some(before) = all.last() {
                 next.must_follow(before)?;
             }
@@ -80,12 +93,11 @@ impl Trail {
         Ok(all)
     }
 
-    /// The newest checkpoint before the first record that is none, or goes back: whoever has but the ledger's key can add
-    /// anything to a trail, and must not be able to make it useless.
+    /// The newest checkpoint before the first that goes back: what is in a trail must not be able to make it useless.
     pub fn newest_good(&self, inscription: &Inscription) -> Option<Vouched> {
         let mut newest: Option<Vouched> = None;
-        for record in self.after_statement(inscription) {
-            let Ok(next) = self.vouched(&inscription.log, record) else { break };
+        let records = self.after_statement(inscription).iter();
+        for next in records.filter_map(|record| self.vouched(&inscription.log, record).ok()) {
             if newest.as_ref().is_some_and(|before| next.must_follow(before).is_err()) {
                 break;
             }

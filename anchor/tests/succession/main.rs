@@ -12,7 +12,7 @@ mod street;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bench::{Bench, front_page, log, log_and_checkpoint};
+use bench::{Bench, at, front_page, log, log_and_checkpoint};
 use grid_anchor::checkpoint::LogKey;
 use grid_anchor::initialise::{Continuation, InitError, Predecessor, continue_trail, initialise};
 use grid_anchor::inscription::Inscription;
@@ -296,11 +296,61 @@ async fn a_thief_who_writes_into_a_trail_cannot_keep_it_from_being_continued() {
     let mut thief = IotaLedger::open(&data_dir, &bench.endpoints).await.unwrap();
     thief.append(&NewRecord { text: "rubbish".to_owned(), metadata: None }).await.unwrap();
     drop(thief);
-    assert!(bench.verify(&data_dir).await.is_err());
+    let (_, ledger) = verified(&bench, &data_dir).await;
+    assert_eq!((ledger.records, ledger.foreign), (3, 1));
     let made = go_on(&bench, &data_dir, old, None, None).await.unwrap();
     assert_eq!(made.statement.last.map(|(number, _)| number), Some(1));
     let (_, ledger) = verified(&bench, &data_dir).await;
     assert_eq!((ledger.continued[0].records, ledger.continued[0].not_named), (2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkpoints_behind_what_a_thief_wrote_into_a_trail_are_continued_too() {
+    let bench = Bench::new().await;
+    let (data_dir, old) = with_records(&bench, "anchor").await;
+    let mut recorder = bench.recorder(&data_dir);
+    log(&mut recorder, 3, "60000");
+    let record = recorder.record_for_ledger(at(3)).unwrap().unwrap();
+    drop(recorder);
+    let mut ledger = IotaLedger::open(&data_dir, &bench.endpoints).await.unwrap();
+    ledger.append(&NewRecord { text: "rubbish".to_owned(), metadata: None }).await.unwrap();
+    ledger.append(&record).await.unwrap();
+    drop(ledger);
+    let made = go_on(&bench, &data_dir, old, None, None).await.unwrap();
+    assert_eq!(made.statement.last.map(|(number, head)| (number, head.size)), Some((3, 3)));
+    let (_, ledger) = verified(&bench, &data_dir).await;
+    let [link] = &ledger.continued[..] else { panic!("{:?}", ledger.continued) };
+    assert_eq!((link.records, link.foreign, link.not_named, ledger.not_notarized), (3, 1, 0, 0));
+    let (code, said) = verify_log(&bench, &data_dir);
+    let told = format!("1 RECORD OF TRAIL {old} IS NO CHECKPOINT of its log");
+    assert!(code == Some(0) && said.contains(&told), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_trail_that_says_wrong_what_it_continues_ends_the_chain_and_the_newer_ones_vouch() {
+    let bench = Bench::new().await;
+    let (first_dir, first) = with_records(&bench, "first").await;
+    let altered = |said: Statement, key: &LogKey| said.sign(key, None).unwrap().replace("record 1", "record 0");
+    let more = |mut said: Statement, key: &LogKey| {
+        said.last.as_mut().unwrap().1.size += 1;
+        said.sign(key, None).unwrap()
+    };
+    let texts: [fn(Statement, &LogKey) -> String; 2] = [altered, more];
+    for (name, text) in ["altered", "more"].into_iter().zip(texts) {
+        let (second_dir, third_dir) = (bench.path(name), bench.path(&format!("after {name}")));
+        forged(&bench, &second_dir, (&first_dir, first), text).await;
+        let second = trail_of(&bench, &second_dir);
+        let mut ledger = IotaLedger::open(&second_dir, &bench.endpoints).await.unwrap();
+        let text = fs::read_to_string(second_dir.join("log/checkpoint")).unwrap();
+        ledger.append(&NewRecord { text, metadata: None }).await.unwrap();
+        drop(ledger);
+        forged(&bench, &third_dir, (&second_dir, second), |said, key| said.sign(key, None).unwrap()).await;
+        let (_, ledger) = verified(&bench, &third_dir).await;
+        assert_eq!((ledger.continued.len(), ledger.continued[0].trail.as_str()), (1, second.to_string().as_str()));
+        assert!(ledger.untold.is_some_and(|why| why.contains("which is continued: ")));
+        let (code, said) = verify_log(&bench, &third_dir);
+        assert!(code == Some(2) && said.contains("THE TRAILS BEFORE COULD NOT BE TOLD"), "{said}");
+    }
 }
 
 fn verify_log(bench: &Bench, data_dir: &Path) -> (Option<i32>, String) {

@@ -6,13 +6,14 @@ use std::ops::ControlFlow;
 use grid_anchor::checkpoint::LogKey;
 use grid_anchor::initialise::{Continuation, InitError, Predecessor, continue_trail, initialise};
 use grid_anchor::recorder::RecorderError;
+use grid_anchor::succession::Statement;
 use grid_ledger::{IotaLedger, Ledger, LedgerError, NewRecord, ObjectId, TrailReader, Watch};
 use grid_protocol::identity::Issuer;
 use grid_protocol::units::UnixMillis;
 
 use crate::bench::{Bench, START};
 use crate::street::copy_folder;
-use crate::{go_on, log_key, trails, unfinished, verified, with_records};
+use crate::{forged, go_on, log_key, trail_of, trails, unfinished, verified, with_records};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_is_refused_before_anything_is_made() {
@@ -103,6 +104,38 @@ async fn nothing_is_added_to_a_trail_before_it_says_what_it_continues() {
     let made = go_on(&bench, &data_dir, old, None, None).await.unwrap();
     assert_eq!(Some(made.report.trail), policy.trail.map(|trail| trail.trail));
     bench.recorder(&data_dir).tie(bench.trail(&data_dir).await).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trail_that_does_not_say_what_it_continues_is_not_continued_but_the_one_before_it_is() {
+    let bench = Bench::new().await;
+    let (old_dir, old) = with_records(&bench, "old").await;
+    let (empty, altered) = (bench.path("empty"), bench.path("altered"));
+    unfinished(&bench, &empty, old).await;
+    let text = |said: Statement, key: &LogKey| said.sign(key, None).unwrap().replace("record 1", "record 0");
+    forged(&bench, &altered, (&old_dir, old), text).await;
+    let before = trails(&bench);
+    let data_dir = bench.path("new");
+    for middle in [&empty, &altered].map(|middle| trail_of(&bench, middle)) {
+        let error = go_on(&bench, &data_dir, middle, None, None).await.map(|_| ()).unwrap_err();
+        assert!(matches!(error, InitError::NotContinuing { instead, .. } if instead == old), "{error}");
+        assert!(error.to_string().contains(&format!("--continues {old}")), "{error}");
+    }
+    assert!(!data_dir.join("log.key").exists() && !data_dir.join("ledger.key").exists());
+    assert_eq!(trails(&bench), before);
+    go_on(&bench, &data_dir, old, Some(&log_key(&old_dir)), None).await.unwrap();
+    bench.log_and_notarize(&data_dir, &["60000"]).await;
+    let (_, ledger) = verified(&bench, &data_dir).await;
+    assert!(ledger.untold.is_none() && ledger.continued[0].signed);
+
+    // In the folder that it was begun in, its files have to go before another one is made.
+    let error = go_on(&bench, &altered, old, None, None).await.map(|_| ()).unwrap_err();
+    assert!(matches!(error, InitError::Statement { .. }), "{error}");
+    for file in ["ledger.json", "ledger.key"] {
+        fs::remove_file(altered.join(file)).unwrap();
+    }
+    go_on(&bench, &altered, old, None, None).await.unwrap();
+    verified(&bench, &altered).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
