@@ -106,6 +106,8 @@ enum Wanted {
     Retained,
     /// That a record is added to the ledger soon.
     Record,
+    /// That none is added any more.
+    NoRecords,
 }
 
 /// The recorder's last words.
@@ -212,6 +214,10 @@ async fn run_until_full(
                     records.hurry();
                     continue;
                 }
+                Some(Wanted::NoRecords) => {
+                    records.stop();
+                    continue;
+                }
                 None => return Err(worker.reason()),
             },
             told = records.next() => told?,
@@ -241,7 +247,7 @@ async fn run_until_full(
         match wanted {
             Wanted::Publish(outgoing) => publish(&link, outgoing),
             // The next start does, and the last record is added anyway.
-            Wanted::Retained | Wanted::Record => {}
+            Wanted::Retained | Wanted::Record | Wanted::NoRecords => {}
         }
     }
     publish(&link, goodbye);
@@ -389,7 +395,15 @@ fn record(
                 Command::Tick => {}
                 // Whoever asks may have been stopped meanwhile.
                 Command::Record(answer) => answer.send(recorder.record_for_ledger(now())?).unwrap_or(()),
-                Command::Tie(trail) => recorder.tie(trail)?,
+                Command::Tie(trail) => match recorder.tie(trail) {
+                    // Somebody else's record must not keep us from logging.
+                    Err(error @ RecorderError::NewestRecord(_)) => {
+                        tracing::error!(%error, "nothing is notarized");
+                        recorder.not_notarized(Some(error.to_string()));
+                        wants.send(Wanted::NoRecords).unwrap_or(());
+                    }
+                    tied => tied?,
+                },
                 Command::Notarized(text, receipt) => {
                     recorder.notarized(&text, receipt, now())?.into_iter().for_each(publish);
                 }

@@ -205,7 +205,7 @@ async fn a_trail_in_which_nothing_is_of_the_log_does_not_vouch_for_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_log_key_signed_must_fit_also_behind_what_it_did_not() {
     let bench = Bench::new().await;
-    for (name, size, root) in [("shorter", 1, None), ("longer", 3, None), ("other", 2, Some([7; 32]))] {
+    for (name, size, root) in [("shorter", 1, Some([7; 32])), ("longer", 3, None), ("other", 2, Some([7; 32]))] {
         let data_dir = bench.path(name);
         bench.initialise(&data_dir).await;
         let texts = bench.log_and_notarize(&data_dir, &["80000", "70000"]).await;
@@ -215,13 +215,27 @@ async fn what_the_log_key_signed_must_fit_also_behind_what_it_did_not() {
         add(&bench, &data_dir, &String::from_utf8(key.sign(size, root).unwrap()).unwrap()).await;
         let failure = bench.verify(&data_dir).await.unwrap_err();
         let fits = match failure {
-            LedgerFailure::WentBack { number: 3, before: 2, now: 1 } => name == "shorter",
+            LedgerFailure::Rewritten { number: 3, tree_size: 1, .. } => name == "shorter",
             LedgerFailure::CutShort { number: 3, on_ledger: 3, in_log: 2, .. } => name == "longer",
             LedgerFailure::Rewritten { number: 3, tree_size: 2, .. } => name == "other",
             _ => false,
         };
         assert!(fits, "{name}: {failure}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_checkpoint_that_somebody_adds_again_is_counted_and_changes_nothing() {
+    let bench = Bench::new().await;
+    let data_dir = bench.path("anchor");
+    bench.initialise(&data_dir).await;
+    let texts = bench.log_and_notarize(&data_dir, &["80000", "70000"]).await;
+    add(&bench, &data_dir, &texts[0]).await;
+    let (report, ledger) = bench.verify(&data_dir).await.unwrap();
+    let ledger = ledger.unwrap();
+    assert!(report.holds);
+    assert_eq!((ledger.records, ledger.foreign, ledger.not_notarized), (3, 1, 0));
+    assert_eq!(ledger.newest.unwrap().number, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -166,8 +166,8 @@ fn print_vouched(report: &LedgerReport, out: &mut impl Write) -> io::Result<()> 
 fn print_foreign(foreign: u64, trail: &str, log: &str, out: &mut impl Write) -> io::Result<()> {
     match foreign {
         0 => return Ok(()),
-        1 => writeln!(out, "           1 RECORD OF TRAIL {trail} IS NO CHECKPOINT of {log}:")?,
-        _ => writeln!(out, "           {foreign} RECORDS OF TRAIL {trail} ARE NO CHECKPOINTS of {log}:")?,
+        1 => writeln!(out, "           1 RECORD OF TRAIL {trail} IS NO CHECKPOINT of {log}, or an old one:")?,
+        _ => writeln!(out, "           {foreign} RECORDS OF TRAIL {trail} ARE NO CHECKPOINTS of {log}, or old ones:")?,
     }
     writeln!(out, "           SOMEBODY ELSE HAS, OR HAD, ITS LEDGER KEY")
 }

@@ -56,7 +56,10 @@ pub enum RecorderError {
         ours: String,
     },
     /// The newest record is none of ours.
-    #[error("the newest record on the ledger is no checkpoint of this log: {0}")]
+    #[error(
+        "the newest record on the ledger is no checkpoint of this log ({0}): somebody else has, or had, the ledger key. \
+         Let `grid-anchor init --continues` make another trail, with another key"
+    )]
     NewestRecord(BadCheckpoint),
     /// The trail was made to continue another, and nothing says yet how.
     #[error(

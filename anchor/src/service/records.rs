@@ -39,6 +39,11 @@ impl Records {
         self.schedule.hurry();
     }
 
+    /// Nothing is added any more.
+    pub(super) fn stop(&mut self) {
+        (self.notary, self.wanted) = (None, None);
+    }
+
     /// When the recorder is to be asked for a record.
     pub(super) fn due(&self) -> Instant {
         self.schedule.due()
@@ -120,7 +125,7 @@ impl Records {
             // What somebody else did to the trail must not keep us from logging.
             News::Refused(error) => {
                 tracing::error!(%error, "nothing is notarized until that is mended and the anchor started again");
-                self.notary = None;
+                self.stop();
                 Ok(Command::NotNotarized(Some(error.to_string())))
             }
         }

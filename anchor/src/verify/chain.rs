@@ -39,7 +39,7 @@ pub struct Continued {
     pub said_ms: UnixMillis,
     /// How many checkpoints it holds, up to the one from which it is continued.
     pub records: u64,
-    /// How many others it holds up to there, which its log's key did not sign as checkpoints.
+    /// How many others it holds up to there: its log's key did not sign them as checkpoints, or they go back.
     pub foreign: u64,
     /// The one from which it is continued.
     pub newest: Option<NewestRecord>,
@@ -55,11 +55,12 @@ pub struct Chain {
     pub trail: ObjectId,
     /// How many records that has.
     pub records: u64,
-    /// How many of them the log's key did not sign as checkpoints.
+    /// How many of them no anchor added: the log's key did not sign them as checkpoints, or they go back.
     pub foreign: u64,
     /// The log's checkpoints in all its trails, in order.
     pub vouched: Vec<Vouched>,
-    /// What else the log's key signed in old trails.
+    /// What else the log's key signed: old checkpoints that were added again, and what old trails hold after the record
+    /// that is named.
     pub beside: Vec<Vouched>,
     /// The trails that are continued, the newest first.
     pub continued: Vec<Continued>,
@@ -73,6 +74,8 @@ struct Link {
     inscription: Inscription,
     /// The checkpoints up to the one that is named.
     vouched: Vec<Vouched>,
+    /// The checkpoints among them that were there before.
+    again: Vec<Vouched>,
     continued: Continued,
     /// The records after that.
     later: Vec<Record>,
@@ -86,10 +89,10 @@ impl Chain {
         let inscription = newest.inscription().ok().filter(|inscription| inscription.is_of(policy));
         let mut inscription = inscription.ok_or_else(|| other_log(policy, &newest))?;
         let should_be = newest.after_statement(&inscription);
-        let vouched = newest.all_vouched(&policy.log, should_be)?;
+        let (vouched, beside) = newest.all_vouched(&policy.log, should_be)?;
         let foreign = (should_be.len() - vouched.len()) as u64;
         let (trail, records) = (newest.id, newest.records.len() as u64);
-        let (beside, continued) = (Vec::new(), Vec::new());
+        let continued = Vec::new();
         let mut chain = Self { trail, records, foreign, vouched, beside, continued, untold: None };
         let mut here = newest;
         let mut seen = vec![trail];
@@ -116,12 +119,15 @@ impl Chain {
 
     /// Takes a step back. Returns where that leads.
     fn add(&mut self, policy: &Policy, link: Link) -> Result<(Trail, Inscription), LedgerFailure> {
-        let Link { old, inscription, vouched, continued, later } = link;
+        let Link { old, inscription, vouched, again, continued, later } = link;
         if continued.is_same_log {
-            if let (Some(before), Some(next)) = (vouched.last(), self.vouched.first()) {
-                next.must_follow(before)?;
+            if let Some(before) = vouched.last() {
+                let goes_on = self.vouched.partition_point(|next| next.goes_back(before));
+                self.beside.extend(self.vouched.drain(..goes_on));
+                self.vouched.first().map_or(Ok(()), |next| next.must_agree(before))?;
             }
             self.vouched.splice(0..0, vouched);
+            self.beside.extend(again);
             self.beside.extend(later.iter().filter_map(|record| old.vouched(&policy.log, record).ok()));
         }
         self.continued.push(continued);
@@ -156,7 +162,7 @@ async fn link(
         .as_ref()
         .map_or(0, |(number, _)| records.iter().take_while(|record| record.sequence_number <= *number).count());
     let (records, later) = records.split_at_checked(named).unwrap_or_default();
-    let vouched = old.all_vouched(&inscription.log, records)?;
+    let (vouched, again) = old.all_vouched(&inscription.log, records)?;
     let newest = vouched.last().map(|newest| (newest.number, newest.head.clone()));
     if newest != *last {
         return Err(LedgerFailure::Contradicted {
@@ -181,7 +187,7 @@ async fn link(
         not_named: later.len() as u64 - added_later,
         added_later,
     };
-    Ok(Link { old, inscription, vouched, continued, later })
+    Ok(Link { old, inscription, vouched, again, continued, later })
 }
 
 /// Only a node that lies can show a circle, or a chain without end: it must not keep us busy for ever.

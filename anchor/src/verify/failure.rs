@@ -110,16 +110,6 @@ pub enum LedgerFailure {
         /// What.
         why: Box<LedgerFailure>,
     },
-    /// A record vouches for less than one before it.
-    #[error("record {number} vouches for {now} entries, the one before it for {before}: the anchor went back")]
-    WentBack {
-        /// Which.
-        number: u64,
-        /// What the one before vouches for.
-        before: u64,
-        /// What it vouches for.
-        now: u64,
-    },
 }
 
 impl LedgerFailure {
@@ -156,8 +146,7 @@ impl LedgerFailure {
             | Self::Circle
             | Self::NoCheckpoint { .. }
             | Self::Rewritten { .. }
-            | Self::CutShort { .. }
-            | Self::WentBack { .. } => false,
+            | Self::CutShort { .. } => false,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Is the log the one that the ledger knows?
 //!
-//! Of the records that the log's key signed as checkpoints, none may be smaller than the one before, and its root must be
-//! the one that the log's own entries give at that size. So each is consistent with the next, and a log that was
-//! rewritten with its true key is caught by the first record that knew it otherwise.
+//! Of each record that the log's key signed as a checkpoint, the root must be the one that the log's own entries give at
+//! that size. So each is consistent with the next, and a log that was rewritten with its true key is caught by the first
+//! record that knew it otherwise.
 //!
 //! Other records say nothing of the log: whoever has stolen the ledger's key, and not the log's, can add them. They are
 //! counted, and where there are no others, nothing vouches.
@@ -31,7 +31,8 @@ pub struct LedgerReport {
     pub trail: String,
     /// How many records it has.
     pub records: u64,
-    /// How many of them the log's key did not sign as checkpoints: they say nothing of the log.
+    /// How many of them no anchor added: the log's key did not sign them as checkpoints, or they vouch for less than one
+    /// before. They say nothing more of the log.
     pub foreign: u64,
     /// How many of the log's records, in this trail and those that it continues, end within what retention dropped, so
     /// that they could not be compared with the log.

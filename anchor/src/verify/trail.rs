@@ -80,42 +80,51 @@ impl Trail {
         Ok(Vouched { trail: self.id, number, added_ms, head: log.open(record.text.as_bytes())? })
     }
 
-    /// Those of the records that are checkpoints of a log, in order. None may vouch for less than the one before it. Whoever
-    /// has but the ledger's key can add anything else, which says nothing of the log.
-    pub fn all_vouched(&self, log: &LogPublicKey, records: &[Record]) -> Result<Vec<Vouched>, LedgerFailure> {
-        let mut all: Vec<Vouched> = Vec::with_capacity(records.len());
+    /// Those of the records that are checkpoints of a log and vouch for no less than one before, in order; and the other
+    /// checkpoints. No anchor goes back, but whoever has but the ledger's key can add an old checkpoint again, or anything
+    /// else, which says nothing of the log.
+    pub fn all_vouched(
+        &self,
+        log: &LogPublicKey,
+        records: &[Record],
+    ) -> Result<(Vec<Vouched>, Vec<Vouched>), LedgerFailure> {
+        let (mut all, mut again): (Vec<Vouched>, Vec<Vouched>) = (Vec::with_capacity(records.len()), Vec::new());
         for next in records.iter().filter_map(|record| self.vouched(log, record).ok()) {
-            if let Some(before) = all.last() {
-                next.must_follow(before)?;
+            match all.last() {
+                Some(before) if next.goes_back(before) => again.push(next),
+                before => {
+                    before.map_or(Ok(()), |before| next.must_agree(before))?;
+                    all.push(next);
+                }
             }
-            all.push(next);
         }
-        Ok(all)
+        Ok((all, again))
     }
 
-    /// The newest checkpoint before the first that goes back: what is in a trail must not be able to make it useless.
+    /// The newest checkpoint before the first that contradicts one: what is in a trail must not be able to make it useless.
     pub fn newest_good(&self, inscription: &Inscription) -> Option<Vouched> {
         let mut newest: Option<Vouched> = None;
         let records = self.after_statement(inscription).iter();
         for next in records.filter_map(|record| self.vouched(&inscription.log, record).ok()) {
-            if newest.as_ref().is_some_and(|before| next.must_follow(before).is_err()) {
-                break;
+            match &newest {
+                Some(before) if next.goes_back(before) => {}
+                Some(before) if next.must_agree(before).is_err() => break,
+                Some(_) | None => newest = Some(next),
             }
-            newest = Some(next);
         }
         newest
     }
 }
 
 impl Vouched {
-    /// A later record must not vouch for less.
-    pub fn must_follow(&self, before: &Self) -> Result<(), LedgerFailure> {
-        let (number, now, before) = (self.number, &self.head, &before.head);
-        if now.size < before.size {
-            return Err(LedgerFailure::WentBack { number, before: before.size, now: now.size });
-        }
-        // The same size with two roots: whatever the log is, one of the two is not it.
-        if now.size == before.size { self.must_have(before.root) } else { Ok(()) }
+    /// Whether it vouches for less than another.
+    pub fn goes_back(&self, before: &Self) -> bool {
+        self.head.size < before.head.size
+    }
+
+    /// The same size with two roots: whatever the log is, one of the two is not it.
+    pub fn must_agree(&self, before: &Self) -> Result<(), LedgerFailure> {
+        if self.head.size == before.head.size { self.must_have(before.head.root) } else { Ok(()) }
     }
 
     /// The log must have had this root.
