@@ -350,7 +350,7 @@ async fn the_program_says_with_its_exit_code_whether_the_ledger_vouches() {
     let bench = Bench::new().await;
     let data_dir = bench.path("anchor");
     bench.initialise(&data_dir).await;
-    bench.log_and_notarize(&data_dir, &["80000"]).await;
+    drop(bench.recorder(&data_dir));
     let (log, policy) =
         (data_dir.join("log").display().to_string(), data_dir.join("site.policy").display().to_string());
     let verify = |more: &[&str]| {
@@ -359,6 +359,9 @@ async fn the_program_says_with_its_exit_code_whether_the_ledger_vouches() {
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
     let grpc = bench.endpoints.grpc[0].as_str();
+    let (code, said) = verify(&["--network", "mock", "--grpc", grpc]);
+    assert!(code == Some(2) && said.contains("NOTHING OF IT IS ON THE LEDGER YET"), "{said}");
+    bench.log_and_notarize(&data_dir, &["80000"]).await;
     let (code, said) = verify(&["--network", "mock", "--grpc", grpc]);
     assert!(code == Some(0) && said.contains("THE LEDGER VOUCHES FOR IT"), "{said}");
     let (code, said) = verify(&[]);

@@ -248,7 +248,7 @@ const WHEN_SIMULATED: &str = "transaction simulation failed: Error checking tran
 
 #[tokio::test]
 async fn a_transaction_that_is_wrong_is_refused_in_the_words_of_a_node_and_costs_nothing() {
-    let client = Attacker::new().await;
+    let client = Attacker::with_little().await;
     let things = Things::of(&client).await;
     for (change, expected) in wrong_transactions(&things) {
         let transaction = changed(&client, &things, change).await;

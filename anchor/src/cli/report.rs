@@ -151,15 +151,20 @@ fn print_vouched(report: &LedgerReport, out: &mut impl Write) -> io::Result<()> 
         let (size, at) = (newest.tree_size, date(newest.added_ms));
         let place = if newest.trail == *trail { "the newest" } else { "the newest, in a trail that it continues" };
         writeln!(out, "           {place}, of {at}, vouches for the first {size} entries")?;
+        writeln!(out, "           {not_notarized} entries are newer than that")?;
     }
-    writeln!(out, "           {not_notarized} entries are newer than that")?;
     for old in continued {
         print_continued(old, out)?;
     }
-    if let Some(why) = untold {
-        writeln!(out, "THE LEDGER VOUCHES FOR IT, BUT THE TRAILS BEFORE COULD NOT BE TOLD: {why}")
-    } else {
-        writeln!(out, "THE LEDGER VOUCHES FOR IT")
+    match (newest, untold) {
+        (None, None) => writeln!(out, "NOTHING OF IT IS ON THE LEDGER YET"),
+        (None, Some(why)) => {
+            writeln!(out, "NOTHING OF IT IS ON THE LEDGER YET, AND THE TRAILS BEFORE COULD NOT BE TOLD: {why}")
+        }
+        (Some(_), Some(why)) => {
+            writeln!(out, "THE LEDGER VOUCHES FOR IT, BUT THE TRAILS BEFORE COULD NOT BE TOLD: {why}")
+        }
+        (Some(_), None) => writeln!(out, "THE LEDGER VOUCHES FOR IT"),
     }
 }
 

@@ -122,7 +122,7 @@ fn exit_code(report: &Report, notarized: &Notarized) -> u8 {
     match (report.failure.is_some(), notarized) {
         (true, _) | (false, Notarized::No(_)) => 1,
         (false, Notarized::Unknown(_)) => UNKNOWN,
-        (false, Notarized::Yes(ledger)) if ledger.untold.is_some() => UNKNOWN,
+        (false, Notarized::Yes(ledger)) if ledger.untold.is_some() || ledger.newest.is_none() => UNKNOWN,
         (false, Notarized::NotAsked | Notarized::Yes(_)) if cannot_tell => UNKNOWN,
         (false, Notarized::NotAsked | Notarized::Yes(_)) => 0,
     }

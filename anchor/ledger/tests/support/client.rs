@@ -28,7 +28,18 @@ pub struct Attacker {
 
 impl Attacker {
     pub async fn new() -> Self {
-        let Setting { folder, mock, report } = Setting::new().await;
+        Self::of(Setting::new().await)
+    }
+
+    /// One that has less than the largest budget, which is 50 IOTA, so that it can exceed either.
+    pub async fn with_little() -> Self {
+        let setting = Setting::new().await;
+        setting.owner().keep(&[], 10_000_000_000).await;
+        Self::of(setting)
+    }
+
+    fn of(setting: Setting) -> Self {
+        let Setting { folder, mock, report } = setting;
         let pem = std::fs::read_to_string(folder.path().join("data/ledger.key")).unwrap();
         let anchor = Ed25519PrivateKey::from_pem(&pem).unwrap();
         let node = GrpcClient::new(mock.endpoints().grpc[0].as_str()).unwrap();
