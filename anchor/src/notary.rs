@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-/// In milliseconds.
-const DAY: u64 = 86_400_000;
+use crate::settings::DAY;
+
 /// News wait so long for the answer what the address holds.
 const PURSE_WITHIN: Duration = Duration::from_secs(2);
 

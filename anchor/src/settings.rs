@@ -34,7 +34,7 @@ use crate::recorder::{AnchorIdentity, RecorderSettings};
 use crate::retention::RetentionSettings;
 
 /// In milliseconds.
-const DAY: u64 = 86_400_000;
+pub(crate) const DAY: u64 = 86_400_000;
 
 /// The anchor's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,14 +20,13 @@ use crate::entry::{self, Payload};
 use crate::journal::{BadJournal, Records};
 use crate::pruning::{dropped_with, minimum_index};
 use crate::recorder::FEW_DAYS;
-use crate::settings::Settings;
+use crate::settings::{DAY, Settings};
 use crate::store::in_log;
 use crate::tile::{FULL, Level, Tile};
 
-/// In milliseconds.
-const DAY: u64 = 86_400_000;
 /// Less than this says nothing about a day.
 const SHORTEST_SPAN: u64 = 60_000;
+/// In milliseconds.
 const HOUR: u64 = 3_600_000;
 /// So many records in a row may be missing before that is a problem.
 const MISSED: u64 = 10;

@@ -8,8 +8,6 @@ mod street;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
 
 use bench::{Bench, START, at, front_page, log, log_and_checkpoint, receipt};
 use grid_anchor::checkpoint::LogKey;
@@ -318,18 +316,7 @@ async fn init_of_the_program_killed_at_any_moment_and_run_again_makes_one_trail(
     let grpc = bench.endpoints.grpc[0].clone();
     let (ca, dir) = (ca.display().to_string(), data_dir.display().to_string());
     let arguments = ["init", "--network", "mock", "--site", "demo", "--ca", &ca, "--data-dir", &dir, "--grpc", &grpc];
-    let mut kills = 0;
-    for millis in (0..).step_by(4) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_grid-anchor")).args(arguments).spawn().unwrap();
-        tokio::time::sleep(Duration::from_millis(millis)).await;
-        if child.try_wait().unwrap().is_some() {
-            break;
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        kills += 1;
-    }
-    assert!(kills > 1, "init was done before it could be killed");
+    bench.kill_ever_later(&arguments).await;
     let first = bench.anchor(&arguments);
     assert!(first.status.success(), "{first:?}");
     let again = bench.anchor(&arguments);

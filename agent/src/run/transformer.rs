@@ -87,6 +87,13 @@ pub struct TransformerSettings {
     pub dimming_contact: Option<DimmingContact>,
 }
 
+impl TransformerSettings {
+    /// One on all three phases that keeps nothing over restarts, and has no contact.
+    pub fn new(plan: Plan) -> Self {
+        Self { phases: Phase::ALL.to_vec(), plan, epoch_file: None, commands_file: None, dimming_contact: None }
+    }
+}
+
 /// Runs a transformer until `shutdown`, then says goodbye.
 pub async fn run_transformer(
     common: Common,

@@ -108,6 +108,18 @@ async fn the_same_record_asked_for_again_is_the_one_that_is_found() {
     assert_eq!(setting.texts().await, ["A"]);
 }
 
+/// The id of a trail that was created, and then `init` was stopped.
+async fn unsealed(setting: &Setting) -> String {
+    let watch: Watch = Box::new(|step| match step {
+        Step::Noted { purpose: "creating the trail" } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    init_in(&setting.path("open"), &setting.mock, Some(watch)).await.unwrap_err();
+    let open = std::fs::read_to_string(setting.path("open/ledger.json")).unwrap();
+    let open: serde_json::Value = serde_json::from_str(&open).unwrap();
+    open["progress"]["trail"]["id"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn a_trail_that_is_another_logs_or_not_sealed_is_refused() {
     let setting = Setting::new().await;
@@ -123,15 +135,7 @@ async fn a_trail_that_is_another_logs_or_not_sealed_is_refused() {
         }
         other => panic!("{other}"),
     }
-    // Created, and then `init` was stopped.
-    let watch: Watch = Box::new(|step| match step {
-        Step::Noted { purpose: "creating the trail" } => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    });
-    init_in(&setting.path("open"), &setting.mock, Some(watch)).await.unwrap_err();
-    let open = std::fs::read_to_string(setting.path("open/ledger.json")).unwrap();
-    let open: serde_json::Value = serde_json::from_str(&open).unwrap();
-    with_trail(open["progress"]["trail"]["id"].as_str().unwrap().to_owned()).unwrap();
+    with_trail(unsealed(&setting).await).unwrap();
     let refused = setting.open().await.err().unwrap();
     assert!(matches!(refused, LedgerError::NotSealed { .. }), "{refused}");
     assert!(refused.to_string().contains("administers it"), "{refused}");
@@ -159,16 +163,7 @@ async fn init_refuses_a_trail_that_is_another_logs_or_not_sealed_and_makes_no_ot
     let error = refused(&theirs.replace("another log", NAME)).await;
     assert!(matches!(error, LedgerError::NotAsMade(_)) && error.to_string().contains("another log"), "{error}");
     assert_eq!(error.remedy(), Remedy::Person);
-    // One that was made, and not sealed.
-    let watch: Watch = Box::new(|step| match step {
-        Step::Noted { purpose: "creating the trail" } => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    });
-    init_in(&setting.path("open"), &setting.mock, Some(watch)).await.unwrap_err();
-    let open = std::fs::read_to_string(setting.path("open/ledger.json")).unwrap();
-    let open: serde_json::Value = serde_json::from_str(&open).unwrap();
-    let open = open["progress"]["trail"]["id"].as_str().unwrap();
-    let error = refused(&own.replace(&setting.report.trail.to_string(), open)).await;
+    let error = refused(&own.replace(&setting.report.trail.to_string(), &unsealed(&setting).await)).await;
     assert!(matches!(error, LedgerError::NotSealed { .. }), "{error}");
 
     assert_eq!(setting.mock.trails().await, 3);

@@ -25,6 +25,7 @@ use grid_protocol::units::{BootTime, Millis, UnixMillis};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 pub const START: u64 = 1_800_000_000_000;
 
@@ -140,6 +141,22 @@ impl Bench {
             fs::copy(data_dir.join(file), forged.join(file)).unwrap();
         }
         forged
+    }
+
+    /// Runs the program over and over and kills it each time a little later, until it is done before that.
+    pub async fn kill_ever_later(&self, arguments: &[&str]) {
+        let mut kills = 0;
+        for millis in (0..).step_by(4) {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_grid-anchor")).args(arguments).spawn().unwrap();
+            sleep(Duration::from_millis(millis)).await;
+            if child.try_wait().unwrap().is_some() {
+                break;
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            kills += 1;
+        }
+        assert!(kills > 1, "it was done before it could be killed");
     }
 
     pub fn anchor(&self, arguments: &[&str]) -> Output {

@@ -2,8 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
 
 use grid_ledger::ObjectId;
 
@@ -91,19 +89,8 @@ async fn the_program_killed_at_any_moment_and_run_again_makes_one_trail_that_con
     let bench = Bench::new().await;
     let (data_dir, old) = with_records(&bench, "anchor").await;
     let arguments = arguments(&bench, &data_dir, old);
-    let mut kills = 0;
-    for millis in (0..).step_by(4) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_grid-anchor")).args(&arguments).spawn().unwrap();
-        tokio::time::sleep(Duration::from_millis(millis)).await;
-        if child.try_wait().unwrap().is_some() {
-            break;
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        kills += 1;
-    }
-    assert!(kills > 1, "init was done before it could be killed");
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    bench.kill_ever_later(&arguments).await;
     let first = bench.anchor(&arguments);
     assert!(first.status.success(), "{first:?}");
     assert_eq!(bench.anchor(&arguments).stdout, first.stdout);

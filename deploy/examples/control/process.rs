@@ -11,7 +11,6 @@ use std::thread;
 use ed25519_dalek::SigningKey;
 use grid_agent::run::{Credentials, TransformerSettings, run_transformer};
 use grid_protocol::identity::Authority;
-use grid_protocol::message::Phase;
 use grid_protocol::topic::Name;
 use grid_protocol::units::MilliAmps;
 use serde::{Deserialize, Serialize};
@@ -95,13 +94,7 @@ pub fn run() -> Result<(), Failure> {
     let authority = Authority::from_der(&authority)?;
     let credentials = Credentials { site, name, certificate, key: SigningKey::from_bytes(&key), authority };
     let plan = street.plan()?;
-    let settings = TransformerSettings {
-        phases: Phase::ALL.to_vec(),
-        plan,
-        epoch_file: None,
-        commands_file: None,
-        dimming_contact: None,
-    };
+    let settings = TransformerSettings::new(plan);
     let (script, meter) = Scripted::new();
     let (over, told) = oneshot::channel::<()>();
     thread::Builder::new().spawn(move || {

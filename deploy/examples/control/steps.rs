@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use grid_agent::run::{AgentError, DeviceSettings, Probe, Summary, TransformerSettings, run_device, run_transformer};
-use grid_protocol::message::{Phase, Reference, Role};
+use grid_protocol::message::{Reference, Role};
 use grid_protocol::topic::Name;
 use grid_protocol::units::{MilliAmps, Millis};
 use grid_service::clock::boot_micros;
@@ -166,13 +166,7 @@ impl Stage {
         let acknowledger = Acknowledger::start(anchor, transformer.clone(), &site.broker());
         let (script, meter) = Scripted::new();
         let plan = street.plan()?;
-        let settings = TransformerSettings {
-            phases: Phase::ALL.to_vec(),
-            plan,
-            epoch_file: None,
-            commands_file: None,
-            dimming_contact: None,
-        };
+        let settings = TransformerSettings::new(plan);
         let common = site.common(&transformer, Role::Transformer, Some(stopwatch.clone()))?;
         alone(run_transformer(common, settings, Box::new(meter), end(ended.clone())), ended.clone())?;
 

@@ -65,13 +65,7 @@ impl Demo {
             fuse: None,
         });
         let plan = Plan::new(self.options.limit_w, Terms { ttl: TTL, max_ttl: TTL }, devices.collect());
-        let settings = TransformerSettings {
-            phases: Phase::ALL.to_vec(),
-            plan,
-            epoch_file: None,
-            commands_file: None,
-            dimming_contact: None,
-        };
+        let settings = TransformerSettings::new(plan);
         let common = self.common(site, &name, Role::Transformer, simulation)?;
         let stop = told(self.stop_agents.subscribe());
         self.agents.insert(name, tokio::spawn(run_transformer(common, settings, Box::new(meter), stop)));
