@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use grid_agent::actuator::{Actuator, Advice};
 use grid_agent::meter::{LinuxBus, bench, scan};
 use grid_agent::run::{Summary, run_device, run_transformer};
@@ -101,6 +101,12 @@ enum Command {
             value_parser = clap::value_parser!(i64).range(-1_000_000..=1_000_000))]
         current_ma: i64,
     },
+    /// Write the manual pages into a folder, as the packages have them.
+    #[command(hide = true)]
+    Man {
+        /// The folder. It must be there.
+        folder: PathBuf,
+    },
 }
 
 type Failure = Box<dyn std::error::Error>;
@@ -116,6 +122,7 @@ fn main() -> ExitCode {
         Command::Scan { bus, json } => look_for_chips(&bus, json),
         Command::Calibrate { config, current_ma } => compare(&config, current_ma),
         Command::Safe { config } => safe(&config),
+        Command::Man { folder } => write_manual(&folder).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -130,6 +137,10 @@ fn main() -> ExitCode {
 fn print(config: &Path) -> Result<(), Failure> {
     println!("{}", toml::to_string(&Settings::load(config)?)?);
     Ok(())
+}
+
+fn write_manual(folder: &Path) -> Result<(), Failure> {
+    Ok(clap_mangen::generate_to(Arguments::command(), folder)?)
 }
 
 /// Says whether all is well.

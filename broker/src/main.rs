@@ -3,9 +3,10 @@
 mod ca;
 mod cli;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing::error;
 
 /// MQTT broker for the devices behind one transformer.
@@ -22,6 +23,12 @@ enum Command {
     HashPassword(cli::hash_password::Arguments),
     /// The site's certificate authority: who may connect, as whom.
     Ca(ca::Arguments),
+    /// Write the manual pages into a folder, as the packages have them.
+    #[command(hide = true)]
+    Man {
+        /// The folder. It must be there.
+        folder: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -35,6 +42,10 @@ fn main() -> ExitCode {
                 failure.exit_code()
             })
         }
+        Command::Man { folder } => clap_mangen::generate_to(Arguments::command(), folder).map_err(|failure| {
+            eprintln!("grid-broker: {failure}");
+            2
+        }),
         Command::HashPassword(arguments) => arguments.execute().map_err(|failure| {
             eprintln!("grid-broker: {failure}");
             2

@@ -16,7 +16,7 @@ mod verify_proof;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio::sync::watch;
 
 use fsck::FsckArguments;
@@ -95,6 +95,12 @@ enum Command {
     /// needs a person, and is named. 2: it could not be told.
     #[command(after_help = "Example:\n  grid-anchor status --config /etc/grid/anchor.toml")]
     Status(StatusArguments),
+    /// Write the manual pages into a folder, as the packages have them.
+    #[command(hide = true)]
+    Man {
+        /// The folder. It must be there.
+        folder: PathBuf,
+    },
 }
 
 /// An error for a person.
@@ -124,6 +130,7 @@ pub fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Fsck(arguments) => fsck::check_folder(&arguments),
         Command::Show(arguments) => show::show_log(&arguments, &mut io::stdout().lock(), &mut io::stderr()),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Man { folder } => Ok(clap_mangen::generate_to(Arguments::command(), folder).map(|()| 0)?),
     }
 }
 
