@@ -14,6 +14,7 @@
 //! | [`meter`] | reading currents | I2C, sysfs, MQTT |
 //! | [`actuator`] | limiting currents | PWM, GPIO or MQTT, on a thread of its own |
 //! | [`gpio`] | single lines: a relay, a contact | GPIO |
+//! | [`home_assistant`] | what Home Assistant is told | none |
 //! | [`run`] | the shell around all of it | MQTT, clock |
 //! | [`status`] | what a person asks a running agent | a socket, files |
 //! | [`settings`] | what a person configures | files |
@@ -25,6 +26,7 @@ pub mod commands;
 pub mod device;
 pub mod directory;
 pub mod gpio;
+pub mod home_assistant;
 pub mod lease;
 pub mod meter;
 pub mod outbox;

@@ -25,6 +25,7 @@ impl Transformer {
             headroom_ma: read.load.iter().map(|load| limit - *load).collect(),
             devices: u32::try_from(self.devices.len()).unwrap_or(u32::MAX),
             held_back_percent: u8::try_from(held_back.saturating_mul(100) / wanted.max(1)).unwrap_or(100),
+            limit_w: Some(self.plan.limit_w),
         })
     }
 }

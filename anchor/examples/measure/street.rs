@@ -141,6 +141,7 @@ impl Speaker {
             headroom_ma: over(17_800),
             devices: 40,
             held_back_percent: 38,
+            limit_w: Some(80_000),
         };
         Ok(self.author.say(Kind::Balance, body, at)?)
     }

@@ -96,6 +96,7 @@ fn conversation(mut device: Speaker, mut later: Speaker, mut transformer: Speake
         headroom_ma: amps,
         devices: 5,
         held_back_percent: 38,
+        limit_w: Some(80_000),
     };
     said.push(transformer.author.say(Kind::Balance, balance, START).unwrap());
     let ack = Ack { of: Session(1), through: 7, missing: vec![(4, 5), (7, 7)], tree_size: 300 };

@@ -289,6 +289,9 @@ pub struct Balance {
     pub devices: u32,
     /// How much of what devices want they are not allowed, in percent.
     pub held_back_percent: u8,
+    /// What it may carry, all phases together, in watts: what `set/limit` changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_w: Option<u64>,
 }
 
 /// The newest log head.
