@@ -1,6 +1,7 @@
 //! Agents on an emulated kernel, and the site they belong to.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -56,9 +57,9 @@ impl Machine {
 
     /// `grid-agent COMMAND --config FILE …`, with these settings.
     pub fn command(&self, command: &str, settings: &str, more: &[&str]) -> Command {
-        let file = self.folder.path().join(format!("{command}.toml"));
-        fs::write(&file, settings).unwrap();
-        let mut program = self.kernel.grid_agent(&[command, "--config", file.to_str().unwrap()]);
+        let (mut file, path) = tempfile::NamedTempFile::new_in(&self.folder).unwrap().keep().unwrap();
+        file.write_all(settings.as_bytes()).unwrap();
+        let mut program = self.kernel.grid_agent(&[command, "--config", path.to_str().unwrap()]);
         program.args(more);
         program
     }
@@ -102,6 +103,9 @@ impl Site {
     /// The settings of the device `cp-1`.
     pub fn device(&self, meter_and_actuator: &str, device: &str) -> String {
         let bundle = self.bundle("cp-1", Role::Device);
+        // What has a disk to go to is not waited for at the end, when there is no anchor.
+        let outbox = format!("[outbox]\ndir = {:?}\n", self.broker.folder.path().join("cp-1.outbox"));
+        let meter_and_actuator = &(outbox + meter_and_actuator);
         settings_of_device(bundle.to_str().unwrap(), self.broker.port, meter_and_actuator, device)
     }
 

@@ -15,7 +15,7 @@ use std::thread;
 
 pub use gpio::GpioChip;
 pub use i2c::Adapter;
-pub use sysfs::Sysfs;
+pub use sysfs::{Channel, Sysfs};
 
 /// An error number of Linux (asm-generic/errno.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,6 +14,8 @@ const CHANNELS: u32 = 2;
 #[derive(Clone)]
 pub struct Sysfs {
     root: PathBuf,
+    /// One write or look after the other.
+    turn: Arc<Mutex<()>>,
     /// Until when the files of a new channel belong to root alone: udev takes a moment.
     root_only: Arc<Mutex<Option<Instant>>>,
     /// What each write to a PWM channel ends with, if it does not work.
@@ -31,7 +33,8 @@ pub struct Channel {
 
 impl Sysfs {
     pub fn mount(root: &Path) -> Self {
-        let sysfs = Self { root: root.to_owned(), root_only: Arc::default(), broken: Arc::default() };
+        let sysfs =
+            Self { root: root.to_owned(), turn: Arc::default(), root_only: Arc::default(), broken: Arc::default() };
         fs::create_dir_all(sysfs.chip()).unwrap();
         fs::create_dir_all(sysfs.real("/sys/class/hwmon")).unwrap();
         for (file, text) in [("export", ""), ("unexport", ""), ("npwm", "2\n")] {
@@ -47,7 +50,7 @@ impl Sysfs {
 
     /// What channel 0 does, if it is exported.
     pub fn channel(&self) -> Option<Channel> {
-        let folder = self.chip().join("pwm0");
+        let (folder, _turn) = (self.chip().join("pwm0"), lock(&self.turn));
         folder.exists().then(|| state(&folder))
     }
 
@@ -102,6 +105,7 @@ impl Sysfs {
 
     /// What a write to a file does (drivers/pwm/sysfs.c, and what drivers/pwm/core.c checks for it).
     fn store(&self, file: &Path, text: &str) -> Result<(), Errno> {
+        let _turn = lock(&self.turn);
         let (folder, name) = (file.parent().unwrap(), file.file_name().unwrap().to_str().unwrap());
         if folder == self.chip() {
             let channel: u32 = text.parse().map_err(|_| EINVAL)?;
