@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "mosquitto/heard.rs"]
+mod heard;
 mod mosquitto;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
-use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,13 +21,13 @@ use grid_agent::meter::{
 use grid_agent::run::{Common, Credentials, DeviceSettings, OutboxSettings, run_device};
 use grid_agent::simulated_ina219::{Fault, Sensed, SimulatedBus};
 use grid_protocol::identity::{Identity, Issuer};
-use grid_protocol::message::{Capabilities, DeviceKind, Event, Measurement, Message, Phase, Role};
+use grid_protocol::message::{Capabilities, DeviceKind, Event, Phase, Role};
 use grid_protocol::topic::Name;
 use grid_protocol::units::{MilliAmps, MilliVolts, Millis};
 use grid_service::broker::BrokerSettings;
 use grid_service::clock::{boot_micros, unix_now};
-use mosquitto::{Broker, Process, SOON};
-use serde::de::DeserializeOwned;
+use heard::Heard;
+use mosquitto::{Broker, SOON};
 use tokio::runtime::Runtime;
 
 impl Broker {
@@ -38,12 +39,7 @@ impl Broker {
 
     /// Hears all that the charge point measures and tells, from the first measurement that comes to it on.
     fn hear(&self) -> Heard {
-        let topics = ["-t", "grid/demo/cp-1/event", "-t", "grid/demo/cp-1/measurement"];
-        let mut child = self.client("mosquitto_sub", &topics).stdout(Stdio::piped()).spawn().unwrap();
-        let (sender, lines) = channel();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let heard = Heard { lines, _process: Process(child) };
+        let heard = Heard::what(self, &["grid/demo/cp-1/event", "grid/demo/cp-1/measurement"]);
         heard.measurement(|_| true);
         heard
     }
@@ -77,39 +73,6 @@ impl Cable {
         for connection in self.connections.lock().unwrap().drain(..) {
             let _ = connection.shutdown(Shutdown::Both);
         }
-    }
-}
-
-/// What a real subscriber receives.
-struct Heard {
-    lines: Receiver<String>,
-    _process: Process,
-}
-
-impl Heard {
-    fn wait_for<T>(&self, wanted: impl Fn(String) -> Option<T>) -> T {
-        let end = Instant::now() + SOON;
-        loop {
-            let line = self.lines.recv_timeout(end.saturating_duration_since(Instant::now()));
-            if let Some(found) = wanted(line.unwrap()) {
-                return found;
-            }
-        }
-    }
-
-    fn message<B: DeserializeOwned>(&self, wanted: impl Fn(&B) -> bool) -> B {
-        self.wait_for(|line| {
-            let message: Message<B> = serde_json::from_str(&line).ok()?;
-            Some(message.body).filter(&wanted)
-        })
-    }
-
-    fn measurement(&self, wanted: impl Fn(&Measurement) -> bool) -> Measurement {
-        self.message(wanted)
-    }
-
-    fn event(&self, wanted: impl Fn(&Event) -> bool) -> Event {
-        self.message(wanted)
     }
 }
 

@@ -138,9 +138,12 @@ impl Pwm {
         let duty_ns = signal.duty_ns(safe, config.period_ns);
         let pwm = Self { config, signal, chip, folder, duty_ns };
         if !pwm.runs_as_it_should() {
-            pwm.write("enable", "0")?;
-            // A period below the old duty would be refused, and so would a duty above the old period.
-            pwm.write("duty_cycle", "0")?;
+            // A channel that was never used has no period, and takes nothing else before it has one (Linux before 6.11).
+            if pwm.read("period").as_deref() != Some("0") {
+                pwm.write("enable", "0")?;
+                // A period below the old duty would be refused, and so would a duty above the old period.
+                pwm.write("duty_cycle", "0")?;
+            }
             pwm.write("period", &pwm.config.period_ns.to_string())?;
             // Not every driver knows the other polarity, and some refuse even the one they have.
             if pwm.read("polarity").as_deref() != Some(pwm.polarity()) {

@@ -1,0 +1,275 @@
+//! `read`, `scan` and `calibrate` through the device files.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Instant;
+
+use grid_agent::simulated_ina219::Fault;
+use serde_json::Value;
+
+use crate::agent::{INA219, Machine, SIX_AMPERES_UV, device, said};
+use crate::emulated::{
+    Adapter, EACCES, EAGAIN, EBUSY, EIO, ENODEV, ENOENT, ENXIO, EREMOTEIO, ETIMEDOUT, Errno, Kernel,
+};
+use crate::mosquitto::{Process, SOON};
+
+#[test]
+fn a_chip_is_found_read_and_calibrated_through_the_device_file() {
+    let machine = Machine::boot();
+    machine.kernel.i2c.solder(0x40, SIX_AMPERES_UV);
+    let (code, text) = said(machine.kernel.grid_agent(&["scan"]).output().unwrap());
+    assert_eq!((code, text.as_str()), (0, "0x40  behaves like an INA219, as after power-on\n"));
+
+    let (code, text) = machine.result("read", &device(INA219), &["--json", "--count", "3"]);
+    assert_eq!((code, text.lines().count()), (0, 3), "{text}");
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["phases"][0]["current_ma"], 6_000, "{line}");
+    }
+    let (code, text) = machine.result("calibrate", &device(INA219), &["--current-ma", "400"]);
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = machine.result("calibrate", &device(INA219), &["--current-ma", "500"]);
+    assert!(code == 1 && text.starts_with("L1: "), "{text}");
+    let (code, text) = said(machine.kernel.grid_agent(&["scan"]).output().unwrap());
+    assert!(code == 0 && text.contains("set up with configuration 0x39e7"), "it was set up by now: {text}");
+}
+
+/// What is wrong when the program starts, and words that must be said of it.
+type AtStart = (&'static str, fn(&Kernel), &'static str);
+
+const WRONG_AT_THE_START: [AtStart; 13] = [
+    (
+        "absent",
+        |kernel| kernel.i2c.set_fault(0x40, Fault::Absent),
+        "no chip answers at 0x40 on /dev/i2c-1: check supply",
+    ),
+    ("loose", |kernel| kernel.i2c.set_fault(0x40, Fault::NoAcknowledgeOfData), "no chip answers at 0x40 on /dev/i2c-1"),
+    ("another adapter", absent_on_another_adapter, "no chip answers at 0x40 on /dev/i2c-1"),
+    ("swapped", |kernel| kernel.i2c.swap(Some(0x40)), "is not an INA219 (its configuration is not the default"),
+    ("no permission", |kernel| kernel.refuse("/dev/i2c-1", EACCES), "sudo usermod -aG i2c USER"),
+    ("no bus", |kernel| kernel.refuse("/dev/i2c-1", ENOENT), "there is no /dev/i2c-1: enable I2C"),
+    ("unplugged", |kernel| kernel.i2c.unplug(), "there is no /dev/i2c-1: enable I2C"),
+    ("claimed", |kernel| kernel.i2c.claim(Some(0x40)), "a driver of Linux has claimed"),
+    ("clock held", |kernel| kernel.i2c.fail(Some(ETIMEDOUT)), "/dev/i2c-1 is stuck (transfers time out; met at 0x40)"),
+    ("data held", |kernel| kernel.i2c.fail(Some(EAGAIN)), "/dev/i2c-1 is stuck (arbitration is lost; met at 0x40)"),
+    (
+        "reads zeros",
+        |kernel| kernel.i2c.set_fault(0x40, Fault::StuckLow),
+        "/dev/i2c-1 is stuck (every read gives zeros",
+    ),
+    ("gone", |kernel| kernel.i2c.fail(Some(ENODEV)), "failed (the adapter is gone"),
+    ("short circuit", |kernel| kernel.i2c.fail(Some(EIO)), "failed (Input/output error"),
+];
+
+fn absent_on_another_adapter(kernel: &Kernel) {
+    kernel.i2c.report_no_acknowledge_as(ENXIO);
+    kernel.i2c.set_fault(0x40, Fault::Absent);
+}
+
+#[test]
+fn each_fault_at_the_start_is_told_in_words_of_its_own() {
+    for (fault, occurs, words) in WRONG_AT_THE_START {
+        let machine = Machine::boot();
+        machine.kernel.i2c.solder(0x40, SIX_AMPERES_UV);
+        occurs(&machine.kernel);
+        let (code, text) = machine.result("read", &device(INA219), &["--json", "--count", "1"]);
+        assert!(code != 0 && text.contains(words), "{fault}: {text}");
+    }
+}
+
+#[test]
+fn a_driver_that_has_the_chip_is_told_with_what_reads_it_then() {
+    let machine = Machine::boot();
+    machine.kernel.i2c.solder(0x40, SIX_AMPERES_UV);
+    machine.kernel.i2c.claim(Some(0x40));
+    let (_, text) = machine.result("read", &device(INA219), &["--count", "1"]);
+    assert!(text.contains("[[meter.hwmon]]"), "{text}");
+    let (code, text) = said(machine.kernel.grid_agent(&["scan"]).output().unwrap());
+    assert!(code == 1 && text.contains("0x40  cannot be asked: a driver of Linux has claimed"), "{text}");
+}
+
+#[test]
+fn a_scan_shows_the_address_that_is_wrong_in_the_settings() {
+    let machine = Machine::boot();
+    machine.kernel.i2c.solder(0x41, SIX_AMPERES_UV);
+    let (code, text) = machine.result("read", &device(INA219), &["--count", "1"]);
+    assert!(code != 0 && text.contains("no chip answers at 0x40") && text.contains("grid-agent scan"), "{text}");
+    let (code, text) = said(machine.kernel.grid_agent(&["scan"]).output().unwrap());
+    assert!(code == 0 && text.starts_with("0x41  behaves like an INA219"), "{text}");
+}
+
+#[test]
+fn a_scan_tells_what_is_no_ina219_and_what_keeps_it_from_asking() {
+    let scan = |kernel: &Kernel| said(kernel.grid_agent(&["scan"]).output().unwrap());
+    let kernel = Kernel::boot();
+    let (code, text) = scan(&kernel);
+    assert!(code == 1 && text.starts_with("nothing answers at 0x40 to 0x4f on /dev/i2c-1"), "{text}");
+    kernel.i2c.swap(Some(0x45));
+    let (code, text) = scan(&kernel);
+    assert!(code == 1 && text.starts_with("0x45  no INA219: its configuration reads 0x4127"), "{text}");
+    kernel.i2c.fail(Some(ETIMEDOUT));
+    let (code, text) = scan(&kernel);
+    assert!(code == 1 && text.contains("0x40  cannot be asked: transfers time out"), "{text}");
+    kernel.refuse("/dev/i2c-1", EBUSY);
+    let (code, text) = scan(&kernel);
+    assert!(code == 2 && text.contains("/dev/i2c-1 cannot be opened"), "{text}");
+}
+
+/// A `grid-agent read --json` that goes on.
+struct Reading {
+    lines: Receiver<String>,
+    _process: Process,
+}
+
+impl Reading {
+    fn begin(machine: &Machine, settings: &str) -> Self {
+        let mut command = machine.command("read", settings, &["--json"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let (sender, lines) = channel();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { lines, _process: Process(child) }
+    }
+
+    fn shows(&self, fault: &str, words: &str) {
+        let end = Instant::now() + SOON;
+        let mut last = String::new();
+        while !last.contains(words) {
+            let line = self.lines.recv_timeout(end.saturating_duration_since(Instant::now()));
+            last = line.unwrap_or_else(|_| panic!("{fault}: expected {words:?}, last was {last}"));
+        }
+    }
+}
+
+/// What happens while the program reads, words that must be said of it, and how it ends.
+type Meanwhile = (&'static str, fn(&Kernel), &'static str, fn(&Kernel));
+
+fn fault(kernel: &Kernel, fault: Fault) {
+    kernel.i2c.set_fault(0x40, fault);
+}
+
+fn mend(kernel: &Kernel) {
+    fault(kernel, Fault::None);
+}
+
+fn works_again(kernel: &Kernel) {
+    kernel.i2c.fail(None);
+}
+
+fn fails(kernel: &Kernel, errno: Errno) {
+    kernel.i2c.fail(Some(errno));
+}
+
+const WRONG_MEANWHILE: [Meanwhile; 16] = [
+    ("absent", |kernel| fault(kernel, Fault::Absent), "no chip answers at 0x40", mend),
+    ("loose", |kernel| fault(kernel, Fault::NoAcknowledgeOfData), "no chip answers at 0x40", mend),
+    ("gone in a read", |kernel| fault(kernel, Fault::DisappearsAfter(3)), "no chip answers at 0x40", mend),
+    ("another adapter", absent_on_another_adapter, "no chip answers at 0x40", |kernel| {
+        kernel.i2c.report_no_acknowledge_as(EREMOTEIO);
+        mend(kernel);
+    }),
+    ("swapped", |kernel| kernel.i2c.swap(Some(0x40)), "is not an INA219", |kernel| kernel.i2c.swap(None)),
+    ("clock held", |kernel| fails(kernel, ETIMEDOUT), "is stuck (transfers time out", works_again),
+    ("data held", |kernel| fails(kernel, EAGAIN), "is stuck (arbitration is lost", works_again),
+    ("reads zeros", |kernel| fault(kernel, Fault::StuckLow), "is stuck (every read gives zeros", mend),
+    ("short circuit", |kernel| fails(kernel, EIO), "failed (Input/output error", works_again),
+    ("brown-out", |kernel| kernel.i2c.brown_out(0x40), "had lost its configuration", |_| ()),
+    ("calibrated by others", overflow, "reports an overflow (OVF)", |_| ()),
+    ("converts nothing", |kernel| fault(kernel, Fault::NoConversion), "has converted nothing for", mend),
+    ("unplugged", |kernel| kernel.i2c.unplug(), "failed (the adapter is gone", |kernel| kernel.i2c.plug_in()),
+    ("unplugged for long", |kernel| kernel.i2c.unplug(), "there is no /dev/i2c-1", |kernel| kernel.i2c.plug_in()),
+    ("no permission", taken_away, "sudo usermod -aG i2c USER", |kernel| {
+        kernel.allow("/dev/i2c-1");
+        mend(kernel);
+    }),
+    ("taken by a driver", taken_by_a_driver, "a driver of Linux has claimed", |kernel| {
+        kernel.i2c.claim(None);
+        mend(kernel);
+    }),
+];
+
+/// The largest calibration: 160 mV times that are beyond 16 bits (SBOS448G, section 8.5.1).
+fn overflow(kernel: &Kernel) {
+    kernel.i2c.meddle(0x40, 5, 0xFFFE);
+}
+
+/// Permissions are asked when a file is opened, so when something else made that necessary.
+fn taken_away(kernel: &Kernel) {
+    kernel.refuse("/dev/i2c-1", EACCES);
+    fault(kernel, Fault::Absent);
+}
+
+fn taken_by_a_driver(kernel: &Kernel) {
+    kernel.i2c.claim(Some(0x40));
+    fault(kernel, Fault::Absent);
+}
+
+#[test]
+fn each_fault_while_it_reads_is_told_and_reading_goes_on_when_it_is_over() {
+    let machine = Machine::boot();
+    machine.kernel.i2c.solder(0x40, 160_000);
+    let reading = Reading::begin(&machine, &device(INA219));
+    let good = "\"current_ma\":24000,\"saturated\":false";
+    reading.shows("at the start", good);
+    for (fault, occurs, words, is_over) in WRONG_MEANWHILE {
+        occurs(&machine.kernel);
+        reading.shows(fault, words);
+        is_over(&machine.kernel);
+        reading.shows(fault, good);
+    }
+}
+
+#[test]
+fn what_a_chip_shows_at_the_end_of_its_range_and_the_wrong_way_round_is_read_as_such() {
+    let machine = Machine::boot();
+    let shunt = machine.kernel.i2c.solder(0x40, SIX_AMPERES_UV);
+    let reading = Reading::begin(&machine, &device(INA219));
+    shunt.becomes(400_000);
+    reading.shows("beyond the range", "\"current_ma\":48000,\"saturated\":true");
+    machine.kernel.i2c.set_fault(0x40, Fault::SwappedPolarity);
+    shunt.becomes(SIX_AMPERES_UV);
+    reading.shows("turned round", "\"current_ma\":-6000,\"saturated\":false");
+}
+
+#[test]
+fn three_chips_on_one_bus_are_three_phases_and_one_that_fails_is_named() {
+    let machine = Machine::boot();
+    let adapter: &Adapter = &machine.kernel.i2c;
+    for (address, microvolts) in [(0x40, 10_000), (0x41, 20_000), (0x44, 30_000)] {
+        adapter.solder(address, microvolts);
+    }
+    let chips =
+        [0x40, 0x41, 0x44].map(|address| format!("[[meter.ina219]]\naddress = {address}\nscale = 15\n")).concat();
+    let settings = device(&chips).replace("[\"L1\"]", "[\"L1\", \"L2\", \"L3\"]");
+    let (code, text) = machine.result("read", &settings, &["--count", "1"]);
+    let currents: Vec<&str> = text.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!((code, currents.as_slice()), (0, ["1500", "3000", "4500"].as_slice()), "{text}");
+    adapter.set_fault(0x41, Fault::Absent);
+    let (_, text) = machine.result("read", &settings, &["--count", "1"]);
+    assert!(text.contains("no chip answers at 0x41"), "{text}");
+}
+
+#[test]
+fn a_sensor_that_linux_reads_is_found_below_sys_and_missed_when_its_driver_lets_go() {
+    let machine = Machine::boot();
+    let settings = device("[[meter.hwmon]]\ndevice = \"1-0040\"\nscale = 15\n");
+    let (_, text) = machine.result("read", &settings, &["--count", "1"]);
+    assert!(text.contains("no sensor \"ina219\" at 1-0040 below /sys/class/hwmon: there is none at all"), "{text}");
+    let bind = || {
+        let attributes = [("name", "ina219"), ("curr1_input", "400"), ("in0_input", "40"), ("update_interval", "20")];
+        machine.kernel.sysfs.bind_sensor("1-0040", &attributes);
+    };
+    bind();
+    let reading = Reading::begin(&machine, &settings);
+    reading.shows("at the start", "\"current_ma\":6000");
+    machine.kernel.sysfs.unbind_sensor();
+    reading.shows("unbound", "\"error\"");
+    bind();
+    reading.shows("bound again", "\"current_ma\":6000");
+    machine.kernel.sysfs.sensor_shows(&[("curr1_input", "0")]);
+    reading.shows("without calibration", "has lost its calibration");
+    machine.kernel.sysfs.sensor_shows(&[("curr1_input", "-400")]);
+    reading.shows("turned round", "\"current_ma\":-6000");
+}

@@ -1,0 +1,146 @@
+//! Agents that run while wires come off: what they tell, what their actuators do, and that they go on by themselves.
+
+use grid_agent::simulated_ina219::Fault;
+use grid_protocol::message::Event;
+
+use crate::agent::{INA219, SIX_AMPERES_UV, Site, until};
+use crate::emulated::{EACCES, EAGAIN, EIO, Kernel};
+use crate::heard::Heard;
+
+const DEVICE: &str = "phases = [\"L1\"]\nfailsafe_ma = 6000\n";
+const CONSTANT: &str = "[meter.none]\nbase_ma = [2000, 2000, 2000]\n";
+
+fn with_pilot() -> String {
+    format!("{INA219}[actuator.control_pilot]\n")
+}
+
+fn trouble(heard: &Heard, fault: &str, words: &str) {
+    let told = heard.event(|event| matches!(event, Event::MeterTrouble { .. }));
+    assert!(matches!(&told, Event::MeterTrouble { why } if why.contains(words)), "{fault}: {told:?}");
+}
+
+#[test]
+fn a_device_whose_meter_is_lost_goes_to_its_failsafe_limit_and_on_when_the_wire_is_back() {
+    let site = Site::new();
+    site.kernel().i2c.solder(0x40, SIX_AMPERES_UV);
+    let heard = site.hear("cp-1");
+    let _transformer = site.transformer(CONSTANT, "[\"L1\"]", "");
+    let _agent = site.run(&site.device(&with_pilot(), DEVICE));
+    let duty = || site.kernel().sysfs.channel().map_or(0, |channel| channel.duty_cycle);
+    let said = heard.measurement(|said| said.limit_ma.0 > 12_000 && duty() > 200_000);
+    assert_eq!(said.current_ma[0].0, 6_000);
+
+    site.kernel().i2c.set_fault(0x40, Fault::Absent);
+    trouble(&heard, "absent", "no chip answers at 0x40 on /dev/i2c-1");
+    let told = heard.event(|event| !matches!(event, Event::MeterTrouble { .. }));
+    assert!(matches!(&told, Event::MeterFailed { why } if why.contains("no chip answers at 0x40")), "{told:?}");
+    until("the pilot tells 6 A", || duty() == 100_000);
+
+    site.kernel().i2c.set_fault(0x40, Fault::None);
+    assert_eq!(heard.event(|_| true), Event::Recovered {});
+    heard.measurement(|said| said.limit_ma.0 > 12_000 && duty() > 200_000);
+}
+
+/// Each kind of complaint is told once a minute, so none comes twice here: a chip that was swapped also converts nothing.
+/// What happens, words of the event that tells of it, and how it ends.
+type Step = (&'static str, fn(&Kernel), &'static str, fn(&Kernel));
+
+fn mend(kernel: &Kernel) {
+    kernel.allow("/dev/i2c-1");
+    kernel.i2c.fail(None);
+    kernel.i2c.swap(None);
+    kernel.i2c.claim(None);
+    kernel.i2c.set_fault(0x40, Fault::None);
+}
+
+fn taken_away(kernel: &Kernel) {
+    kernel.refuse("/dev/i2c-1", EACCES);
+    kernel.i2c.fail(Some(EIO));
+}
+
+const STEPS: [Step; 8] = [
+    ("brown-out", |kernel| kernel.i2c.brown_out(0x40), "had lost its configuration", mend),
+    ("calibrated by others", |kernel| kernel.i2c.meddle(0x40, 5, 0xFFFE), "reports an overflow (OVF)", mend),
+    ("gone in a read", |kernel| kernel.i2c.set_fault(0x40, Fault::DisappearsAfter(3)), "no chip answers", mend),
+    ("data held", |kernel| kernel.i2c.fail(Some(EAGAIN)), "is stuck (arbitration is lost", mend),
+    ("converts nothing", |kernel| kernel.i2c.set_fault(0x40, Fault::NoConversion), "has converted nothing", mend),
+    ("swapped", |kernel| kernel.i2c.swap(Some(0x40)), "is not an INA219", mend),
+    ("no permission", taken_away, "sudo usermod -aG i2c USER", mend),
+    ("unplugged", |kernel| kernel.i2c.unplug(), "there is no /dev/i2c-1", |kernel| kernel.i2c.plug_in()),
+];
+
+#[test]
+fn each_fault_is_an_event_while_the_agent_runs_and_it_measures_again_when_it_is_over() {
+    let site = Site::new();
+    let shunt = site.kernel().i2c.solder(0x40, 160_000);
+    let heard = site.hear("cp-1");
+    let _agent = site.run(&site.device(INA219, DEVICE));
+    heard.measurement(|said| said.current_ma[0].0 == 24_000);
+    for (fault, occurs, words, is_over) in STEPS {
+        occurs(site.kernel());
+        heard.event(|event| matches!(event, Event::MeterTrouble { why } if why.contains(words)));
+        is_over(site.kernel());
+        // Anything that is measured from here on is new: it differs from what was measured before.
+        for amperes in [15_000, 24_000] {
+            shunt.becomes(amperes * 100 / 15);
+            heard.measurement(|said| said.stale_ms.is_none() && said.current_ma[0].0 == amperes);
+        }
+        assert!(!fault.is_empty());
+    }
+    shunt.becomes(400_000);
+    assert_eq!(heard.event(|event| *event == Event::MeterSaturated {}), Event::MeterSaturated {});
+}
+
+/// Three chips in the three phases, with 3 A through each.
+fn with_three_chips(site: &Site) -> String {
+    for address in [0x40, 0x41, 0x44] {
+        site.kernel().i2c.solder(address, 20_000);
+    }
+    [0x40, 0x41, 0x44].map(|address| format!("[[meter.ina219]]\naddress = {address}\nscale = 15\n")).concat()
+}
+
+#[test]
+fn a_transformer_whose_meter_is_lost_takes_everybody_to_failsafe_and_leads_again_when_it_is_back() {
+    let site = Site::new();
+    let meter = with_three_chips(&site);
+    let (heard, of_device) = (site.hear("trafo-1"), site.hear("cp-1"));
+    let _transformer = site.transformer(&meter, "[\"L1\"]", "");
+    let _agent = site.run(&site.device("[meter.none]\nbase_ma = [0]\n", DEVICE));
+    of_device.measurement(|said| said.limit_ma.0 > 12_000);
+    site.kernel().i2c.unplug();
+    trouble(&heard, "unplugged", "the adapter is gone");
+    heard.event(|event| matches!(event, Event::MeterStale { .. }));
+    heard.event(|event| matches!(event, Event::MeterFailed { .. }));
+    of_device.measurement(|said| said.limit_ma.0 == 6_000);
+    site.kernel().i2c.plug_in();
+    heard.event(|event| *event == Event::Recovered {});
+    of_device.measurement(|said| said.limit_ma.0 > 12_000);
+}
+
+#[test]
+fn a_contact_between_a_line_and_ground_dims_and_a_line_that_is_lost_changes_nothing() {
+    let site = Site::new();
+    let (heard, of_device) = (site.hear("trafo-1"), site.hear("cp-1"));
+    let contact = "[transformer.dimming_contact]\nline = 27\nlimit_w = 4200\n";
+    let phases = "[\"L1\", \"L2\", \"L3\"]";
+    let _transformer = site.transformer(CONSTANT, phases, contact);
+    let on_three_phases = format!("phases = {phases}\nfailsafe_ma = 6000\n");
+    let _agent = site.run(&site.device("[meter.none]\nbase_ma = [0, 0, 0]\n", &on_three_phases));
+    of_device.measurement(|said| said.limit_ma.0 > 12_000);
+
+    site.kernel().gpio.hold(27, Some(false));
+    let told = heard.event(|event| matches!(event, Event::DimmingChanged { .. }));
+    assert!(matches!(told, Event::DimmingChanged { old_w: None, new_w: Some(4_200), .. }), "{told:?}");
+    // 4.2 kW on three phases.
+    of_device.measurement(|said| (6_000..=6_087).contains(&said.limit_ma.0));
+
+    site.kernel().gpio.is_gone(true);
+    let told = heard.event(|_| true);
+    assert!(matches!(&told, Event::ContactFailed { why } if why.contains("line 27 of /dev/gpiochip0")), "{told:?}");
+    site.kernel().gpio.hold(27, None);
+    site.kernel().gpio.is_gone(false);
+    assert_eq!(heard.event(|_| true), Event::ContactRecovered {});
+    let told = heard.event(|_| true);
+    assert!(matches!(told, Event::DimmingChanged { old_w: Some(4_200), new_w: None, .. }), "{told:?}");
+    of_device.measurement(|said| said.limit_ma.0 > 12_000);
+}
