@@ -21,7 +21,8 @@ fn answer(arguments: &[&str]) -> (u8, String) {
         | Command::MockLedger(_)
         | Command::Show(_)
         | Command::Fsck(_)
-        | Command::Status(_) => unreachable!(),
+        | Command::Status(_)
+        | Command::Man { .. } => unreachable!(),
     };
     let said = String::from_utf8(out).unwrap();
     match done {
