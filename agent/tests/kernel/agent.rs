@@ -109,15 +109,19 @@ impl Site {
         settings_of_device(bundle.to_str().unwrap(), self.broker.port, meter_and_actuator, device)
     }
 
-    /// A transformer that leads `cp-1` on these phases.
+    /// Runs a transformer that leads `cp-1` on these phases.
     pub fn transformer(&self, meter: &str, phases: &str, contact: &str) -> Agent {
+        self.run(&self.transformer_settings(meter, phases, contact))
+    }
+
+    /// Its settings.
+    pub fn transformer_settings(&self, meter: &str, phases: &str, contact: &str) -> String {
         let (bundle, port, ttl) = (self.bundle("trafo-1", Role::Transformer), self.broker.port, TTL.as_millis());
-        let settings = format!(
+        format!(
             "site = \"demo\"\nname = \"trafo-1\"\n[broker]\nport = {port}\n[identity]\nbundle = {bundle:?}\n{meter}\n\
              [transformer]\nlimit_w = 17250\nttl_ms = {ttl}\nmax_ttl_ms = {ttl}\n{contact}\n\
              [[transformer.device]]\nname = \"cp-1\"\nphases = {phases}\nfailsafe_ma = 6000\n"
-        );
-        self.run(&settings)
+        )
     }
 
     /// Runs an agent until it is dropped.
