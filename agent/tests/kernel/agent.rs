@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -127,6 +128,16 @@ impl Site {
     /// Runs an agent until it is dropped.
     pub fn run(&self, settings: &str) -> Agent {
         Agent(Process(self.machine.command("run", settings, &[]).stderr(Stdio::null()).spawn().unwrap()))
+    }
+
+    /// The same under the watchdog of systemd, which the test plays: the agent says `WATCHDOG=1` here while it is well.
+    pub fn run_watched(&self, settings: &str, watchdog: Duration) -> (Agent, UnixDatagram) {
+        let socket = self.broker.folder.path().join("notify");
+        let notified = UnixDatagram::bind(&socket).unwrap();
+        notified.set_read_timeout(Some(watchdog)).unwrap();
+        let mut command = self.machine.command("run", settings, &[]);
+        command.env("NOTIFY_SOCKET", socket).env("WATCHDOG_USEC", watchdog.as_micros().to_string());
+        (Agent(Process(command.stderr(Stdio::null()).spawn().unwrap())), notified)
     }
 
     /// Hears all that an agent tells and measures.

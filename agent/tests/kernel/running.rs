@@ -42,6 +42,32 @@ fn a_device_whose_meter_is_lost_goes_to_its_failsafe_limit_and_on_when_the_wire_
     heard.measurement(|said| said.limit_ma.0 > 12_000 && duty() > 200_000);
 }
 
+#[test]
+fn a_bus_whose_calls_never_come_back_is_a_meter_that_is_lost_and_keeps_nobody_from_ending() {
+    let site = Site::new();
+    site.kernel().i2c.solder(0x40, SIX_AMPERES_UV);
+    let heard = site.hear("cp-1");
+    let _transformer = site.transformer(CONSTANT, "[\"L1\"]", "");
+    let mut agent = site.run(&site.device(&with_pilot(), DEVICE));
+    let duty = || site.kernel().sysfs.channel().map_or(0, |channel| channel.duty_cycle);
+    heard.measurement(|said| said.limit_ma.0 > 12_000);
+    for ends in [false, true] {
+        site.kernel().hang("/dev/i2c-1");
+        let told = heard.event(|event| matches!(event, Event::MeterFailed { .. }));
+        assert!(matches!(&told, Event::MeterFailed { why } if why.contains("no reading for")), "{told:?}");
+        until("the pilot tells 6 A", || duty() == 100_000);
+        if ends {
+            agent.signal("-TERM");
+            assert!(agent.ended().success());
+        }
+        site.kernel().go_on("/dev/i2c-1");
+        if !ends {
+            assert_eq!(heard.event(|_| true), Event::Recovered {});
+            heard.measurement(|said| said.limit_ma.0 > 12_000);
+        }
+    }
+}
+
 /// Each kind of complaint is told once a minute, so none comes twice here: a chip that was swapped also converts nothing.
 /// What happens, words of the event that tells of it, and how it ends.
 type Step = (&'static str, fn(&Kernel), &'static str, fn(&Kernel));
