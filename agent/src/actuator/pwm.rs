@@ -22,6 +22,8 @@ use super::{ActuatorError, pilot};
 /// After `export` udev gives the channel's files to the group `gpio`, which takes a moment.
 const UDEV_TIME: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The files of a channel.
+const FILES: [&str; 4] = ["period", "duty_cycle", "polarity", "enable"];
 /// `ENODEV`, and `EINVAL`: the chip has no channel of that number.
 const NO_SUCH_CHANNEL: [i32; 2] = [19, 22];
 
@@ -206,20 +208,25 @@ fn export(chip: &Path, channel: u32) -> Result<(), PwmError> {
 
 fn wait_for_udev(folder: &Path) -> Result<(), PwmError> {
     let began = Instant::now();
-    let file = folder.join("duty_cycle");
-    loop {
-        let error = match OpenOptions::new().write(true).open(&file) {
-            Ok(_) => return Ok(()),
+    // Its rule gives them away one after the other.
+    let mut left = FILES.map(|file| folder.join(file)).into_iter().peekable();
+    while let Some(file) = left.peek() {
+        let error = match OpenOptions::new().write(true).open(file) {
+            Ok(_) => {
+                left.next();
+                continue;
+            }
             Err(error) => error,
         };
         if began.elapsed() >= UDEV_TIME {
             return Err(match error.kind() {
                 io::ErrorKind::NotFound => PwmError::NotExported(folder.to_owned()),
-                _ => refused(&file, "", error),
+                _ => refused(file, "", error),
             });
         }
         thread::sleep(LOOK_EVERY);
     }
+    Ok(())
 }
 
 fn write(file: &Path, value: &str) -> Result<(), PwmError> {

@@ -180,7 +180,8 @@ impl<I2C: I2c> Chip<I2C> {
             Look::Ready(shunt_uv, bus_mv) => {
                 // It was not ready at the last look, and the newest conversion is never older than one conversion time.
                 let taken_us = self.converting_at.max(looked_at.saturating_sub(self.config.conversion_us()));
-                (self.converting_at, self.converted_at) = (looked_at, looked_at);
+                // The transfers may have taken their time: the conversion is known to be there only now.
+                (self.converting_at, self.converted_at) = (looked_at, clock());
                 Some(Fresh { taken_us, phase: self.config.reading(shunt_uv, bus_mv) })
             }
             Look::Beyond => None,

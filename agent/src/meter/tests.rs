@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
+use embedded_hal::i2c::Operation;
 use grid_protocol::units::{MilliAmps, MilliVolts};
 use proptest::prelude::*;
 
@@ -240,6 +241,37 @@ fn an_overflow_means_that_somebody_else_calibrated_the_chip_which_is_reset() {
     assert!(matches!(meter.poll(), Err(MeterError::Overflow { address: 0x41, .. })));
     assert_eq!(meter.poll().unwrap(), None);
     assert_eq!(amps(&bench.next(&mut meter))[1], 300_000);
+}
+
+/// A bus on which the next look at the power register takes so many microseconds.
+#[derive(Clone)]
+struct Slow(SimulatedBus, Arc<AtomicU64>, Arc<AtomicU64>);
+
+impl embedded_hal::i2c::ErrorType for Slow {
+    type Error = crate::simulated_ina219::NoAcknowledge;
+}
+
+impl I2c for Slow {
+    fn transaction(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), Self::Error> {
+        if matches!(operations, [Operation::Write([3])]) {
+            self.1.fetch_add(self.2.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.0.transaction(address, operations)
+    }
+}
+
+#[test]
+fn a_transfer_that_took_long_is_not_held_against_the_chip() {
+    let bench = Bench::with(vec![ChipConfig::default()]);
+    let (now, delay) = (Arc::clone(&bench.now), Arc::new(AtomicU64::new(0)));
+    let bus = Slow(bench.bus.clone(), Arc::clone(&now), Arc::clone(&delay));
+    let clock = move || now.load(Ordering::Relaxed);
+    let mut meter = Ina219Meter::open_with_clock(bench.configs.clone(), move |_| Ok(bus.clone()), clock).unwrap();
+    bench.pass(CONVERSION_US);
+    delay.store(2_000_000, Ordering::Relaxed);
+    assert!(meter.poll().unwrap().is_some());
+    bench.pass(1_000);
+    assert_eq!(meter.poll().unwrap(), None);
 }
 
 #[test]

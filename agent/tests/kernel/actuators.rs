@@ -2,11 +2,14 @@
 
 use std::thread;
 
-use crate::agent::{Machine, SIX_AMPERES_UV, Site, TTL, device, until};
+use grid_protocol::message::Event;
+
+use crate::agent::{INA219, Machine, SIX_AMPERES_UV, Site, TTL, device, until};
 use crate::emulated::{Channel, EACCES, EBUSY, EINVAL, EIO, ENOENT, Errno, Kernel};
 
 const PILOT: &str = "[meter.none]\nbase_ma = [0]\n[actuator.control_pilot]\n";
 const RELAY: &str = "[meter.none]\nbase_ma = [0]\n[actuator.relay]\nline = 17\nactive_low = true\n";
+const CONSTANT: &str = "[meter.none]\nbase_ma = [2000, 2000, 2000]\n";
 const DUTY: &str = "/sys/class/pwm/pwmchip0/pwm0/duty_cycle";
 
 /// The control pilot of 6 A: a tenth of 1 ms.
@@ -113,10 +116,8 @@ fn a_relay_is_open_or_closed_from_the_moment_its_line_is_taken() {
 fn the_safe_state_is_set_before_anything_else_is_touched() {
     let site = Site::new();
     site.kernel().i2c.solder(0x40, SIX_AMPERES_UV);
-    let settings = site.device(
-        &format!("{}[actuator.control_pilot]\n", crate::agent::INA219),
-        "phases = [\"L1\"]\nfailsafe_ma = 6000\n",
-    );
+    let settings =
+        site.device(&format!("{}[actuator.control_pilot]\n", INA219), "phases = [\"L1\"]\nfailsafe_ma = 6000\n");
     let _agent = site.run(&settings);
     let opened = || site.kernel().journal().iter().position(|entry| entry == "open /dev/i2c-1");
     until("the meter is opened", || opened().is_some());
@@ -129,7 +130,7 @@ fn the_safe_state_is_set_before_anything_else_is_touched() {
 fn a_pilot_follows_the_lease_and_is_left_safe_when_the_agent_is_told_to_end() {
     let site = Site::new();
     let heard = site.hear("cp-1");
-    let _transformer = site.transformer("[meter.none]\nbase_ma = [2000, 2000, 2000]\n", "[\"L1\"]", "");
+    let _transformer = site.transformer(CONSTANT, "[\"L1\"]", "");
     let mut agent = site.run(&site.device(PILOT, "phases = [\"L1\"]\nfailsafe_ma = 6000\n"));
     let duty = || site.kernel().sysfs.channel().map_or(0, |channel| channel.duty_cycle);
     // IEC 61851-1: I / 0.6 per cent of 1 ms.
@@ -150,7 +151,7 @@ fn a_pilot_follows_the_lease_and_is_left_safe_when_the_agent_is_told_to_end() {
 fn a_stopped_agent_sets_nothing_and_a_pwm_channel_is_made_safe_from_outside_all_the_same() {
     let site = Site::new();
     let heard = site.hear("cp-1");
-    let _transformer = site.transformer("[meter.none]\nbase_ma = [2000, 2000, 2000]\n", "[\"L1\"]", "");
+    let _transformer = site.transformer(CONSTANT, "[\"L1\"]", "");
     let settings = site.device(PILOT, "phases = [\"L1\"]\nfailsafe_ma = 6000\n");
     let agent = site.run(&settings);
     heard.measurement(|said| said.limit_ma.0 > 12_000);
@@ -169,14 +170,14 @@ fn a_stopped_agent_sets_nothing_and_a_pwm_channel_is_made_safe_from_outside_all_
 fn a_relay_opens_at_the_end_of_the_lease_when_nobody_leads_it() {
     let site = Site::new();
     let heard = site.hear("cp-1");
-    let transformer = site.transformer("[meter.none]\nbase_ma = [2000, 2000, 2000]\n", "[\"L1\"]", "");
+    let transformer = site.transformer(CONSTANT, "[\"L1\"]", "");
     let mut agent = site.run(&site.device(RELAY, "phases = [\"L1\"]\n"));
     heard.measurement(|said| said.limit_ma.0 > 6_000);
     let is_closed = || !site.kernel().gpio.is_high(17);
     until("it closes", is_closed);
     drop(transformer);
     until("it opens", || !is_closed());
-    let _transformer = site.transformer("[meter.none]\nbase_ma = [2000, 2000, 2000]\n", "[\"L1\"]", "");
+    let _transformer = site.transformer(CONSTANT, "[\"L1\"]", "");
     until("it closes again", is_closed);
     agent.signal("-TERM");
     assert!(agent.ended().success());
@@ -184,18 +185,22 @@ fn a_relay_opens_at_the_end_of_the_lease_when_nobody_leads_it() {
 }
 
 #[test]
-fn a_line_that_a_stopped_agent_holds_is_busy_until_it_is_killed_as_systemd_does_first() {
+fn the_watchdog_bites_a_stopped_agent_and_only_then_its_line_is_free_for_the_safe_state() {
     let site = Site::new();
     let heard = site.hear("cp-1");
-    let _transformer = site.transformer("[meter.none]\nbase_ma = [2000, 2000, 2000]\n", "[\"L1\"]", "");
+    let _transformer = site.transformer(CONSTANT, "[\"L1\"]", "");
     let settings = site.device(RELAY, "phases = [\"L1\"]\n");
-    let mut agent = site.run(&settings);
+    let (mut agent, notified) = site.run_watched(&settings, TTL / 2);
     heard.measurement(|said| said.limit_ma.0 > 6_000);
     until("it closes", || !site.kernel().gpio.is_high(17));
     agent.signal("-STOP");
+    // What was said before is read, then nothing comes for as long as the watchdog waits.
+    while notified.recv(&mut [0; 64]).is_ok() {}
     let (code, text) = site.machine.result("safe", &settings, &[]);
     assert!(code == 1 && text.contains("line 17 of /dev/gpiochip0 is busy"), "{text}");
     assert!(!site.kernel().gpio.is_high(17));
+
+    // systemd kills the agent, and `ExecStopPost=` comes after that.
     agent.signal("-KILL");
     agent.ended();
     until("the kernel has closed what it had open", || !site.kernel().gpio.is_taken(17));
@@ -206,17 +211,24 @@ fn a_line_that_a_stopped_agent_holds_is_busy_until_it_is_killed_as_systemd_does_
 
 #[test]
 fn an_actuator_that_the_kernel_refuses_is_told_of_and_taken_up_again_when_it_works() {
-    use grid_protocol::message::Event;
-
     let site = Site::new();
     let heard = site.hear("cp-1");
-    let _transformer = site.transformer("[meter.none]\nbase_ma = [2000, 2000, 2000]\n", "[\"L1\"]", "");
+    let _transformer = site.transformer(CONSTANT, "[\"L1\"]", "");
     let _agent = site.run(&site.device(PILOT, "phases = [\"L1\"]\nfailsafe_ma = 6000\n"));
     heard.measurement(|said| said.limit_ma.0 > 12_000);
     site.kernel().sysfs.break_channels(Some(EINVAL));
     let told = heard.event(|event| matches!(event, Event::ActuatorFailed { .. }));
     assert!(matches!(&told, Event::ActuatorFailed { why } if why.contains("duty_cycle does not take")), "{told:?}");
     site.kernel().sysfs.break_channels(None);
+    heard.event(|event| *event == Event::Recovered {});
+    heard.measurement(|said| said.limit_ma.0 > 12_000);
+
+    // A write that does not come back holds up nothing but itself.
+    site.kernel().hang(DUTY);
+    let told = heard.event(|event| matches!(event, Event::ActuatorFailed { .. }));
+    assert!(matches!(&told, Event::ActuatorFailed { why } if why.contains("does not answer within")), "{told:?}");
+    heard.measurement(|_| true);
+    site.kernel().go_on(DUTY);
     heard.event(|event| *event == Event::Recovered {});
     heard.measurement(|said| said.limit_ma.0 > 12_000);
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -109,20 +110,34 @@ impl Site {
         settings_of_device(bundle.to_str().unwrap(), self.broker.port, meter_and_actuator, device)
     }
 
-    /// A transformer that leads `cp-1` on these phases.
+    /// Runs a transformer that leads `cp-1` on these phases.
     pub fn transformer(&self, meter: &str, phases: &str, contact: &str) -> Agent {
+        self.run(&self.transformer_settings(meter, phases, contact))
+    }
+
+    /// Its settings.
+    pub fn transformer_settings(&self, meter: &str, phases: &str, contact: &str) -> String {
         let (bundle, port, ttl) = (self.bundle("trafo-1", Role::Transformer), self.broker.port, TTL.as_millis());
-        let settings = format!(
+        format!(
             "site = \"demo\"\nname = \"trafo-1\"\n[broker]\nport = {port}\n[identity]\nbundle = {bundle:?}\n{meter}\n\
              [transformer]\nlimit_w = 17250\nttl_ms = {ttl}\nmax_ttl_ms = {ttl}\n{contact}\n\
              [[transformer.device]]\nname = \"cp-1\"\nphases = {phases}\nfailsafe_ma = 6000\n"
-        );
-        self.run(&settings)
+        )
     }
 
     /// Runs an agent until it is dropped.
     pub fn run(&self, settings: &str) -> Agent {
         Agent(Process(self.machine.command("run", settings, &[]).stderr(Stdio::null()).spawn().unwrap()))
+    }
+
+    /// The same under the watchdog of systemd, which the test plays: the agent says `WATCHDOG=1` here while it is well.
+    pub fn run_watched(&self, settings: &str, watchdog: Duration) -> (Agent, UnixDatagram) {
+        let socket = self.broker.folder.path().join("notify");
+        let notified = UnixDatagram::bind(&socket).unwrap();
+        notified.set_read_timeout(Some(watchdog)).unwrap();
+        let mut command = self.machine.command("run", settings, &[]);
+        command.env("NOTIFY_SOCKET", socket).env("WATCHDOG_USEC", watchdog.as_micros().to_string());
+        (Agent(Process(command.stderr(Stdio::null()).spawn().unwrap())), notified)
     }
 
     /// Hears all that an agent tells and measures.

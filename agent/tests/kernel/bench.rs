@@ -9,7 +9,7 @@ use std::time::Instant;
 use grid_agent::simulated_ina219::Fault;
 use serde_json::Value;
 
-use crate::agent::{INA219, Machine, SIX_AMPERES_UV, device, said};
+use crate::agent::{INA219, Machine, SIX_AMPERES_UV, device, said, until};
 use crate::emulated::{
     Adapter, EACCES, EAGAIN, EBUSY, EIO, ENODEV, ENOENT, ENXIO, EREMOTEIO, ETIMEDOUT, Errno, Kernel,
 };
@@ -219,6 +219,7 @@ fn each_fault_while_it_reads_is_told_and_reading_goes_on_when_it_is_over() {
         is_over(&machine.kernel);
         reading.shows(fault, good);
     }
+    until("nothing stays open of what failed", || machine.kernel.i2c.open_files() == 1);
 }
 
 #[test]

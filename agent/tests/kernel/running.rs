@@ -14,6 +14,7 @@ fn with_pilot() -> String {
     format!("{INA219}[actuator.control_pilot]\n")
 }
 
+#[track_caller]
 fn trouble(heard: &Heard, fault: &str, words: &str) {
     let told = heard.event(|event| matches!(event, Event::MeterTrouble { .. }));
     assert!(matches!(&told, Event::MeterTrouble { why } if why.contains(words)), "{fault}: {told:?}");
@@ -39,6 +40,32 @@ fn a_device_whose_meter_is_lost_goes_to_its_failsafe_limit_and_on_when_the_wire_
     site.kernel().i2c.set_fault(0x40, Fault::None);
     assert_eq!(heard.event(|_| true), Event::Recovered {});
     heard.measurement(|said| said.limit_ma.0 > 12_000 && duty() > 200_000);
+}
+
+#[test]
+fn a_bus_whose_calls_never_come_back_is_a_meter_that_is_lost_and_keeps_nobody_from_ending() {
+    let site = Site::new();
+    site.kernel().i2c.solder(0x40, SIX_AMPERES_UV);
+    let heard = site.hear("cp-1");
+    let _transformer = site.transformer(CONSTANT, "[\"L1\"]", "");
+    let mut agent = site.run(&site.device(&with_pilot(), DEVICE));
+    let duty = || site.kernel().sysfs.channel().map_or(0, |channel| channel.duty_cycle);
+    heard.measurement(|said| said.limit_ma.0 > 12_000);
+    for ends in [false, true] {
+        site.kernel().hang("/dev/i2c-1");
+        let told = heard.event(|event| matches!(event, Event::MeterFailed { .. }));
+        assert!(matches!(&told, Event::MeterFailed { why } if why.contains("no reading for")), "{told:?}");
+        until("the pilot tells 6 A", || duty() == 100_000);
+        if ends {
+            agent.signal("-TERM");
+            assert!(agent.ended().success());
+        }
+        site.kernel().go_on("/dev/i2c-1");
+        if !ends {
+            assert_eq!(heard.event(|_| true), Event::Recovered {});
+            heard.measurement(|said| said.limit_ma.0 > 12_000);
+        }
+    }
 }
 
 /// Each kind of complaint is told once a minute, so none comes twice here: a chip that was swapped also converts nothing.
@@ -91,22 +118,17 @@ fn each_fault_is_an_event_while_the_agent_runs_and_it_measures_again_when_it_is_
     assert_eq!(heard.event(|event| *event == Event::MeterSaturated {}), Event::MeterSaturated {});
 }
 
-/// Three chips in the three phases, with 3 A through each.
-fn with_three_chips(site: &Site) -> String {
-    for address in [0x40, 0x41, 0x44] {
-        site.kernel().i2c.solder(address, 20_000);
-    }
-    [0x40, 0x41, 0x44].map(|address| format!("[[meter.ina219]]\naddress = {address}\nscale = 15\n")).concat()
-}
-
 #[test]
 fn a_transformer_whose_meter_is_lost_takes_everybody_to_failsafe_and_leads_again_when_it_is_back() {
     let site = Site::new();
-    let meter = with_three_chips(&site);
+    let [shunt, ..] = [0x40, 0x41, 0x44].map(|address| site.kernel().i2c.solder(address, 20_000));
+    let meter =
+        [0x40, 0x41, 0x44].map(|address| format!("[[meter.ina219]]\naddress = {address}\nscale = 15\n")).concat();
     let (heard, of_device) = (site.hear("trafo-1"), site.hear("cp-1"));
     let _transformer = site.transformer(&meter, "[\"L1\"]", "");
     let _agent = site.run(&site.device("[meter.none]\nbase_ma = [0]\n", DEVICE));
     of_device.measurement(|said| said.limit_ma.0 > 12_000);
+
     site.kernel().i2c.unplug();
     trouble(&heard, "unplugged", "the adapter is gone");
     heard.event(|event| matches!(event, Event::MeterStale { .. }));
@@ -115,6 +137,11 @@ fn a_transformer_whose_meter_is_lost_takes_everybody_to_failsafe_and_leads_again
     site.kernel().i2c.plug_in();
     heard.event(|event| *event == Event::Recovered {});
     of_device.measurement(|said| said.limit_ma.0 > 12_000);
+
+    // 60 A where 48 A can be measured, and 25 A may flow.
+    shunt.becomes(400_000);
+    heard.event(|event| *event == Event::MeterSaturated {});
+    of_device.measurement(|said| said.limit_ma.0 == 0);
 }
 
 #[test]
@@ -143,4 +170,13 @@ fn a_contact_between_a_line_and_ground_dims_and_a_line_that_is_lost_changes_noth
     let told = heard.event(|_| true);
     assert!(matches!(told, Event::DimmingChanged { old_w: Some(4_200), new_w: None, .. }), "{told:?}");
     of_device.measurement(|said| said.limit_ma.0 > 12_000);
+}
+
+#[test]
+fn a_contact_whose_line_is_taken_at_the_start_is_named() {
+    let site = Site::new();
+    site.kernel().gpio.take(27, true);
+    let contact = "[transformer.dimming_contact]\nline = 27\nlimit_w = 4200\n";
+    let (code, text) = site.machine.result("run", &site.transformer_settings(CONSTANT, "[\"L1\"]", contact), &[]);
+    assert!(code == 2 && text.contains("line 27 of /dev/gpiochip0 is busy"), "{text}");
 }

@@ -28,6 +28,7 @@ impl Heard {
         Self { lines, _process: Process(child) }
     }
 
+    #[track_caller]
     fn wait_for<T>(&self, wanted: impl Fn(String) -> Option<T>) -> T {
         let end = Instant::now() + SOON;
         loop {
@@ -38,6 +39,7 @@ impl Heard {
         }
     }
 
+    #[track_caller]
     fn message<B: DeserializeOwned>(&self, wanted: impl Fn(&B) -> bool) -> B {
         self.wait_for(|line| {
             let message: Message<B> = serde_json::from_str(&line).ok()?;
@@ -45,10 +47,12 @@ impl Heard {
         })
     }
 
+    #[track_caller]
     pub fn measurement(&self, wanted: impl Fn(&Measurement) -> bool) -> Measurement {
         self.message(wanted)
     }
 
+    #[track_caller]
     pub fn event(&self, wanted: impl Fn(&Event) -> bool) -> Event {
         self.message(wanted)
     }

@@ -36,6 +36,8 @@ struct State {
     claimed: Option<u16>,
     /// Another chip sits here.
     swapped: Option<u16>,
+    /// How many device files are open.
+    open: u32,
 }
 
 /// What flows through one chip's shunt, as a test sets it.
@@ -51,8 +53,15 @@ impl Shunt {
 
 impl Adapter {
     pub fn new() -> Arc<Self> {
-        let state =
-            State { plugged: 1, is_there: true, fails: None, unacknowledged: EREMOTEIO, claimed: None, swapped: None };
+        let state = State {
+            plugged: 1,
+            is_there: true,
+            fails: None,
+            unacknowledged: EREMOTEIO,
+            claimed: None,
+            swapped: None,
+            open: 0,
+        };
         Arc::new(Self { bus: SimulatedBus::new(boot_micros), state: Mutex::new(state) })
     }
 
@@ -108,11 +117,17 @@ impl Adapter {
         (state.is_there, state.plugged) = (true, state.plugged + 1);
     }
 
+    /// How often the device file is open now.
+    pub fn open_files(&self) -> u32 {
+        lock(&self.state).open
+    }
+
     pub fn open(self: &Arc<Self>) -> Result<Box<dyn OpenFile>, Errno> {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
         if !state.is_there {
             return Err(ENOENT);
         }
+        state.open += 1;
         Ok(Box::new(Device { adapter: self.clone(), plugged: state.plugged, register: 0 }))
     }
 }
@@ -123,6 +138,12 @@ struct Device {
     plugged: u32,
     /// Where the chip that was swapped in points to.
     register: u8,
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        lock(&self.adapter.state).open -= 1;
+    }
 }
 
 impl OpenFile for Device {

@@ -4,7 +4,7 @@ mod gpio;
 mod i2c;
 mod sysfs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 pub use gpio::GpioChip;
 pub use i2c::Adapter;
@@ -64,6 +65,7 @@ pub struct Machine {
     pub gpio: Arc<GpioChip>,
     pub sysfs: Sysfs,
     refused: Mutex<BTreeMap<String, Errno>>,
+    hanging: Mutex<BTreeSet<String>>,
     journal: Mutex<Vec<String>>,
 }
 
@@ -78,6 +80,7 @@ impl Kernel {
             gpio: GpioChip::new(28),
             sysfs: Sysfs::mount(root.path()),
             refused: Mutex::default(),
+            hanging: Mutex::default(),
             journal: Mutex::default(),
         });
         let listener = UnixListener::bind(root.path().join("socket")).unwrap();
@@ -108,6 +111,16 @@ impl Kernel {
         lock(&self.machine.refused).remove(path);
     }
 
+    /// From now on no call on this file comes back.
+    pub fn hang(&self, path: &str) {
+        lock(&self.machine.hanging).insert(path.to_owned());
+    }
+
+    /// What hangs in calls on this file comes back, with what it would have had at once.
+    pub fn go_on(&self, path: &str) {
+        lock(&self.machine.hanging).remove(path);
+    }
+
     /// What was opened, and what was written to files of sysfs, in this order: `open PATH`, `write PATH TEXT`.
     pub fn journal(&self) -> Vec<String> {
         lock(&self.machine.journal).clone()
@@ -127,6 +140,9 @@ impl Machine {
     fn serve(&self, mut connection: UnixStream) {
         let (mut file, mut path): (Option<Box<dyn OpenFile>>, _) = (None, String::new());
         while let Ok((what, question)) = receive(&mut connection) {
+            while lock(&self.hanging).contains(&path) {
+                thread::sleep(Duration::from_millis(5));
+            }
             let answer = match (what, &mut file) {
                 (b'o', _) => {
                     let (_flags, name) = question.split_first_chunk::<4>().unwrap();

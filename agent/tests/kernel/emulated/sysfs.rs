@@ -9,6 +9,9 @@ use super::{Answer, EACCES, EBUSY, EINVAL, ENODEV, ENOENT, Errno, OpenFile, lock
 
 /// How many channels the PWM chip has.
 const CHANNELS: u32 = 2;
+/// How long udev takes for each file of a new channel, and in which order it comes to them.
+const UDEV_TIME: Duration = Duration::from_millis(30);
+const UDEV_ORDER: [&str; 4] = ["duty_cycle", "enable", "polarity", "period"];
 
 /// Everything below the folder that stands for `/`.
 #[derive(Clone)]
@@ -16,8 +19,8 @@ pub struct Sysfs {
     root: PathBuf,
     /// One write or look after the other.
     turn: Arc<Mutex<()>>,
-    /// Until when the files of a new channel belong to root alone: udev takes a moment.
-    root_only: Arc<Mutex<Option<Instant>>>,
+    /// When a channel was exported. udev takes a moment to give its files to a group, one after the other.
+    exported: Arc<Mutex<Option<Instant>>>,
     /// What each write to a PWM channel ends with, if it does not work.
     broken: Arc<Mutex<Option<Errno>>>,
 }
@@ -34,7 +37,7 @@ pub struct Channel {
 impl Sysfs {
     pub fn mount(root: &Path) -> Self {
         let sysfs =
-            Self { root: root.to_owned(), turn: Arc::default(), root_only: Arc::default(), broken: Arc::default() };
+            Self { root: root.to_owned(), turn: Arc::default(), exported: Arc::default(), broken: Arc::default() };
         fs::create_dir_all(sysfs.chip()).unwrap();
         fs::create_dir_all(sysfs.real("/sys/class/hwmon")).unwrap();
         for (file, text) in [("export", ""), ("unexport", ""), ("npwm", "2\n")] {
@@ -97,7 +100,9 @@ impl Sysfs {
             return Err(ENOENT);
         }
         let of_a_channel = file.parent().is_some_and(|folder| folder.starts_with(self.chip().join("pwm0")));
-        if of_a_channel && lock(&self.root_only).is_some_and(|until| Instant::now() < until) {
+        let place = UDEV_ORDER.iter().position(|name| path.ends_with(name)).unwrap_or(0);
+        let is_roots = |at: Instant| at.elapsed() < UDEV_TIME * u32::try_from(place + 1).unwrap();
+        if of_a_channel && lock(&self.exported).is_some_and(is_roots) {
             return Err(EACCES);
         }
         Ok(Box::new(Attribute { sysfs: self.clone(), file, read: 0 }))
@@ -114,7 +119,7 @@ impl Sysfs {
                 _ if channel >= CHANNELS => Err(ENODEV),
                 ("export", true) => Err(EBUSY),
                 ("export", false) => {
-                    *lock(&self.root_only) = Some(Instant::now() + Duration::from_millis(50));
+                    *lock(&self.exported) = Some(Instant::now());
                     fs::create_dir(&made).unwrap();
                     show(&made, &Channel { period: 0, duty_cycle: 0, inversed: false, enabled: false });
                     Ok(())
