@@ -4,7 +4,7 @@
 //! call the kernel. What the program asks about `/dev/i2c-*`, `/dev/gpiochip*`, `/sys/class/pwm` and `/sys/class/hwmon` comes to
 //! the test, where [`emulated`] answers as Linux does, with register-level INA219 on the wires.
 //!
-//! **Real here**: the program, its settings and default paths; what it opens, with which flags, and when it closes it; the
+//! **Real here**: the program, its settings and default paths; what it opens, for what, and when it closes it; the
 //! numbers and structures of each `ioctl` (`I2C_SLAVE`, `I2C_RDWR`, `GPIO_V2_GET_LINE`, `…_GET_VALUES`, `…_SET_VALUES`); each
 //! write to and read from sysfs, in its order; every error number, from the crates below to the words that a person reads;
 //! that the kernel closes what a killed program had open, and not what a stopped one has.

@@ -25,6 +25,7 @@ pub struct Errno(pub i32);
 pub const ENOENT: Errno = Errno(2);
 pub const EIO: Errno = Errno(5);
 pub const ENXIO: Errno = Errno(6);
+pub const EBADF: Errno = Errno(9);
 pub const EAGAIN: Errno = Errno(11);
 pub const EACCES: Errno = Errno(13);
 pub const EBUSY: Errno = Errno(16);
@@ -34,6 +35,11 @@ pub const ENOTTY: Errno = Errno(25);
 pub const EOPNOTSUPP: Errno = Errno(95);
 pub const ETIMEDOUT: Errno = Errno(110);
 pub const EREMOTEIO: Errno = Errno(121);
+
+/// What a file is opened for (asm-generic/fcntl.h).
+const O_ACCMODE: i32 = 3;
+const O_RDONLY: i32 = 0;
+const O_WRONLY: i32 = 1;
 
 /// What a call gives the caller: its result, and what was read or the argument as it is now.
 pub type Answer = Result<(i32, Vec<u8>), Errno>;
@@ -138,20 +144,23 @@ impl std::ops::Deref for Kernel {
 impl Machine {
     /// Answers one connection, which is one open file, until it is closed.
     fn serve(&self, mut connection: UnixStream) {
-        let (mut file, mut path): (Option<Box<dyn OpenFile>>, _) = (None, String::new());
+        let (mut file, mut path, mut access): (Option<Box<dyn OpenFile>>, _, _) = (None, String::new(), 0);
         while let Ok((what, question)) = receive(&mut connection) {
             while lock(&self.hanging).contains(&path) {
                 thread::sleep(Duration::from_millis(5));
             }
             let answer = match (what, &mut file) {
                 (b'o', _) => {
-                    let (_flags, name) = question.split_first_chunk::<4>().unwrap();
+                    let (flags, name) = question.split_first_chunk().unwrap();
+                    access = i32::from_ne_bytes(*flags) & O_ACCMODE;
                     path = String::from_utf8(name.to_vec()).unwrap();
                     self.open(&path).map(|opened| {
                         file = Some(opened);
                         (0, Vec::new())
                     })
                 }
+                (b'r', Some(_)) if access == O_WRONLY => Err(EBADF),
+                (b'w', Some(_)) if access == O_RDONLY => Err(EBADF),
                 (b'r', Some(file)) => file.read(usize::try_from(word(&question)).unwrap()),
                 (b'w', Some(file)) => {
                     self.note(format!("write {path} {}", String::from_utf8_lossy(&question)));
@@ -204,18 +213,19 @@ fn word(question: &[u8]) -> u64 {
     u64::from_ne_bytes(*question.first_chunk().unwrap())
 }
 
-/// The preloaded library, built once for all tests of this process.
+/// The preloaded library, built once in each run of these tests.
 fn library() -> &'static Path {
-    static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_folder, file) = BUILT.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("libedge.so");
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        // Renamed when it is complete: another run may have the last one loaded.
+        let (file, new) = (folder.join("libedge.so"), folder.join(format!("libedge.{}.so", std::process::id())));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel/preload/edge.rs");
         let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let mut rustc = Command::new(compiler);
-        rustc.args(["--edition", "2024", "--crate-type", "cdylib", "-D", "warnings", "-o"]).arg(&file).arg(source);
+        rustc.args(["--edition", "2024", "--crate-type", "cdylib", "-D", "warnings", "-o"]).arg(&new).arg(source);
         assert!(rustc.status().unwrap().success());
-        (folder, file)
-    });
-    file
+        fs::rename(new, &file).unwrap();
+        file
+    })
 }
