@@ -9,6 +9,7 @@
 //! | [`commands`] | what people want of them | the file that keeps it |
 //! | [`outbox`] | what was said and is not acknowledged | its folder, on a thread of its own |
 //! | [`bucket`] | how often something may be said | none |
+//! | [`decimal`] | the numbers that meters and chargers write | none |
 //! | [`directory`] | whose key is whose | none |
 //! | [`simulated_ina219`] | the current sensor, register by register | none |
 //! | [`meter`] | reading currents | I2C, sysfs, MQTT |
@@ -23,6 +24,7 @@ pub mod actuator;
 pub mod allocation;
 pub mod bucket;
 pub mod commands;
+pub mod decimal;
 pub mod device;
 pub mod directory;
 pub mod gpio;

@@ -24,6 +24,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the agent until SIGINT or SIGTERM.
+    ///
+    /// A sensor that is not there does not end it: it says so, is in failsafe, and takes the sensor as soon as it is there.
+    /// Ends with 2 if the settings cannot be used, or identity or actuator.
     #[command(after_help = "Example:\n  grid-agent run --config /etc/grid/agent.toml")]
     Run {
         /// The agent's settings (TOML). The environment goes over it: GRID__BROKER__HOST=192.0.2.7
@@ -209,7 +212,7 @@ fn run(config: &Path) -> Result<(), Failure> {
 async fn run_guarded(settings: Settings, actuator: Option<Box<dyn Actuator>>) -> Result<(), Failure> {
     let (meter, name, identity) = (settings.meter.clone(), settings.name.clone(), settings.identity.clone());
     let agent = settings.resolve()?;
-    let meter = meter.open(&name, &identity)?;
+    let meter = meter.meter(&name, &identity)?;
     let Summary { unacknowledged, .. } = match agent {
         Agent::Device(common, device) => {
             let actuator = actuator.unwrap_or_else(|| Box::new(Advice::new(device.capabilities.max_ma)));

@@ -5,18 +5,22 @@
 mod mosquitto;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::future::pending;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use grid_agent::actuator::Actuator;
+use grid_agent::lease::Terms;
+use grid_agent::meter::{NoMeter, NoMeterSettings};
+use grid_agent::run::{DeviceSettings, TransformerSettings, run_device, run_transformer};
 use grid_agent::settings::Settings;
-use grid_protocol::units::{MilliAmps, Millis};
+use grid_agent::transformer::{Enrolment, Plan};
+use grid_protocol::message::{Capabilities, DeviceKind, Phase, Role};
+use grid_protocol::units::{MilliAmps, MilliVolts, Millis};
 use grid_service::clock::boot_now;
-use mosquitto::{Broker, Process, SOON};
+use mosquitto::{Broker, Heard, SOON, authority, common, name, runtime};
 
 /// What the kernel shows of one PWM chip, with an exported channel.
 struct Sysfs(tempfile::TempDir);
@@ -123,30 +127,66 @@ fn a_pilot_goes_to_failsafe_at_the_end_of_the_lease_while_control_hangs() {
     let mut pilot = settings.guarded_actuator().unwrap().unwrap();
     pilot.set(MilliAmps(16_000), Some(boot_now() + Millis(300))).unwrap();
     assert_eq!(sysfs.duty(), "266666");
+    until_duty(&sysfs, "100000");
+}
+
+/// Waits until the pilot says this.
+fn until_duty(sysfs: &Sysfs, wanted: &str) {
     let began = Instant::now();
-    while sysfs.duty() != "100000" {
-        assert!(began.elapsed() < SOON);
+    while sysfs.duty() != wanted {
+        assert!(began.elapsed() < SOON, "{} instead of {wanted}", sysfs.duty());
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn a_pilot_follows_the_leases_of_a_transformer_says_who_meddles_with_it_and_is_safe_without_them() {
+    let (broker, sysfs, issuer) = (Broker::start(), Sysfs::new(), authority());
+    let pilot =
+        Settings::load(&charge_point(broker.folder.path(), &sysfs.section(), 6_000)).unwrap().guarded_actuator();
+    let constant = |amount| NoMeterSettings { base_ma: vec![MilliAmps(0); amount], nominal_mv: MilliVolts(230_000) };
+    let can = Capabilities::any_current(DeviceKind::Ev, vec![Phase::L1], MilliAmps(6_000), MilliAmps(16_000));
+    let device = DeviceSettings {
+        transformer: name("trafo-1"),
+        capabilities: Capabilities { failsafe_ma: MilliAmps(6_000), ..can },
+        max_ttl: Millis(3_000),
+        commands_file: None,
+    };
+    let (device_on, transformer_on) = (runtime(), runtime());
+    let common_of = |agent, role| common(&issuer, agent, role, broker.port);
+    let (meter, pilot) = (Box::new(NoMeter::new(constant(1))), pilot.unwrap().unwrap());
+    let running = run_device(common_of("cp-3", Role::Device), device, meter, pilot, pending());
+    device_on.spawn(async { running.await.unwrap() });
+    until_duty(&sysfs, "100000");
+
+    let enrolled = Enrolment { name: name("cp-3"), phases: vec![Phase::L1], failsafe_ma: MilliAmps(6_000), fuse: None };
+    let terms = Terms { ttl: Millis(3_000), max_ttl: Millis(3_000) };
+    let settings = TransformerSettings::new(Plan::new(40_000, terms, vec![enrolled]));
+    let meter = Box::new(NoMeter::new(constant(3)));
+    let leading = run_transformer(common_of("trafo-1", Role::Transformer), settings, meter, pending());
+    transformer_on.spawn(async { leading.await.unwrap() });
+    until_duty(&sysfs, "266666");
+
+    let heard = broker.listen(&["-t", "grid/demo/cp-3/event"]);
+    fs::write(sysfs.0.path().join("pwmchip0/pwm0/enable"), "0").unwrap();
+    let told = heard.wait_for(|line| line.contains("actuator_failed").then_some(line));
+    assert!(told.contains("enable 0"), "{told}");
+    until_duty(&sysfs, "266666");
+    assert_eq!(fs::read_to_string(sysfs.0.path().join("pwmchip0/pwm0/enable")).unwrap(), "1");
+
+    drop(transformer_on);
+    until_duty(&sysfs, "100000");
 }
 
 /// What a charger hears.
 struct Charger<'a> {
     broker: &'a Broker,
-    lines: Receiver<String>,
-    _process: Process,
+    heard: Heard,
 }
 
 impl<'a> Charger<'a> {
     fn at(broker: &'a Broker) -> Self {
-        let mut child = broker.client("mosquitto_sub", &["-t", "wb/#", "-v"]).stdout(Stdio::piped()).spawn().unwrap();
-        let (sender, lines) = channel();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let charger = Self { broker, lines, _process: Process(child) };
-        charger.says("wb/hello", "there");
-        charger.hears("wb/hello there");
-        charger
+        Self { broker, heard: broker.listen(&["-t", "wb/#", "-v"]) }
     }
 
     /// Says it, retained, so that whoever comes later knows.
@@ -155,10 +195,9 @@ impl<'a> Charger<'a> {
         assert!(publish.status().unwrap().success());
     }
 
-    /// Waits until it hears this. Until the subscription stands, `wb/hello` comes as retained.
+    /// Waits until it hears this.
     fn hears(&self, wanted: &str) {
-        let end = Instant::now() + SOON;
-        while self.lines.recv_timeout(end.saturating_duration_since(Instant::now())).unwrap() != wanted {}
+        self.heard.wait_for(|line| (line == wanted).then_some(()));
     }
 }
 

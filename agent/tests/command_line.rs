@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod mosquitto;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePrivateKey;
@@ -12,6 +16,7 @@ use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use grid_protocol::identity::{Identity, Issuer};
 use grid_protocol::message::Role;
 use grid_protocol::units::UnixMillis;
+use mosquitto::{Broker, Process, SOON};
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
@@ -64,12 +69,39 @@ fn complaint(output: &Output) -> String {
 fn without_a_chip_it_says_what_is_missing_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path(), "/dev/i2c-99");
-    for (command, more) in [("run", &[][..]), ("read", &[]), ("calibrate", &["--current-ma", "0"])] {
+    for (command, more) in [("read", &[][..]), ("calibrate", &["--current-ma", "0"])] {
         let complaint = complaint(&grid_agent(command, &settings, more));
         for named in ["/dev/i2c-99", "enable I2C", "raspi-config"] {
             assert!(complaint.contains(named), "{command}: {complaint}");
         }
     }
+}
+
+#[test]
+fn without_a_sensor_the_agent_runs_says_so_and_takes_it_as_soon_as_it_is_there() {
+    let broker = Broker::start();
+    let folder = broker.folder.path();
+    let sensor = folder.join("hwmon0");
+    let meter = format!("[[meter.hwmon]]\npath = {sensor:?}\nscale = 15\n[broker]\nport = {}", broker.port);
+    let file = folder.join("agent.toml");
+    fs::write(&file, with_meter(folder, &meter)).unwrap();
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_grid-agent"));
+    agent.args(["run", "--config"]).arg(file).stderr(fs::File::create(folder.join("journal")).unwrap());
+    let _agent = Process(agent.spawn().unwrap());
+    let journal = || fs::read_to_string(folder.join("journal")).unwrap();
+    let began = Instant::now();
+    while !journal().contains("MeterFailed") {
+        assert!(began.elapsed() < SOON, "{}", journal());
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(journal().contains("hwmon0/curr1_input cannot be read"), "{}", journal());
+
+    fs::create_dir(&sensor).unwrap();
+    fs::write(sensor.join("curr1_input"), "100\n").unwrap();
+    let measured =
+        broker.client("mosquitto_sub", &["-t", "grid/demo/cp-3/measurement", "-C", "1", "-W", "10"]).output();
+    let measured = String::from_utf8(measured.unwrap().stdout).unwrap();
+    assert!(measured.contains("\"current_ma\":[1500]"), "{measured:?}\n{}", journal());
 }
 
 #[test]

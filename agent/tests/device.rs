@@ -2,32 +2,27 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "mosquitto/heard.rs"]
-mod heard;
 mod mosquitto;
 
 use std::io::Write;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ed25519_dalek::SigningKey;
 use grid_agent::actuator::Advice;
 use grid_agent::meter::{
     ChipConfig, Ina219Meter, Meter, MeterError, MqttMeter, MqttSettings, PhaseReading, PhaseTopic, Reading, Unit,
 };
-use grid_agent::run::{Common, Credentials, DeviceSettings, OutboxSettings, run_device};
+use grid_agent::run::{DeviceSettings, run_device};
 use grid_agent::simulated_ina219::{Fault, Sensed, SimulatedBus};
-use grid_protocol::identity::{Identity, Issuer};
-use grid_protocol::message::{Capabilities, DeviceKind, Event, Phase, Role};
-use grid_protocol::topic::Name;
+use grid_protocol::message::{Capabilities, DeviceKind, Event, Measurement, Message, Phase, Role};
 use grid_protocol::units::{MilliAmps, MilliVolts, Millis};
 use grid_service::broker::BrokerSettings;
-use grid_service::clock::{boot_micros, unix_now};
-use heard::Heard;
-use mosquitto::{Broker, SOON};
+use grid_service::clock::boot_micros;
+use mosquitto::{Broker, Heard, SOON, authority, common, runtime};
 use tokio::runtime::Runtime;
 
 impl Broker {
@@ -39,9 +34,14 @@ impl Broker {
 
     /// Hears all that the charge point measures and tells, from the first measurement that comes to it on.
     fn hear(&self) -> Heard {
-        let heard = Heard::what(self, &["grid/demo/cp-1/event", "grid/demo/cp-1/measurement"]);
+        let heard = self.hear_all();
         heard.measurement(|_| true);
         heard
+    }
+
+    /// Hears all that the charge point measures and tells from now on.
+    fn hear_all(&self) -> Heard {
+        self.listen(&["-t", "grid/demo/cp-1/event", "-t", "grid/demo/cp-1/measurement"])
     }
 }
 
@@ -105,20 +105,7 @@ fn charge_point(broker: &Broker, port: u16) -> Runtime {
 }
 
 fn charge_point_with(broker: &Broker, port: u16, meter: Box<dyn Meter>) -> Runtime {
-    let (site, name): (Name, Name) = ("demo".parse().unwrap(), "cp-1".parse().unwrap());
-    let issuer = Issuer::create(&site, unix_now()).unwrap();
-    let key = SigningKey::from_bytes(&[3; 32]);
-    let identity = Identity { site: site.clone(), role: Role::Device, name: name.clone(), key: key.verifying_key() };
-    let (certificate, _) = issuer.issue(&identity, unix_now()).unwrap();
-    let common = Common {
-        credentials: Credentials { site, name, certificate, key, authority: issuer.authority() },
-        broker: grid_service::broker::Broker::plain("127.0.0.1", port),
-        anchor: "anchor-1".parse().unwrap(),
-        replay_after: Millis(5000),
-        outbox: OutboxSettings::in_memory(),
-        simulation: None,
-        probe: None,
-    };
+    let common = common(&authority(), "cp-1", Role::Device, port);
     let most = MilliAmps(16_000);
     let settings = DeviceSettings {
         transformer: "trafo-1".parse().unwrap(),
@@ -126,7 +113,7 @@ fn charge_point_with(broker: &Broker, port: u16, meter: Box<dyn Meter>) -> Runti
         max_ttl: Millis(3000),
         commands_file: Some(broker.folder.path().join("commands.json")),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = runtime();
     let running = run_device(common, settings, meter, Box::new(Advice::new(most)), std::future::pending());
     runtime.spawn(async { running.await.unwrap() });
     runtime
@@ -237,6 +224,40 @@ fn each_fault_of_a_meter_is_told_at_once_and_so_is_what_follows_and_that_it_is_o
     assert!(matches!(&told, Event::MeterFailed { why } if why.contains("no chip answers at 0x40")), "{told:?}");
     bus.set_fault(0x40, Fault::None).unwrap();
     assert_eq!(heard.event(|_| true), Event::Recovered {});
+}
+
+#[test]
+fn a_chip_that_is_not_there_at_the_start_is_told_of_and_taken_when_it_is_and_nothing_is_claimed_before() {
+    let broker = Broker::start();
+    let heard = broker.hear_all();
+    let (bus, plugged) = (SimulatedBus::new(boot_micros), Arc::new(AtomicBool::new(false)));
+    let (handle, there) = (bus.clone(), plugged.clone());
+    let open = move |name: &str| match there.load(Ordering::Relaxed) {
+        true => Ok(handle.clone()),
+        false => Err(MeterError::BusMissing { bus: name.to_owned() }),
+    };
+    let meter = Ina219Meter::new(vec![ChipConfig::default()], open).unwrap();
+    let _running = charge_point_with(&broker, broker.port, Box::new(meter));
+    let event = || {
+        heard.wait_for(|line| {
+            let measured = serde_json::from_str::<Message<Measurement>>(&line);
+            assert!(measured.is_err(), "it cannot know what it draws: {line}");
+            Some(serde_json::from_str::<Message<Event>>(&line).unwrap().body)
+        })
+    };
+
+    let mut told = event();
+    // What it says before it is connected only the anchor hears.
+    if matches!(told, Event::MeterTrouble { .. }) {
+        told = event();
+    }
+    assert!(matches!(&told, Event::MeterFailed { why } if why.contains("there is no /dev/i2c-1")), "{told:?}");
+    plugged.store(true, Ordering::Relaxed);
+    let told = event();
+    assert!(matches!(&told, Event::MeterTrouble { why } if why.contains("no chip answers at 0x40")), "{told:?}");
+    bus.attach(0x40, |_| Sensed { shunt_uv: 12_000, bus_mv: 5_000 }).unwrap();
+    assert_eq!(event(), Event::Recovered {});
+    assert_eq!(heard.measurement(|_| true).current_ma, [MilliAmps(12_000)]);
 }
 
 #[test]

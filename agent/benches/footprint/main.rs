@@ -22,8 +22,6 @@ mod process;
 mod agent;
 #[path = "../../tests/kernel/emulated/mod.rs"]
 mod emulated;
-#[path = "../../tests/mosquitto/heard.rs"]
-mod heard;
 #[path = "../../tests/mosquitto/mod.rs"]
 mod mosquitto;
 

@@ -74,6 +74,8 @@ struct State {
     answer: Option<Result<(), ActuatorError>>,
     /// What the hardware does not do now, though nobody asked.
     fault: Option<ActuatorError>,
+    /// What it did not do since that was last told, though it may do it again.
+    untold: Option<ActuatorError>,
     closing: bool,
     ended: bool,
 }
@@ -143,7 +145,9 @@ impl Actuator for Guard {
     }
 
     fn demand(&mut self) -> Result<MilliAmps, ActuatorError> {
-        self.shared.lock().fault.clone().map_or(Ok(self.manners.demand), Err)
+        let mut state = self.shared.lock();
+        let untold = state.untold.take();
+        state.fault.clone().or(untold).map_or(Ok(self.manners.demand), Err)
     }
 
     fn change_time(&self) -> Millis {
@@ -185,6 +189,9 @@ fn run(mut watch: Watch, shared: &Shared) {
             (state.answered, state.answer) = (number, Some(answer));
         }
         state.fault.clone_from(&watch.fault);
+        if watch.fault.is_some() {
+            state.untold.clone_from(&watch.fault);
+        }
         shared.changed.notify_all();
     }
     drop(state);
@@ -385,6 +392,27 @@ mod tests {
             assert!(began.elapsed() < SOON);
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    #[test]
+    fn what_failed_for_a_moment_only_is_told_all_the_same_and_once() {
+        let (hardware, told, fails) = bench(None);
+        let mut guard = Guard::start(hardware, MANNERS).unwrap();
+        *fails.lock().unwrap() = Some("a wire is loose");
+        guard.set(MilliAmps(12_000), Some(boot_now() + Millis(60_000))).unwrap_err();
+        let until = boot_now() + Millis(100);
+        *fails.lock().unwrap() = None;
+        guard.set(MilliAmps(12_000), Some(until)).unwrap();
+        *fails.lock().unwrap() = Some("a wire is loose");
+        while boot_now() < until + Millis(50) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        *fails.lock().unwrap() = None;
+        while told.recv_timeout(SOON).unwrap().0 != FAILSAFE {}
+        // Nobody has asked while it failed.
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(guard.demand(), Err(ActuatorError("a wire is loose".to_owned())));
+        assert_eq!(guard.demand(), Ok(MilliAmps(16_000)));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use grid_protocol::units::{BootTime, MilliAmps};
+use grid_protocol::units::{BootTime, MilliAmps, Millis};
 
 use super::guard::Hardware;
 use super::{ActuatorError, pilot};
@@ -24,6 +24,8 @@ const UDEV_TIME: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The files of a channel.
 const FILES: [&str; 4] = ["period", "duty_cycle", "polarity", "enable"];
+/// Whether the channel still runs as it was set is looked at this often: anybody in its group may set it otherwise.
+const LOOK_AFTER: Millis = Millis(500);
 /// `ENODEV`, and `EINVAL`: the chip has no channel of that number.
 const NO_SUCH_CHANNEL: [i32; 2] = [19, 22];
 
@@ -93,6 +95,16 @@ pub enum PwmError {
     /// The channel's folder does not come.
     #[error("{} did not appear within 2 s after `export`", .0.display())]
     NotExported(PathBuf),
+    /// Somebody gave the channel back, switched it off or set it otherwise.
+    #[error(
+        "{} did not run as it was set ({found}) and was taken again: find out what else uses the channel", folder.display()
+    )]
+    TakenAway {
+        /// The channel's folder.
+        folder: PathBuf,
+        /// What its files said.
+        found: String,
+    },
     /// Anything else.
     #[error("{} does not take {value:?}: {source}", file.display())]
     Refused {
@@ -130,31 +142,48 @@ impl Pwm {
     pub fn open(config: Channel, signal: Signal, safe: MilliAmps) -> Result<Self, PwmError> {
         let chip = config.sysfs.join(format!("pwmchip{}", config.chip));
         let folder = chip.join(format!("pwm{}", config.channel));
-        if !chip.exists() {
-            return Err(PwmError::NoChip(chip));
-        }
-        if !folder.exists() {
-            export(&chip, config.channel)?;
-        }
-        wait_for_udev(&folder)?;
         let duty_ns = signal.duty_ns(safe, config.period_ns);
         let pwm = Self { config, signal, chip, folder, duty_ns };
-        if !pwm.runs_as_it_should() {
+        pwm.take()?;
+        Ok(pwm)
+    }
+
+    /// Takes the channel, and sets it.
+    fn take(&self) -> Result<(), PwmError> {
+        if !self.chip.exists() {
+            return Err(PwmError::NoChip(self.chip.clone()));
+        }
+        if !self.folder.exists() {
+            export(&self.chip, self.config.channel)?;
+        }
+        wait_for_udev(&self.folder)?;
+        if !self.runs_as_it_should() {
             // A channel that was never used has no period, and takes nothing else before it has one (Linux before 6.11).
-            if pwm.read("period").as_deref() != Some("0") {
-                pwm.write("enable", "0")?;
+            if self.read("period").as_deref() != Some("0") {
+                self.write("enable", "0")?;
                 // A period below the old duty would be refused, and so would a duty above the old period.
-                pwm.write("duty_cycle", "0")?;
+                self.write("duty_cycle", "0")?;
             }
-            pwm.write("period", &pwm.config.period_ns.to_string())?;
+            self.write("period", &self.config.period_ns.to_string())?;
             // Not every driver knows the other polarity, and some refuse even the one they have.
-            if pwm.read("polarity").as_deref() != Some(pwm.polarity()) {
-                pwm.write("polarity", pwm.polarity())?;
+            if self.read("polarity").as_deref() != Some(self.polarity()) {
+                self.write("polarity", self.polarity())?;
             }
         }
-        pwm.write("duty_cycle", &duty_ns.to_string())?;
-        pwm.write("enable", "1")?;
-        Ok(pwm)
+        self.write("duty_cycle", &self.duty_ns.to_string())?;
+        self.write("enable", "1")
+    }
+
+    /// Takes the channel again if it does not run as it should, or not with this duty, which is a failure even if it succeeds:
+    /// for a while it said something else than what was set.
+    fn check(&self, duty_ns: u64) -> Result<(), PwmError> {
+        if self.runs_as_it_should() && self.read("duty_cycle") == Some(duty_ns.to_string()) {
+            return Ok(());
+        }
+        let says = |file| format!("{file} {}", self.read(file).unwrap_or_else(|| "not there".to_owned()));
+        let found = ["enable", "period", "polarity", "duty_cycle"].map(says).join(", ");
+        self.take()?;
+        Err(PwmError::TakenAway { folder: self.folder.clone(), found })
     }
 
     fn polarity(&self) -> &'static str {
@@ -177,8 +206,14 @@ impl Pwm {
 
 impl Hardware for Pwm {
     fn apply(&mut self, limit: MilliAmps, _now: BootTime) -> Result<(), ActuatorError> {
-        self.duty_ns = self.signal.duty_ns(limit, self.config.period_ns);
+        let before = std::mem::replace(&mut self.duty_ns, self.signal.duty_ns(limit, self.config.period_ns));
+        self.check(before)?;
         Ok(self.write("duty_cycle", &self.duty_ns.to_string())?)
+    }
+
+    fn attend(&mut self, now: BootTime) -> Result<Option<BootTime>, ActuatorError> {
+        self.check(self.duty_ns)?;
+        Ok(Some(now + LOOK_AFTER))
     }
 }
 
@@ -269,9 +304,21 @@ mod tests {
             Channel { sysfs: self.0.path().to_owned(), chip: 0, channel: 0, period_ns, inverted }
         }
 
+        /// Does what the kernel and udev do when the channel is exported.
+        fn exports_once(&self) -> thread::JoinHandle<()> {
+            let chip = self.chip();
+            thread::spawn(move || {
+                while fs::read_to_string(chip.join("export")).unwrap() != "0" {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                thread::sleep(Duration::from_millis(50));
+                make_channel(&chip);
+            })
+        }
+
         fn says(&self) -> [String; 4] {
             ["period", "duty_cycle", "polarity", "enable"]
-                .map(|file| fs::read_to_string(self.chip().join("pwm0").join(file)).unwrap())
+                .map(|file| fs::read_to_string(self.chip().join("pwm0").join(file)).unwrap().trim().to_owned())
         }
     }
 
@@ -289,7 +336,7 @@ mod tests {
     fn a_lamp_is_as_bright_as_the_limit_and_its_channel_is_given_back_when_it_is_dark() {
         let tree = Tree::new(true);
         let mut lamp = Pwm::open(tree.channel(false, 20_000), LAMP, MilliAmps(4_000)).unwrap();
-        assert_eq!(tree.says(), ["20000", "5000", "normal\n", "1"]);
+        assert_eq!(tree.says(), ["20000", "5000", "normal", "1"]);
         for (limit, duty) in [(16_000, "20000"), (99_000, "20000"), (8_000, "10000"), (5, "0"), (-5, "0")] {
             lamp.apply(MilliAmps(limit), BootTime(0)).unwrap();
             assert_eq!(tree.says()[1], duty, "{limit}");
@@ -302,14 +349,7 @@ mod tests {
     #[test]
     fn a_channel_is_exported_and_waited_for() {
         let tree = Tree::new(false);
-        let chip = tree.chip();
-        let kernel = thread::spawn(move || {
-            while fs::read_to_string(chip.join("export")).unwrap() != "0" {
-                thread::sleep(Duration::from_millis(1));
-            }
-            thread::sleep(Duration::from_millis(50));
-            make_channel(&chip);
-        });
+        let kernel = tree.exports_once();
         let pilot = Pwm::open(tree.channel(true, pilot::PERIOD_NS), Signal::ControlPilot, MilliAmps(0)).unwrap();
         kernel.join().unwrap();
         assert_eq!(tree.says(), ["1000000", "1000000", "inversed", "1"]);
@@ -330,7 +370,7 @@ mod tests {
         let before = fs::metadata(folder.join("period")).unwrap().modified().unwrap();
         thread::sleep(Duration::from_millis(20));
         Pwm::open(tree.channel(false, pilot::PERIOD_NS), Signal::ControlPilot, MilliAmps(6_000)).unwrap();
-        assert_eq!(tree.says(), ["1000000", "100000", "normal\n", "1"]);
+        assert_eq!(tree.says(), ["1000000", "100000", "normal", "1"]);
         assert_eq!(fs::metadata(folder.join("period")).unwrap().modified().unwrap(), before);
     }
 
@@ -358,9 +398,40 @@ mod tests {
     fn a_file_that_is_gone_is_an_error_and_is_not_made() {
         let tree = Tree::new(true);
         let mut lamp = Pwm::open(tree.channel(false, 20_000), LAMP, MilliAmps(0)).unwrap();
-        let file = tree.chip().join("pwm0/duty_cycle");
+        let file = tree.chip().join("pwm0/enable");
         fs::remove_file(&file).unwrap();
-        assert!(lamp.apply(MilliAmps(8_000), BootTime(0)).unwrap_err().0.contains("duty_cycle"));
+        assert!(lamp.apply(MilliAmps(8_000), BootTime(0)).unwrap_err().0.contains("pwm0/enable"));
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn a_channel_that_is_set_otherwise_is_taken_again_and_told_of() {
+        let tree = Tree::new(true);
+        let mut lamp = Pwm::open(tree.channel(false, 20_000), LAMP, MilliAmps(4_000)).unwrap();
+        assert_eq!(lamp.attend(BootTime(0)), Ok(Some(BootTime(500))));
+        for (file, value) in [("enable", "0"), ("period", "10000"), ("polarity", "inversed"), ("duty_cycle", "0")] {
+            fs::write(tree.chip().join("pwm0").join(file), value).unwrap();
+            let error = lamp.attend(BootTime(500)).unwrap_err().0;
+            assert!(error.contains(&format!("{file} {value}")) && error.contains("taken again"), "{error}");
+            assert_eq!(tree.says(), ["20000", "5000", "normal", "1"], "{file}");
+            lamp.attend(BootTime(600)).unwrap();
+        }
+        // What is ordered meanwhile is set all the same.
+        fs::write(tree.chip().join("pwm0/enable"), "0").unwrap();
+        assert!(lamp.apply(MilliAmps(8_000), BootTime(700)).unwrap_err().0.contains("enable 0"));
+        assert_eq!(tree.says(), ["20000", "10000", "normal", "1"]);
+        lamp.apply(MilliAmps(8_000), BootTime(800)).unwrap();
+    }
+
+    #[test]
+    fn a_channel_that_somebody_gave_back_is_exported_again() {
+        let tree = Tree::new(true);
+        let mut lamp = Pwm::open(tree.channel(false, 20_000), LAMP, MilliAmps(4_000)).unwrap();
+        fs::remove_dir_all(tree.chip().join("pwm0")).unwrap();
+        let kernel = tree.exports_once();
+        let error = lamp.attend(BootTime(500)).unwrap_err().0;
+        kernel.join().unwrap();
+        assert!(error.contains("enable not there") && error.contains("taken again"), "{error}");
+        assert_eq!(tree.says(), ["20000", "5000", "normal", "1"]);
     }
 }

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use grid_protocol::units::MilliAmps;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use crate::decimal::{Rounding, decimal, text_at};
 use crate::transformer::NOMINAL_VOLTS;
 
 /// A payload with placeholders for the limit, each rounded down:
@@ -148,32 +148,15 @@ pub enum Unit {
 impl Unit {
     /// The current per phase that `payload` says at the JSON pointer, rounded up. `None`: no number, or a negative one.
     pub fn read(self, payload: &[u8], pointer: &str, phases: usize) -> Option<MilliAmps> {
-        let document: Value = serde_json::from_slice(payload).ok()?;
-        let thousandths = match document.pointer(pointer)? {
-            Value::Number(number) => thousandths(&number.to_string()),
-            Value::String(text) => thousandths(text.trim()),
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-        }?;
+        let text = text_at(payload, pointer)?;
+        let times_ten_to = |places| decimal(&text, places, Rounding::Up).filter(|number| *number >= 0);
         let ma = match self {
-            Self::A => thousandths,
-            Self::MilliA => thousandths.div_ceil(1000),
-            Self::W => thousandths.div_ceil(u64::try_from(volts(phases)).unwrap_or(1)),
+            Self::A => times_ten_to(3)?,
+            Self::MilliA => times_ten_to(0)?,
+            Self::W => times_ten_to(3)?.checked_add(volts(phases) - 1)? / volts(phases),
         };
-        i64::try_from(ma).ok().map(MilliAmps)
+        Some(MilliAmps(ma))
     }
-}
-
-/// A plain decimal number in thousandths, rounded up.
-fn thousandths(number: &str) -> Option<u64> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || !digits(whole) || !digits(fraction) {
-        return None;
-    }
-    let (kept, cut) = fraction.split_at(fraction.len().min(3));
-    let kept: u64 = format!("{kept:0<3}").parse().ok()?;
-    let up = u64::from(cut.bytes().any(|digit| digit != b'0'));
-    whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(kept + up)
 }
 
 #[cfg(test)]
@@ -222,6 +205,9 @@ mod tests {
             ("6900", "", Unit::W, 3, Some(10_000)),
             ("6900.5", "", Unit::W, 3, Some(10_001)),
             ("6.0001", "", Unit::A, 1, Some(6_001)),
+            ("6.0000000000000000001", "", Unit::A, 1, Some(6_001)),
+            ("1.35e1", "", Unit::A, 1, Some(13_500)),
+            ("{\"amps\":\" 1.6E+1 \"}", "/amps", Unit::A, 1, Some(16_000)),
             ("-6", "", Unit::A, 1, None),
             ("1e9", "/x", Unit::A, 1, None),
             ("true", "", Unit::A, 1, None),

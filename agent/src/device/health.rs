@@ -46,6 +46,11 @@ impl Health {
         Self { interval, read: now, complaint: None, limit: Trust::Works, demand: Trust::Works }
     }
 
+    /// Another interval holds from now on.
+    pub fn expect_readings_within(&mut self, interval: Millis) {
+        self.interval = interval;
+    }
+
     /// How long readings may stay out before the meter is held to have failed.
     pub fn patience(&self) -> Millis {
         Millis(self.interval.0.saturating_mul(FAILED_AFTER)).max(FAILED_AT_LEAST)

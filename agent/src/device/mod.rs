@@ -168,6 +168,11 @@ impl Device {
         self.lease(now).map(|lease| lease.by)
     }
 
+    /// Takes note of what a reading may take at the most while all is well: a sensor that is found later may tell another.
+    pub fn expect_readings_within(&mut self, interval: Millis) {
+        self.health.expect_readings_within(interval);
+    }
+
     /// Takes a reading, and the current that is wanted, or why that cannot be told.
     pub fn on_sample(&mut self, sample: Sample, wanted: Result<MilliAmps, String>, now: BootTime) -> Vec<Action> {
         self.health.on_reading(sample.at);
@@ -176,16 +181,17 @@ impl Device {
             let span = sample.at.since(before.at).min(self.health.patience());
             self.energy.add(before, span * u64::from(self.nature.time_factor));
         }
-        self.health.on_actuator(Duty::Demand, wanted.as_ref().map(|_| ()).map_err(String::clone), now);
-        self.wanted = wanted.unwrap_or(self.wanted);
+        self.hear_actuator(wanted, now);
         self.sample = Some(sample);
         self.watch_usage(now);
         self.on_tick(now)
     }
 
-    /// Takes note that the meter said something else than a reading.
-    pub fn on_meter_complaint(&mut self, why: String, now: BootTime) -> Vec<Action> {
+    /// Takes note that the meter said something else than a reading, and of the current that is wanted, or why that cannot be
+    /// told: what fails beside the meter is told, too.
+    pub fn on_meter_complaint(&mut self, why: String, wanted: Result<MilliAmps, String>, now: BootTime) -> Vec<Action> {
         self.health.on_complaint(why);
+        self.hear_actuator(wanted, now);
         self.on_tick(now)
     }
 
@@ -337,6 +343,12 @@ impl Device {
             Some(lease) => (lease.limit, Some(lease.ends)),
             None => (self.nature.failsafe_ma, None),
         }
+    }
+
+    /// Takes the current that is wanted, or why the actuator cannot tell.
+    fn hear_actuator(&mut self, wanted: Result<MilliAmps, String>, now: BootTime) {
+        self.health.on_actuator(Duty::Demand, wanted.as_ref().map(|_| ()).map_err(String::clone), now);
+        self.wanted = wanted.unwrap_or(self.wanted);
     }
 
     fn is_to_be_set(&self, limit: MilliAmps) -> bool {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::bus::UNCLAIM;
 use super::config::ConfigError;
 
 /// Why a meter could not be opened or read. Every variant names the bus, and the address where a chip is meant.
@@ -45,6 +46,20 @@ pub enum MeterError {
         bus: String,
         /// The chip's address.
         address: u8,
+    },
+    /// A driver in the kernel speaks to the chip, and nobody else may.
+    #[error("a driver of Linux has claimed {address:#04x} on {bus}: {}", UNCLAIM)]
+    AddressClaimed {
+        /// Path of the device file.
+        bus: String,
+        /// The chip's address.
+        address: u8,
+    },
+    /// The bus's adapter was unplugged.
+    #[error("the adapter of {bus} is gone: plug it in; the bus is opened again as soon as it is back")]
+    AdapterGone {
+        /// Path of the device file.
+        bus: String,
     },
     /// The transfer failed while the chip may well be there.
     #[error(

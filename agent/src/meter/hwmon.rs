@@ -189,27 +189,20 @@ fn reason(error: &io::Error) -> String {
 
 /// A meter of one to three sensors of Linux.
 ///
-/// After a failure they are searched for anew: a driver that lets go of a chip and takes it up again counts on.
+/// At the start and after a failure they are searched for: a driver may come later, or let go of a chip and take it up again.
 pub struct HwmonMeter {
     root: PathBuf,
     configs: Vec<HwmonConfig>,
-    /// Empty after a failure.
+    /// Empty at the start and after a failure.
     folders: Vec<PathBuf>,
     interval_us: u64,
     read_at: u64,
 }
 
 impl HwmonMeter {
-    /// Finds the sensors below `root`, which is [`SYSFS`] but in tests.
-    ///
-    /// # Errors
-    /// If one is not there, or gives no number.
-    pub fn open(root: &Path, configs: Vec<HwmonConfig>) -> Result<Self, MeterError> {
-        let mut meter =
-            Self { root: root.to_owned(), configs, folders: Vec::new(), interval_us: LEAST_INTERVAL_US, read_at: 0 };
-        meter.find()?;
-        meter.read_all()?;
-        Ok(meter)
+    /// A meter of sensors below `root`, which is [`SYSFS`] but in tests. The first poll looks for them.
+    pub fn new(root: &Path, configs: Vec<HwmonConfig>) -> Self {
+        Self { root: root.to_owned(), configs, folders: Vec::new(), interval_us: LEAST_INTERVAL_US, read_at: 0 }
     }
 
     fn find(&mut self) -> Result<(), MeterError> {
@@ -301,7 +294,8 @@ mod tests {
         }
 
         fn open(&self, configs: &[HwmonConfig]) -> Result<HwmonMeter, MeterError> {
-            HwmonMeter::open(&self.root(), configs.to_vec())
+            let mut meter = HwmonMeter::new(&self.root(), configs.to_vec());
+            meter.poll().map(|_| meter)
         }
 
         fn set(&self, place: usize, current: &str) {
@@ -358,6 +352,18 @@ mod tests {
         assert!(matches!(meter.read(PATIENCE), Err(MeterError::HwmonMissing { .. })));
         tree.add(3, "ina219", "1-0040", "20");
         assert_eq!(meter.read(PATIENCE).unwrap().currents(), [MilliAmps(2_000)]);
+    }
+
+    #[test]
+    fn a_sensor_that_comes_later_is_found_and_tells_how_often_it_reads() {
+        let tree = Tree::with(&[]);
+        let mut meter = HwmonMeter::new(&tree.root(), vec![at("1-0040")]);
+        assert!(matches!(meter.read(PATIENCE), Err(MeterError::HwmonMissing { .. })));
+        assert_eq!(meter.expected_interval(), Millis(167));
+        tree.add(0, "ina219", "1-0040", "20");
+        fs::write(tree.root().join("hwmon0/update_interval"), "137\n").unwrap();
+        assert_eq!(meter.read(PATIENCE).unwrap().currents(), [MilliAmps(2_000)]);
+        assert_eq!(meter.expected_interval(), Millis(411));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use embedded_hal::i2c::{ErrorKind, I2c};
+use embedded_hal::i2c::I2c;
 use grid_protocol::units::Millis;
 use grid_service::clock::boot_micros;
 use ina219::SyncIna219;
@@ -15,6 +15,7 @@ use ina219::errors::{
     BusVoltageReadError, ConfigurationReadError, InitializationError, InitializationErrorReason, MeasurementError,
 };
 
+use super::bus::{BusError, BusFault};
 use super::config::{Adc, ChipConfig, ConfigError, ShuntRange, problems};
 use super::{Meter, MeterError, PhaseReading, Reading};
 
@@ -58,15 +59,33 @@ struct Fresh {
     phase: PhaseReading,
 }
 
-impl<I2C: I2c> Ina219Meter<I2C> {
-    /// Resets and configures the chips, one for each phase in this order.
+impl<I2C: I2c<Error: BusError>> Ina219Meter<I2C> {
+    /// A meter of these chips, one for each phase in this order, that the first poll resets and configures.
     ///
     /// `open_bus` is asked once for each chip for a handle to the bus that its configuration names, and again whenever the
     /// chip failed.
     ///
     /// # Errors
-    /// If the configuration has [`problems`] by itself (the first is returned; the limit is the caller's to judge), a
-    /// bus cannot be opened, or a chip does not answer as an INA219 does.
+    /// If the configuration has [`problems`] by itself: the first is returned; the limit is the caller's to judge.
+    pub fn new(
+        chips: Vec<ChipConfig>,
+        open_bus: impl FnMut(&str) -> Result<I2C, MeterError> + Send + 'static,
+    ) -> Result<Self, ConfigError> {
+        Self::with_clock(chips, Box::new(open_bus), Box::new(boot_micros))
+    }
+
+    fn with_clock(chips: Vec<ChipConfig>, open_bus: OpenBus<I2C>, clock: Clock) -> Result<Self, ConfigError> {
+        if let Some(problem) = problems(&chips, None).into_iter().next() {
+            return Err(problem);
+        }
+        let chip = |config| Chip { config, driver: None, fresh: None, converting_at: 0, converted_at: 0 };
+        Ok(Self { chips: chips.into_iter().map(chip).collect(), open_bus, clock })
+    }
+
+    /// The same for chips that must be there: they are reset and configured at once.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); if a bus cannot be opened, or a chip does not answer as an INA219 does.
     pub fn open(
         chips: Vec<ChipConfig>,
         open_bus: impl FnMut(&str) -> Result<I2C, MeterError> + Send + 'static,
@@ -83,12 +102,7 @@ impl<I2C: I2c> Ina219Meter<I2C> {
         open_bus: impl FnMut(&str) -> Result<I2C, MeterError> + Send + 'static,
         clock: impl Fn() -> u64 + Send + 'static,
     ) -> Result<Self, MeterError> {
-        if let Some(problem) = problems(&chips, None).into_iter().next() {
-            return Err(problem.into());
-        }
-        let chip = |config| Chip { config, driver: None, fresh: None, converting_at: 0, converted_at: 0 };
-        let chips = chips.into_iter().map(chip).collect();
-        let mut meter = Self { chips, open_bus: Box::new(open_bus), clock: Box::new(clock) };
+        let mut meter = Self::with_clock(chips, Box::new(open_bus), Box::new(clock))?;
         for chip in &mut meter.chips {
             chip.open(&mut meter.open_bus, &meter.clock)?;
         }
@@ -96,7 +110,7 @@ impl<I2C: I2c> Ina219Meter<I2C> {
     }
 }
 
-impl<I2C: I2c + Send> Meter for Ina219Meter<I2C> {
+impl<I2C: I2c<Error: BusError> + Send> Meter for Ina219Meter<I2C> {
     /// Every chip converts at its own pace: a reading is complete when each has converted anew since the last one. A
     /// chip that fails does not keep the others from being asked, and what they showed is kept for the next poll.
     fn poll(&mut self) -> Result<Option<Reading>, MeterError> {
@@ -134,7 +148,7 @@ impl<I2C: I2c + Send> Meter for Ina219Meter<I2C> {
     }
 }
 
-impl<I2C: I2c> Chip<I2C> {
+impl<I2C: I2c<Error: BusError>> Chip<I2C> {
     /// Opens bus and chip, resets the chip and sets it up.
     fn open(&mut self, open_bus: &mut OpenBus<I2C>, clock: &Clock) -> Result<(), MeterError> {
         let config = &self.config;
@@ -218,7 +232,7 @@ fn reads_zero<I2C: I2c>(device: &mut I2C, address: u8) -> bool {
 
 impl ChipConfig {
     /// Writes range and resolution and reads them back.
-    fn set_up<I2C: I2c>(
+    fn set_up<I2C: I2c<Error: BusError>>(
         &self,
         mut driver: SyncIna219<I2C, UnCalibrated>,
     ) -> Result<SyncIna219<I2C, UnCalibrated>, MeterError> {
@@ -235,7 +249,7 @@ impl ChipConfig {
         Err(MeterError::ConfigurationRefused { bus: self.bus.clone(), address: self.address, wrote, read })
     }
 
-    fn read_configuration<I2C: I2c>(
+    fn read_configuration<I2C: I2c<Error: BusError>>(
         &self,
         driver: &mut SyncIna219<I2C, UnCalibrated>,
     ) -> Result<Configuration, MeterError> {
@@ -250,7 +264,7 @@ impl ChipConfig {
     /// The caller looks at the configuration *after* that: then what was measured was measured with it, or the chip was
     /// reset in between and its value is dropped. Should a conversion end between the driver's reads of power and of the
     /// shunt voltage, its value is returned now and once more by the next look; it is not an old one.
-    fn look<I2C: I2c>(&self, driver: &mut SyncIna219<I2C, UnCalibrated>) -> Result<Look, MeterError> {
+    fn look<I2C: I2c<Error: BusError>>(&self, driver: &mut SyncIna219<I2C, UnCalibrated>) -> Result<Look, MeterError> {
         match driver.bus_voltage() {
             Ok(bus) if bus.has_math_overflowed() => {
                 return Err(MeterError::Overflow { bus: self.bus.clone(), address: self.address });
@@ -335,11 +349,14 @@ impl ChipConfig {
         MeterError::NotAnIna219 { bus: self.bus.clone(), address: self.address, detail: detail.to_owned() }
     }
 
-    fn transfer_failed(&self, error: &impl embedded_hal::i2c::Error) -> MeterError {
-        match error.kind() {
-            ErrorKind::NoAcknowledge(_) => MeterError::NotAnswering { bus: self.bus.clone(), address: self.address },
-            ErrorKind::Bus | ErrorKind::ArbitrationLoss => self.stuck(&format!("{error:?}")),
-            _ => MeterError::Transfer { bus: self.bus.clone(), address: self.address, detail: format!("{error:?}") },
+    fn transfer_failed(&self, error: &impl BusError) -> MeterError {
+        let (bus, address) = (self.bus.clone(), self.address);
+        match error.fault() {
+            BusFault::NoAcknowledge => MeterError::NotAnswering { bus, address },
+            BusFault::AddressClaimed => MeterError::AddressClaimed { bus, address },
+            BusFault::AdapterGone => MeterError::AdapterGone { bus },
+            BusFault::LineHeld => self.stuck(&format!("{error:?}")),
+            BusFault::Other => MeterError::Transfer { bus, address, detail: format!("{error:?}") },
         }
     }
 }

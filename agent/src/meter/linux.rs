@@ -7,7 +7,8 @@ use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, NoAcknowledgeSource, Operatio
 use linux_embedded_hal::i2cdev::linux::LinuxI2CError;
 use linux_embedded_hal::{I2CError, I2cdev};
 
-use super::{ChipConfig, Ina219Meter, MeterError};
+use super::bus::{BusError, BusFault, UNCLAIM};
+use super::{ChipConfig, ConfigError, Ina219Meter, MeterError};
 
 /// `EAGAIN`: arbitration was lost; with one controller on the bus that is a line held down.
 const EAGAIN: i32 = 11;
@@ -22,12 +23,13 @@ const ETIMEDOUT: i32 = 110;
 /// `EREMOTEIO`: how the Raspberry Pi's adapter (i2c-bcm2835) reports that nobody acknowledged.
 const EREMOTEIO: i32 = 121;
 
-/// Opens the chips on the buses that their configuration names (each handle on its own, as the kernel shares the bus).
+/// A meter of chips on the buses that their configuration names (each handle on its own, as the kernel shares the bus).
+/// They need not be there yet.
 ///
 /// # Errors
-/// As [`Ina219Meter::open`]; the message says what is missing and what to do about it.
-pub fn open_linux(chips: Vec<ChipConfig>) -> Result<Ina219Meter<LinuxBus>, MeterError> {
-    Ina219Meter::open(chips, LinuxBus::open)
+/// As [`Ina219Meter::new`].
+pub fn on_linux(chips: Vec<ChipConfig>) -> Result<Ina219Meter<LinuxBus>, ConfigError> {
+    Ina219Meter::new(chips, LinuxBus::open)
 }
 
 /// One open device file of an I2C bus.
@@ -71,10 +73,10 @@ impl From<I2CError> for LinuxBusError {
 impl fmt::Display for LinuxBusError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.errno {
-            Some(EBUSY) => f.write_str("a driver of Linux has claimed the address: read it by [[meter.hwmon]], or free it by `sudo rmmod ina2xx`"),
+            Some(EBUSY) => write!(f, "a driver of Linux has claimed the address: {UNCLAIM}"),
             Some(ETIMEDOUT) => f.write_str("transfers time out"),
             Some(EAGAIN) => f.write_str("arbitration is lost"),
-            Some(ENODEV) => f.write_str("the adapter is gone; it is opened again as soon as it is back"),
+            Some(ENODEV) => f.write_str("the adapter is gone"),
             Some(errno) => io::Error::from_raw_os_error(errno).fmt(f),
             None => f.write_str("unknown reason"),
         }
@@ -101,6 +103,18 @@ impl embedded_hal::i2c::Error for LinuxBusError {
     }
 }
 
+impl BusError for LinuxBusError {
+    fn fault(&self) -> BusFault {
+        match self.errno {
+            Some(ENXIO | EREMOTEIO) => BusFault::NoAcknowledge,
+            Some(EBUSY) => BusFault::AddressClaimed,
+            Some(ENODEV) => BusFault::AdapterGone,
+            Some(ETIMEDOUT | EAGAIN) => BusFault::LineHeld,
+            _ => BusFault::Other,
+        }
+    }
+}
+
 impl ErrorType for LinuxBus {
     type Error = LinuxBusError;
 }
@@ -113,12 +127,13 @@ impl I2c for LinuxBus {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Meter;
     use super::*;
     use embedded_hal::i2c::Error as _;
 
     fn error_of(bus: &str) -> String {
         let chip = ChipConfig { bus: bus.to_owned(), ..ChipConfig::default() };
-        open_linux(vec![chip]).err().expect("there is no such bus").to_string()
+        on_linux(vec![chip]).unwrap().poll().expect_err("there is no such bus").to_string()
     }
 
     #[test]
@@ -138,11 +153,21 @@ mod tests {
         for errno in [ENXIO, EREMOTEIO] {
             let error = LinuxBusError { errno: Some(errno) };
             assert_eq!(error.kind(), ErrorKind::NoAcknowledge(NoAcknowledgeSource::Unknown));
+            assert_eq!(error.fault(), BusFault::NoAcknowledge);
         }
     }
 
     #[test]
-    fn an_address_that_the_kernel_holds_is_explained() {
+    fn what_the_kernel_says_beyond_the_kinds_of_embedded_hal_is_told_apart() {
+        for (errno, fault) in [
+            (EBUSY, BusFault::AddressClaimed),
+            (ENODEV, BusFault::AdapterGone),
+            (ETIMEDOUT, BusFault::LineHeld),
+            (EAGAIN, BusFault::LineHeld),
+            (5, BusFault::Other),
+        ] {
+            assert_eq!(LinuxBusError { errno: Some(errno) }.fault(), fault, "{errno}");
+        }
         assert!(LinuxBusError { errno: Some(EBUSY) }.to_string().contains("rmmod ina2xx"));
     }
 }

@@ -14,6 +14,7 @@
 //! A meter blocks its thread while it speaks to the sensor, and reports each conversion once.
 
 pub mod bench;
+mod bus;
 mod calibrate;
 mod config;
 mod error;
@@ -32,12 +33,13 @@ use std::time::{Duration, Instant};
 use grid_protocol::units::{BootTime, MilliAmps, MilliVolts, Millis};
 use grid_service::clock::boot_micros;
 
+pub use bus::{BusError, BusFault};
 pub use calibrate::{Advice, Calibration, Wiring, calibrate};
 pub use config::{Adc, ChipConfig, ConfigError, ShuntRange, problems};
 pub use error::MeterError;
 pub use hwmon::{HwmonConfig, HwmonMeter, SYSFS};
 pub use ina219_meter::Ina219Meter;
-pub use linux::{LinuxBus, LinuxBusError, open_linux};
+pub use linux::{LinuxBus, LinuxBusError, on_linux};
 pub use mqtt::{MqttMeter, MqttSettings, PhaseTopic};
 pub use none::{NoMeter, NoMeterSettings};
 pub use quantity::Unit;

@@ -13,12 +13,12 @@ use grid_service::clock::boot_micros;
 use grid_service::identity::IdentitySettings;
 use grid_service::link::{Incoming, Link, Loss, Received};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{Meter, MeterError, PhaseReading, Reading, Unit};
+use crate::decimal::text_at;
 
 /// After so many expected intervals without a value the topic is silent.
 const SILENT_AFTER: u64 = 3;
@@ -46,7 +46,8 @@ const INTERVALS_MS: std::ops::RangeInclusive<u64> = 50..=60_000;
 ///
 /// The meter's broker can be the site's. There a device's certificate stands for one connection (lease rule 8), so the meter
 /// is read as somebody else: as a guest with a certificate of his own (`grid-broker ca issue cp-1-meter --role guest`, its
-/// bundle in `[meter.mqtt.identity]`), or without TLS as a user. He must be granted the topics in the broker's settings:
+/// bundle in `[meter.mqtt.identity]`), or as a user. By TLS a user needs a `[meter.mqtt.identity]` without `tls_key`, since a
+/// certificate that is shown goes before a password. He must be granted the topics in the broker's settings:
 ///
 /// ```toml
 /// [[grant]]
@@ -136,7 +137,7 @@ impl MqttSettings {
     fn reading(&self, phase: &PhaseTopic, payload: &[u8]) -> Result<PhaseReading, MeterError> {
         let number = match &phase.pointer {
             None => std::str::from_utf8(payload).ok().map(|text| text.trim().to_owned()),
-            Some(pointer) => number_at(payload, pointer),
+            Some(pointer) => text_at(payload, pointer),
         };
         let current = number.and_then(|number| self.unit.current(&number, self.nominal_mv));
         let current = current.ok_or_else(|| MeterError::TopicNonsense {
@@ -150,25 +151,6 @@ impl MqttSettings {
         let current = if self.invert { -current } else { current };
         Ok(PhaseReading { current, voltage: self.nominal_mv, saturated: false })
     }
-}
-
-/// The number at a JSON pointer (RFC 6901), as it is written: nothing is lost to a floating point number.
-fn number_at(payload: &[u8], pointer: &str) -> Option<String> {
-    let mut at: &RawValue = serde_json::from_slice(payload).ok()?;
-    for token in pointer.split('/').skip(1) {
-        let token = token.replace("~1", "/").replace("~0", "~");
-        at = if at.get().starts_with('[') {
-            let place: usize = token.parse().ok()?;
-            let list: Vec<&RawValue> = serde_json::from_str(at.get()).ok()?;
-            list.get(place).copied()?
-        } else {
-            let mut map: std::collections::HashMap<std::borrow::Cow<'_, str>, &RawValue> =
-                serde_json::from_str(at.get()).ok()?;
-            map.remove(token.as_str())?
-        };
-    }
-    let text = at.get();
-    if text.starts_with('"') { serde_json::from_str(text).ok() } else { Some(text.to_owned()) }
 }
 
 /// Where messages come from.

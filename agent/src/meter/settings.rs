@@ -17,8 +17,8 @@ use grid_service::settings::Problems;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ChipConfig, HwmonConfig, HwmonMeter, Meter, MeterError, MqttMeter, MqttSettings, NoMeter, NoMeterSettings, SYSFS,
-    Wiring, open_linux, problems,
+    ChipConfig, ConfigError, HwmonConfig, HwmonMeter, Meter, MeterError, MqttMeter, MqttSettings, NoMeter,
+    NoMeterSettings, SYSFS, Wiring, on_linux, problems,
 };
 
 /// The nominal voltage between phase and neutral (IEC 60038).
@@ -46,6 +46,9 @@ pub enum OpenError {
     /// The meter itself.
     #[error(transparent)]
     Meter(#[from] MeterError),
+    /// Its chips cannot be read with these values.
+    #[error(transparent)]
+    Configuration(#[from] ConfigError),
     /// A file of `[identity]` that the connection to the meter's broker needs.
     #[error(transparent)]
     Identity(#[from] IdentityFileError),
@@ -125,19 +128,32 @@ impl MeterSettings {
         }
     }
 
-    /// Opens it for the agent of this name.
+    /// The meter of the agent of this name, whether it is there or not: each reading looks for it until it is.
     ///
     /// # Errors
-    /// If it is not there, or is no such meter. An MQTT meter is waited for by its readings.
-    pub fn open(&self, agent: &Name, identity: &IdentitySettings) -> Result<Box<dyn Meter>, OpenError> {
+    /// If what is configured can be no meter.
+    pub fn meter(&self, agent: &Name, identity: &IdentitySettings) -> Result<Box<dyn Meter>, OpenError> {
         Ok(match self {
-            Self::Ina219(chips) => Box::new(open_linux(chips.clone())?),
-            Self::Hwmon(sensors) => Box::new(HwmonMeter::open(Path::new(SYSFS), sensors.clone())?),
+            Self::Ina219(chips) => Box::new(on_linux(chips.clone())?),
+            Self::Hwmon(sensors) => Box::new(HwmonMeter::new(Path::new(SYSFS), sensors.clone())),
             Self::Mqtt(mqtt) => {
                 let broker = mqtt.broker.resolve(&mqtt.identity.as_ref().unwrap_or(identity).read()?)?;
                 Box::new(MqttMeter::new(*mqtt.clone(), broker, mqtt.client(agent)?))
             }
             Self::None(none) => Box::new(NoMeter::new(none.clone())),
         })
+    }
+
+    /// The same of a meter that must be there. An MQTT meter is waited for by its readings.
+    ///
+    /// # Errors
+    /// As [`meter`](Self::meter); if the sensor is not there, or is no such sensor.
+    pub fn open(&self, agent: &Name, identity: &IdentitySettings) -> Result<Box<dyn Meter>, OpenError> {
+        let mut meter = self.meter(agent, identity)?;
+        match self {
+            Self::Ina219(_) | Self::Hwmon(_) => meter.poll().map(|_| ())?,
+            Self::Mqtt(_) | Self::None(_) => {}
+        }
+        Ok(meter)
     }
 }

@@ -5,7 +5,7 @@ use embedded_hal::i2c::Operation;
 use grid_protocol::units::{MilliAmps, MilliVolts};
 use proptest::prelude::*;
 
-use super::super::{ChipConfig, ConfigError, MeterError, Reading, ShuntRange, problems};
+use super::super::{ChipConfig, ConfigError, LinuxBusError, MeterError, Reading, ShuntRange, problems};
 use super::*;
 use crate::simulated_ina219::{Fault, Sensed, SimulatedBus};
 
@@ -178,6 +178,85 @@ fn a_chip_that_falls_off_the_bus_is_named_and_goes_on_when_it_is_back() {
     bench.bus.brown_out(0x41).unwrap();
     assert_eq!(meter.poll().unwrap(), None);
     bench.next(&mut meter);
+}
+
+#[test]
+fn another_ina219_at_the_same_address_is_told_of_set_up_and_read() {
+    let bench = Bench::three_phases();
+    let mut meter = bench.meter();
+    bench.flows(1, 5_000);
+    assert_eq!(amps(&bench.next(&mut meter)), [0, 5_000, 0]);
+    bench.bus.swap(0x41, |_| Sensed { shunt_uv: 7_000, bus_mv: 5_000 }).unwrap();
+    bench.pass(CONVERSION_US);
+    assert!(matches!(meter.poll(), Err(MeterError::ConfigurationLost { address: 0x41, .. })));
+    assert_eq!(amps(&bench.next(&mut meter)), [0, 7_000, 0]);
+}
+
+#[test]
+fn another_kind_of_chip_at_the_same_address_gives_no_reading_and_is_named_until_an_ina219_is_back() {
+    let bench = Bench::three_phases();
+    let mut meter = bench.meter();
+    bench.next(&mut meter);
+    bench.bus.set_fault(0x41, Fault::OtherKind).unwrap();
+    let mut complaints = Vec::new();
+    for _ in 0..100 {
+        bench.pass(CONVERSION_US);
+        match meter.poll() {
+            Ok(reading) => assert_eq!(reading, None),
+            Err(error) => complaints.push(error),
+        }
+    }
+    // Then it is reset, which shows what it is; a look at its configuration with each poll would be a third transfer.
+    assert!(matches!(complaints[0], MeterError::NotConverting { address: 0x41, for_ms: ..500, .. }), "{complaints:?}");
+    let others = &complaints[1..];
+    assert!(others.iter().all(|error| matches!(error, MeterError::NotAnIna219 { address: 0x41, .. })), "{others:?}");
+    assert!(others.len() > 40);
+    bench.bus.swap(0x41, |_| Sensed { shunt_uv: 7_000, bus_mv: 5_000 }).unwrap();
+    assert_eq!(meter.poll().unwrap(), None);
+    assert_eq!(amps(&bench.next(&mut meter)), [0, 7_000, 0]);
+}
+
+/// A bus whose every transfer the kernel refuses with this error number.
+struct Refuses(i32);
+
+impl embedded_hal::i2c::ErrorType for Refuses {
+    type Error = LinuxBusError;
+}
+
+impl I2c for Refuses {
+    fn transaction(&mut self, _: u8, _: &mut [embedded_hal::i2c::Operation<'_>]) -> Result<(), LinuxBusError> {
+        Err(LinuxBusError { errno: Some(self.0) })
+    }
+}
+
+#[test]
+fn each_error_number_of_the_kernel_is_a_kind_of_its_own() {
+    let error_of = |errno| Ina219Meter::new(vec![ChipConfig::default()], move |_| Ok(Refuses(errno))).unwrap().poll();
+    let claimed = error_of(16).unwrap_err();
+    assert!(matches!(claimed, MeterError::AddressClaimed { address: 0x40, .. }));
+    let said = claimed.to_string();
+    for named in ["a driver of Linux has claimed 0x40 on /dev/i2c-1", "[[meter.hwmon]]", "rmmod ina2xx"] {
+        assert!(said.contains(named), "{said}");
+    }
+    let gone = error_of(19).unwrap_err();
+    assert!(matches!(&gone, MeterError::AdapterGone { bus } if bus == "/dev/i2c-1"), "{gone}");
+    assert!(matches!(error_of(121), Err(MeterError::NotAnswering { .. })));
+    assert!(matches!(error_of(110), Err(MeterError::BusStuck { .. })));
+    assert!(matches!(error_of(5), Err(MeterError::Transfer { .. })));
+}
+
+#[test]
+fn a_meter_whose_chips_are_not_there_yet_reads_when_they_are() {
+    let bus = SimulatedBus::new(|| 0);
+    let handle = bus.clone();
+    let mut meter = Ina219Meter::new(vec![ChipConfig::default()], move |_| Ok(handle.clone())).unwrap();
+    for _ in 0..3 {
+        assert!(matches!(meter.poll(), Err(MeterError::NotAnswering { address: 0x40, .. })));
+    }
+    bus.attach(0x40, |_| Sensed::default()).unwrap();
+    assert_eq!(meter.poll().unwrap(), None);
+    let wrong = Ina219Meter::new(vec![ChipConfig { scale: 0, ..ChipConfig::default() }], move |_| Ok(bus.clone()));
+    assert!(wrong.is_err());
 }
 
 #[test]

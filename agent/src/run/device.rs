@@ -189,20 +189,21 @@ impl Running {
     }
 
     fn on_sampled(&mut self, sampled: Sampled) -> Result<Vec<Action>, AgentError> {
+        self.core.expect_readings_within(sampled.expected_interval);
+        let wanted = self.actuator.demand().map_err(|error| error.to_string());
         Ok(match sampled.reading {
             Ok(reading) => {
                 if let Some(event) = self.complaints.saturation(&reading, boot_now()) {
                     self.station.event(event)?;
                 }
                 let sample = Sample { at: reading.taken(), current: reading.currents(), voltage: reading.voltages() };
-                let wanted = self.actuator.demand().map_err(|error| error.to_string());
                 self.core.on_sample(sample, wanted, boot_now())
             }
             Err(error) => {
                 if let Some(event) = self.complaints.event(&error, boot_now()) {
                     self.station.event(event)?;
                 }
-                self.core.on_meter_complaint(error.to_string(), boot_now())
+                self.core.on_meter_complaint(error.to_string(), wanted, boot_now())
             }
         })
     }

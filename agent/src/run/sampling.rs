@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use grid_protocol::units::Millis;
 use grid_service::clock::boot_micros;
 use tokio::sync::mpsc;
 
@@ -24,18 +25,24 @@ pub struct Sampled {
     pub had_at_us: u64,
     /// The reading.
     pub reading: Result<Reading, MeterError>,
+    /// What the next may take at the most while all is well: of some sensors that is known only when they are found.
+    pub expected_interval: Millis,
 }
 
 /// Starts to read the meter over and over, until the receiver is dropped.
 pub fn start(mut meter: Box<dyn Meter>) -> Result<mpsc::Receiver<Sampled>, AgentError> {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let patience = PATIENCE.max(Duration::from_millis(meter.expected_interval().0.saturating_mul(INTERVALS)));
     let sample = move || {
         while !sender.is_closed() {
-            let reading = meter.read(patience);
+            let intervals = Duration::from_millis(meter.expected_interval().0.saturating_mul(INTERVALS));
+            let reading = meter.read(PATIENCE.max(intervals));
             let failed = reading.is_err();
             // A full queue means that the owner is busy: the next reading is newer anyway.
-            let _ = sender.try_send(Sampled { had_at_us: boot_micros(), reading });
+            let _ = sender.try_send(Sampled {
+                had_at_us: boot_micros(),
+                reading,
+                expected_interval: meter.expected_interval(),
+            });
             if failed {
                 thread::sleep(AFTER_AN_ERROR);
             }

@@ -203,6 +203,7 @@ impl Running {
     }
 
     fn on_sampled(&mut self, sampled: &Sampled) -> Result<(), AgentError> {
+        self.core.expect_readings_within(sampled.expected_interval);
         let reading = match &sampled.reading {
             Ok(reading) => reading,
             Err(error) => {

@@ -9,6 +9,7 @@ use embedded_hal::i2c::{ErrorKind, ErrorType, I2c, NoAcknowledgeSource, Operatio
 
 use super::chip::Chip;
 use super::{Fault, Wire};
+use crate::meter::BusError;
 
 /// An I2C bus with simulated INA219 on it.
 ///
@@ -44,6 +45,8 @@ impl embedded_hal::i2c::Error for NoAcknowledge {
     }
 }
 
+impl BusError for NoAcknowledge {}
+
 impl SimulatedBus {
     /// An empty bus. `clock` tells microseconds since any fixed moment and never runs backwards.
     pub fn new(clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
@@ -75,6 +78,15 @@ impl SimulatedBus {
     pub fn set_fault(&self, address: u8, fault: Fault) -> Result<(), SimulationError> {
         let now = (self.clock)();
         self.with_chip(address, |chip| chip.set_fault(fault, now))
+    }
+
+    /// Takes the chip at `address` off and solders a new one into this circuit, with power on.
+    ///
+    /// # Errors
+    /// If no chip was attached there.
+    pub fn swap(&self, address: u8, wire: impl Wire + Send + 'static) -> Result<(), SimulationError> {
+        let now = (self.clock)();
+        self.with_chip(address, |chip| *chip = Chip::new(Box::new(wire), now))
     }
 
     /// Lets the supply of the chip at `address` dip: its registers are as after power-on.

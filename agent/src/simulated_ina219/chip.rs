@@ -17,6 +17,9 @@ const POWER: u8 = 3;
 const CURRENT: u8 = 4;
 const CALIBRATION: u8 = 5;
 
+/// How the configuration of an INA226 reads (SBOS547A, table 4).
+const INA226: u16 = 0x4127;
+
 /// Conversion ready: bit 1 of the bus voltage register.
 const CNVR: u16 = 1 << 1;
 /// Math overflow: bit 0 of the bus voltage register.
@@ -120,6 +123,7 @@ impl Chip {
             | Fault::SwappedPolarity
             | Fault::NoAcknowledgeOfData
             | Fault::Noise(_)
+            | Fault::OtherKind
             | Fault::StuckLow => Ok(()),
         }
     }
@@ -135,6 +139,9 @@ impl Chip {
         }
         let Some((&pointer, data)) = bytes.split_first() else { return Ok(()) };
         self.pointer = pointer;
+        if self.fault == Fault::OtherKind {
+            return Ok(());
+        }
         let &[high, low, ..] = data else { return Ok(()) };
         let value = u16::from_be_bytes([high, low]);
         match pointer {
@@ -164,6 +171,9 @@ impl Chip {
     }
 
     fn read_register(&mut self) -> u16 {
+        if self.fault == Fault::OtherKind {
+            return if self.pointer == CONFIGURATION { INA226 } else { 0 };
+        }
         let registers = &mut self.registers;
         match self.pointer {
             CONFIGURATION => registers.configuration.bits(),
@@ -221,7 +231,7 @@ impl Chip {
             }
         };
         match self.fault {
-            Fault::NoConversion => {}
+            Fault::NoConversion | Fault::OtherKind => {}
             Fault::StuckValue => self.registers.ready = true,
             Fault::None | Fault::Absent | Fault::NoAcknowledgeOfData | Fault::DisappearsAfter(_) | Fault::StuckLow => {
                 self.convert(completed, 1, 0)

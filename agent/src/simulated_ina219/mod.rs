@@ -59,6 +59,9 @@ pub enum Fault {
     DisappearsAfter(u32),
     /// Up to so many microvolts, either way, are added to what each conversion senses.
     Noise(u32),
+    /// Another kind of chip is soldered there: it keeps nothing that is written to it, and its configuration reads as that of
+    /// an INA226 (SBOS547A, table 4).
+    OtherKind,
     /// SDA is held down: every address seems to acknowledge, and every bit reads as zero.
     StuckLow,
 }

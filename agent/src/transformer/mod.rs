@@ -150,6 +150,11 @@ impl Transformer {
         self.condition = Condition::Starting;
     }
 
+    /// Takes note of what a reading may take at the most while all is well: a sensor that is found later may tell another.
+    pub fn expect_readings_within(&mut self, interval: Millis) {
+        self.meter_interval = interval;
+    }
+
     /// Takes a verified birth of a device.
     pub fn on_status(&mut self, name: &Name, status: &Status, voice: &mut impl Voice) {
         let Some(place) = self.places.get(name).copied() else { return };

@@ -13,8 +13,7 @@ use grid_protocol::message::Role;
 use grid_service::clock::unix_now;
 
 use crate::emulated::Kernel;
-use crate::heard::Heard;
-use crate::mosquitto::{Broker, Process, SOON};
+use crate::mosquitto::{Broker, Heard, Process, SOON};
 
 /// 1 mA of the sensor, 0.1 mV over its shunt, is 15 mA of the grid: 6 A are 40 mV.
 pub const INA219: &str = "[[meter.ina219]]\nscale = 15\n";
@@ -142,7 +141,7 @@ impl Site {
 
     /// Hears all that an agent tells and measures.
     pub fn hear(&self, name: &str) -> Heard {
-        Heard::what(&self.broker, &[&format!("grid/demo/{name}/event"), &format!("grid/demo/{name}/measurement")])
+        self.broker.listen(&["-t", &format!("grid/demo/{name}/event"), "-t", &format!("grid/demo/{name}/measurement")])
     }
 
     pub fn command(&self, device: &str, what: &str, value: &str) {

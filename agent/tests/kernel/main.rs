@@ -24,8 +24,6 @@ mod actuators;
 mod agent;
 mod bench;
 mod emulated;
-#[path = "../mosquitto/heard.rs"]
-mod heard;
 #[path = "../mosquitto/mod.rs"]
 mod mosquitto;
 mod running;

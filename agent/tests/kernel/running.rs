@@ -5,7 +5,7 @@ use grid_protocol::message::Event;
 
 use crate::agent::{INA219, SIX_AMPERES_UV, Site, until};
 use crate::emulated::{EACCES, EAGAIN, EIO, Kernel};
-use crate::heard::Heard;
+use crate::mosquitto::Heard;
 
 const DEVICE: &str = "phases = [\"L1\"]\nfailsafe_ma = 6000\n";
 const CONSTANT: &str = "[meter.none]\nbase_ma = [2000, 2000, 2000]\n";

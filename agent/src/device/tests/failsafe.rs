@@ -145,11 +145,17 @@ fn a_meter_that_fails_takes_the_device_to_its_failsafe_limit_although_it_has_a_l
 fn what_a_failed_meter_said_instead_is_told() {
     let mut street = Street::charging();
     street.meter = false;
-    let actions = street.device.on_meter_complaint("no chip at 0x40".to_owned(), BootTime(street.now + STEP));
-    street.perform(actions);
+    let complain = |street: &mut Street, wanted| {
+        let now = BootTime(street.now + STEP);
+        let actions = street.device.on_meter_complaint("no chip at 0x40".to_owned(), wanted, now);
+        street.perform(actions);
+    };
+    complain(&mut street, Ok(MilliAmps(16_000)));
     street.run_for(3_000);
     let why = "no reading for 2000 ms: no chip at 0x40".to_owned();
     assert_eq!(street.told(), [Event::MeterFailed { why }]);
+    complain(&mut street, Err("a wire is loose".to_owned()));
+    assert_eq!(street.told(), [Event::ActuatorFailed { why: "a wire is loose".to_owned() }]);
 }
 
 #[test]
