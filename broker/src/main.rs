@@ -8,7 +8,6 @@ mod setup;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing::error;
 
 /// MQTT broker for the devices behind one transformer.
 #[derive(Debug, Parser)]
@@ -41,7 +40,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => {
             grid_service::log::begin("grid-broker", "info");
             arguments.execute().map_err(|failure| {
-                error!("{failure}");
+                // Not by the log: the journal may look at who wrote an entry when that has ended, and not know its unit.
+                eprintln!("grid-broker: {failure}");
                 failure.exit_code()
             })
         }

@@ -251,6 +251,14 @@ fn issue(
         "{}  everything that {name} ({role}) needs; carry it there, and keep it nowhere else\nserial number {serial}\n",
         out.display()
     );
+    let program = match role {
+        Role::Device | Role::Transformer => Some("grid-agent"),
+        Role::Anchor => Some("grid-anchor"),
+        Role::Operator | Role::Guest => None,
+    };
+    if let Some(program) = program {
+        said += &format!("Next, there: sudo {program} setup {name}.bundle\n");
+    }
     for serial in earlier {
         said += &format!(
             "The earlier certificate is still valid. When the new one is in place: grid-broker ca revoke {serial}{}\n",

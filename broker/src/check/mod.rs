@@ -98,6 +98,7 @@ fn check_revocations(report: &mut Report, settings: &Settings, authority: Option
         return;
     };
     let shown = file.display();
+    report.is_readable_by_others("revocations", file);
     match std::fs::read(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             report.none("revocations", format!("{shown} is not there"))

@@ -47,8 +47,8 @@ pub struct Answers {
     pub transformer: Name,
     /// The anchor.
     pub anchor: Name,
-    /// Who reads everything and gives commands.
-    pub operator: User,
+    /// Who reads everything and gives commands; none if settings are there without one.
+    pub operator: Option<User>,
     /// Home Assistant, if it is wanted.
     pub home_assistant: Option<User>,
 }
@@ -102,10 +102,16 @@ impl Answers {
         };
         let is_operator =
             |user: &&grid_broker::settings::User| user.role == Role::Operator && user.name != HOME_ASSISTANT;
-        let operator = users.iter().find(is_operator).map_or("operator", |user| &user.name);
-        let question = "Who reads everything and gives commands (a user name)";
-        let operator = ask.answer(question, "--operator", given.operator, Some(operator.to_owned()))?;
-        let operator = user(operator, given.password_file)?;
+        let operator = match (&given.operator, users.iter().find(is_operator)) {
+            // Somebody has taken him out.
+            (None, None) if there.is_some() => None,
+            (_, known) => {
+                let known = known.map_or("operator", |user| &user.name).to_owned();
+                let question = "Who reads everything and gives commands (a user name)";
+                Some(ask.answer(question, "--operator", given.operator, Some(known))?)
+            }
+        };
+        let operator = operator.map(|operator| user(operator, given.password_file)).transpose()?;
         let wants = is_there(HOME_ASSISTANT)
             || ask.is_wanted("Shall Home Assistant show and command the devices?", given.home_assistant)?;
         let home_assistant = match wants {
@@ -157,7 +163,7 @@ impl Answers {
                 compare(&format!("the port of listen.{key}"), is.to_string(), asked.to_string());
             }
         }
-        for user in [Some(&self.operator), self.home_assistant.as_ref()].into_iter().flatten() {
+        for user in [&self.operator, &self.home_assistant].into_iter().flatten() {
             let User { name, password } = user;
             match (there.user.iter().find(|there| there.name == *name), password) {
                 (None, _) => differences.push(format!("there is no [[user]] {name:?}")),

@@ -146,10 +146,15 @@ fn set_up(arguments: Arguments) -> Result<(), Failure> {
         }
     }
     root.let_read(CONFIG, Readers::Group(GROUP))?;
-    match unit {
+    match &unit {
         Some(unit) if runs && changed => unit.restart()?,
         Some(unit) => unit.enable()?,
         None => {}
+    }
+    if unit.is_some() {
+        println!("serves     {UNIT}, now and after each boot");
+    } else if root.is_this_machine() {
+        println!("missing    {UNIT}: without it, run grid-broker run --config {CONFIG}");
     }
     next::tell(&answers, &root);
     Ok(())

@@ -19,7 +19,7 @@ pub fn tell(answers: &Answers, root: &Root) {
         }
     };
     println!("\nThe broker of {site} is set up: MQTT over TLS at {host}:{port}.");
-    for user in [Some(operator), answers.home_assistant.as_ref()].into_iter().flatten() {
+    for user in [operator, &answers.home_assistant].into_iter().flatten() {
         if let User { name, password: Some(Password { text, is_made_up: true }) } = user {
             println!(
                 "The password of {name} is {text}, which is shown this once and kept nowhere.",
@@ -41,6 +41,6 @@ See all that is said, from anywhere ({authority} is no secret):
 Whether all is well here:
   grid-broker check{config}",
         authority = root.at(AUTHORITY).display(),
-        name = operator.name,
+        name = operator.as_ref().map_or("USER", |operator| &operator.name),
     );
 }

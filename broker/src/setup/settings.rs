@@ -42,8 +42,8 @@ pub fn text(answers: &Answers) -> Result<String, Failure> {
     for transformer in tables(&mut document, "transformer").iter_mut() {
         set(&mut transformer["name"], answers.transformer.as_str());
     }
-    let home_assistant = answers.home_assistant.as_ref();
-    fill_users(tables(&mut document, "user"), &answers.operator, home_assistant)?;
+    let (operator, home_assistant) = (answers.operator.as_ref(), answers.home_assistant.as_ref());
+    fill_users(tables(&mut document, "user"), operator, home_assistant)?;
     // What is granted to users that are not there, and what devices may say to a Home Assistant that is not, goes.
     tables(&mut document, "grant").retain(|grant| {
         let for_home_assistant = topics(grant).any(|topic| topic.starts_with(DISCOVERY));
@@ -55,9 +55,14 @@ pub fn text(answers: &Answers) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn fill_users(users: &mut ArrayOfTables, operator: &User, home_assistant: Option<&User>) -> Result<(), Failure> {
-    let mut stay = vec![(OPERATOR, operator)];
-    stay.extend(home_assistant.map(|user| (HOME_ASSISTANT, user)));
+fn fill_users(
+    users: &mut ArrayOfTables,
+    operator: Option<&User>,
+    home_assistant: Option<&User>,
+) -> Result<(), Failure> {
+    // In the example's order.
+    let stay = [(OPERATOR, operator), (HOME_ASSISTANT, home_assistant)];
+    let stay: Vec<(&str, &User)> = stay.into_iter().filter_map(|(name, user)| Some((name, user?))).collect();
     let is = |table: &Table, name: &str| table.get("name").and_then(Item::as_str) == Some(name);
     users.retain(|table| stay.iter().any(|(name, _)| is(table, name)));
     for (table, (_, user)) in users.iter_mut().zip(stay) {

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use grid_protocol::identity::Validity;
@@ -73,6 +73,20 @@ impl<'a> Report<'a> {
                 self.wrong(what, format!("{file} has mode {now:o}, so that others can read it: chmod {mode} {file}"));
             }
             Err(error) => self.wrong(what, format!("{} cannot be looked at: {error}", file.display())),
+        }
+    }
+
+    /// Whether a service's user, who is not root, can read a file of root's and get at it in its folder.
+    pub fn is_readable_by_others(&mut self, what: &str, file: &Path) {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let ways = [(Some(file), 0o004, "644"), (folder, 0o001, "755")];
+        for (path, needed, mode) in ways.into_iter().filter_map(|(path, needed, mode)| Some((path?, needed, mode))) {
+            // Whatever is another's is his business; what cannot be looked at is told elsewhere.
+            let closed = |is: fs::Metadata| is.uid() == 0 && is.permissions().mode() & needed == 0;
+            if fs::metadata(path).is_ok_and(closed) {
+                let path = path.display();
+                self.wrong(what, format!("{path} is closed to the service's user: chmod {mode} {path}"));
+            }
         }
     }
 
