@@ -11,7 +11,7 @@ use grid_agent::run::{Summary, run_device, run_transformer};
 use grid_agent::settings::{Agent, Settings};
 use grid_agent::status;
 use grid_service::clock::unix_now;
-use grid_service::{chain, log_to_stderr, shutdown};
+use grid_service::{chain, log, shutdown};
 
 /// One device behind the transformer: it measures, obeys leased limits, and signs what it says.
 #[derive(Parser)]
@@ -116,7 +116,7 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_to_stderr("info");
+    log::begin("grid-agent", "info");
     let result = match arguments.command {
         Command::Run { config, print_config: true } => print(&config).map(|()| true),
         Command::Run { config, print_config: false } => run(&config).map(|()| true),

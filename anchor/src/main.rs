@@ -7,7 +7,7 @@ use grid_anchor::cli::{Arguments, UNKNOWN, run};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    grid_service::log_to_stderr("info");
+    grid_service::log::begin("grid-anchor", "info");
     match run(arguments) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

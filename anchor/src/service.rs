@@ -9,6 +9,7 @@
 
 mod records;
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use grid_protocol::units::{BootTime, Millis};
 use grid_service::broker::Broker;
 use grid_service::clock::{boot_now, unix_now};
 use grid_service::link::{Incoming, Link, Loss, Received, Will};
+use grid_service::systemd::Systemd;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
@@ -137,26 +139,33 @@ pub async fn run(
     tokio::pin!(shutdown);
     let mut full_since = None;
     let mut wait = LOOK_FOR_ROOM;
+    let mut systemd = Systemd::of_this_process();
     loop {
         let ending = AtomicBool::new(false);
         let began = boot_now();
         let ended = async {
-            let worker =
-                Worker::start(&settings, notary.is_some(), identity.clone(), progress.clone(), full_since).await?;
+            let start = Worker::start(&settings, notary.is_some(), identity.clone(), progress.clone(), full_since);
+            let worker = tokio::select! {
+                worker = start => worker?,
+                never = stay_alive(&mut systemd) => match never {},
+            };
             if let Some(http) = http.take() {
                 _serving = Some(http.serve(progress.subscribe()));
             }
+            systemd.ready(&format!("connecting to the broker at {broker}"));
             let shutdown = async {
                 shutdown.as_mut().await;
                 ending.store(true, Ordering::Relaxed);
             };
-            run_until_full(&settings, &broker, worker, notary.clone(), shutdown).await
+            run_until_full(&settings, &broker, worker, notary.clone(), &mut systemd, shutdown).await
         };
         let error = match ended.await {
             Err(error) if error.is_disk_full() && !ending.load(Ordering::Relaxed) => error,
             ended => return ended,
         };
         tracing::error!(%error, "the disk is full: nothing is logged until there is room");
+        // Also if it was so at the start: it does what can be done now.
+        systemd.ready("the disk is full: nothing is logged until there is room");
         if boot_now().since(began) > HAS_RECOVERED {
             (full_since, wait) = (None, LOOK_FOR_ROOM);
         }
@@ -164,8 +173,17 @@ pub async fn run(
         tokio::select! {
             () = shutdown.as_mut() => return Err(error),
             () = room(&settings, wait) => {}
+            never = stay_alive(&mut systemd) => match never {},
         }
         wait = (wait * 2).min(LOOK_FOR_ROOM_AT_MOST);
+    }
+}
+
+/// Keeps the watchdog from biting while there is no recorder that does.
+async fn stay_alive(systemd: &mut Systemd) -> Infallible {
+    loop {
+        systemd.alive();
+        sleep(TICK).await;
     }
 }
 
@@ -186,6 +204,7 @@ async fn run_until_full(
     broker: &Broker,
     mut worker: Worker,
     notary: Option<NotarySettings>,
+    systemd: &mut Systemd,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Summary, AnchorError> {
     let mut records = Records::start(notary);
@@ -223,7 +242,10 @@ async fn run_until_full(
             told = records.next() => told?,
             () = sleep_until(due), if records.may_ask() => records.ask(),
             happened = incoming.recv() => match happened {
-                Some(happened) => command(happened),
+                Some(happened) => {
+                    systemd_hears(systemd, &happened, broker);
+                    command(happened)
+                }
                 None => return Err(AnchorError::NotClosed),
             },
             _ = ticks.tick() => Command::Tick,
@@ -232,6 +254,7 @@ async fn run_until_full(
             return Err(worker.reason());
         }
     }
+    systemd.stopping();
     let latest = Instant::now() + LAST_RECORD_WITHIN;
     if let Some(Ok(told)) = records.finish(latest).await {
         // If the recorder is gone, the next lines say why.
@@ -259,6 +282,15 @@ async fn run_until_full(
     }
     records.close().await;
     Ok(summary)
+}
+
+fn systemd_hears(systemd: &mut Systemd, happened: &Incoming, broker: &Broker) {
+    match happened {
+        Incoming::Connected => systemd.status(&format!("connected to the broker at {broker}")),
+        Incoming::Lost(Loss::ThrownOut) => systemd.status("somebody else connected to the broker under this name"),
+        Incoming::Lost(Loss::Broken(why)) => systemd.status(&format!("no connection to the broker at {broker}: {why}")),
+        Incoming::Dialing(_) | Incoming::Message(_) => {}
+    }
 }
 
 fn command(happened: Incoming) -> Command {
@@ -376,6 +408,7 @@ fn record(
 ) -> Result<(), RecorderError> {
     let mut batch = Vec::new();
     let mut messages = Vec::new();
+    let mut systemd = Systemd::of_this_process();
     // A receiver that is gone means that we are about to be stopped.
     let publish = |outgoing| wants.send(Wanted::Publish(outgoing)).unwrap_or(());
     while queue.blocking_recv_many(&mut batch, QUEUE) > 0 {
@@ -429,6 +462,8 @@ fn record(
             wants.send(Wanted::Record).unwrap_or(());
         }
         progress.send_replace(recorder.progress());
+        // Ticks come all the time: a disk that hangs, or a main loop that does, is noticed.
+        systemd.alive();
     }
     Ok(())
 }

@@ -1,17 +1,22 @@
 //! `grid-broker`: the broker as a program.
 
 mod ca;
+mod check;
 mod cli;
+mod setup;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use tracing::error;
 
 /// MQTT broker for the devices behind one transformer.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Example:\n  grid-broker run --listen 127.0.0.1:1883")]
+#[command(
+    version,
+    after_help = "Examples:\n  sudo grid-broker setup\n  sudo grid-broker ca issue cp-1 --role device\n  grid-broker run \
+                                 --listen 127.0.0.1:1883"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -23,6 +28,8 @@ enum Command {
     HashPassword(cli::hash_password::Arguments),
     /// The site's certificate authority: who may connect, as whom.
     Ca(ca::Arguments),
+    Setup(setup::Arguments),
+    Check(check::Arguments),
     /// Write the manual pages into a folder, as the packages have them.
     #[command(hide = true)]
     Man {
@@ -35,10 +42,13 @@ fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let outcome = match command {
         Command::Ca(arguments) => return ca::run(arguments),
+        Command::Setup(arguments) => return setup::run(arguments),
+        Command::Check(arguments) => return check::run(&arguments),
         Command::Run(arguments) => {
-            grid_service::log_to_stderr("info");
+            grid_service::log::begin("grid-broker", "info");
             arguments.execute().map_err(|failure| {
-                error!("{failure}");
+                // Not by the log: the journal may look at who wrote an entry when that has ended, and not know its unit.
+                eprintln!("grid-broker: {failure}");
                 failure.exit_code()
             })
         }

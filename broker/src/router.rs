@@ -281,7 +281,7 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Sends a message through the router to itself once per `interval`, and returns when one does not come back
     /// within `limit`, or a mark of the gate does not. `answered` is called for each that does.
-    pub async fn run(mut self, interval: Duration, limit: Duration, answered: impl Fn()) -> Gone {
+    pub async fn run(mut self, interval: Duration, limit: Duration, mut answered: impl FnMut()) -> Gone {
         let mut ticks = tokio::time::interval(interval);
         loop {
             ticks.tick().await;

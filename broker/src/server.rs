@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use grid_service::systemd::Systemd;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -88,12 +89,14 @@ async fn run_with(
     if doors.is_empty() {
         return Err(BrokerError::NoDoor);
     }
+    let mut listens = Vec::new();
     for door in doors {
         let address = door.listener.local_addr().map_err(BrokerError::Listener)?;
         if door.kind.tls && shared.access.borrow().tls().is_none() {
             return Err(BrokerError::NoCertificate(address));
         }
         info!("listening on {address} for {}", door.kind.name());
+        listens.push(format!("{address} ({})", door.kind.name()));
         parts.spawn(door.run(Arc::clone(&shared), Arc::clone(&room)));
     }
     if let Some(listener) = http {
@@ -103,13 +106,21 @@ async fn run_with(
     }
     parts.spawn(sys::publish(Arc::clone(&shared)));
     parts.spawn(revocations::publish(Arc::clone(&shared)));
+    let mut systemd = Systemd::of_this_process();
+    systemd.ready(&format!("listening on {}", listens.join(", ")));
+    // What came back through the router shows that neither it nor the runtime hangs.
+    let answered = || {
+        health.answered();
+        systemd.alive();
+    };
     let result = tokio::select! {
         () = shutdown => Ok(()),
-        _ = heartbeat.run(limits.heartbeat, limits.heartbeat_timeout, || health.answered()) => {
+        _ = heartbeat.run(limits.heartbeat, limits.heartbeat_timeout, answered) => {
             Err(BrokerError::RouterStuck { limit: limits.heartbeat_timeout })
         }
         fault = first_fault(&mut parts) => Err(BrokerError::Fault(fault)),
     };
+    systemd.stopping();
     stop.cancel();
     while parts.join_next().await.is_some() {}
     info!("stopped");

@@ -62,7 +62,7 @@ fn user(name: &str, role: &str) -> String {
 
 #[test]
 fn the_example_is_read_and_makes_sense() {
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/broker/broker.toml");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/setup/broker.example.toml");
     let settings = Source { config: Some(example), ..Source::default() }.read().unwrap();
     settings.check().unwrap();
     assert_eq!(settings.limits.max_clients, 300);

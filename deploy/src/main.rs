@@ -7,13 +7,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use grid::demo::{Demo, Report};
-use grid_service::{chain, log_to_stderr, shutdown};
+use grid_service::{chain, log, shutdown};
 
 use arguments::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_to_stderr("warn");
+    log::begin("grid", "warn");
     match run(&arguments) {
         Ok(report) if report.holds() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use grid_protocol::identity::Endpoint;
 use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 
@@ -142,6 +143,12 @@ impl Broker {
     /// A broker without TLS and without login.
     pub fn plain(host: &str, port: u16) -> Self {
         Self { host: host.to_owned(), port, tls: None, login: None }
+    }
+}
+
+impl fmt::Display for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Endpoint { host: self.host.clone(), port: self.port }.fmt(f)
     }
 }
 

@@ -10,7 +10,6 @@ use grid_protocol::topic::{Kind, Name, Topic};
 use grid_protocol::units::{BootTime, MilliAmps, Millis};
 use grid_service::clock::{boot_micros, boot_now};
 use grid_service::link::{Delivery, Incoming, Received};
-use grid_service::watchdog::Watchdog;
 use tokio::time::sleep;
 
 use super::complaints::Complaints;
@@ -94,7 +93,7 @@ impl Running {
     async fn run(&mut self, meter: Box<dyn Meter>, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
         let mut shutdown = pin!(shutdown);
         let mut samples = sampling::start(meter)?;
-        let mut watchdog = Watchdog::of_systemd();
+        self.station.ready();
         loop {
             let now = boot_now();
             let nap = Duration::from_millis(self.core.wake_at(now).since(now).0.min(50));
@@ -107,7 +106,7 @@ impl Running {
             };
             self.perform(actions)?;
             self.station.replay(boot_now())?;
-            watchdog.alive();
+            self.station.alive();
         }
         self.set_safe()
     }

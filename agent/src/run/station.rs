@@ -12,6 +12,7 @@ use grid_protocol::topic::{Kind, Name, Topic};
 use grid_protocol::units::{BootTime, Millis};
 use grid_service::clock::{boot_now, unix_now};
 use grid_service::link::{Delivery, Incoming, Link, Loss, Received, Will};
+use grid_service::systemd::Systemd;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -74,6 +75,7 @@ pub struct Station {
     declared_at: BootTime,
     ignored: u64,
     reported_at: BootTime,
+    systemd: Systemd,
 }
 
 impl Station {
@@ -105,11 +107,22 @@ impl Station {
             declared_at: boot_now(),
             ignored: 0,
             reported_at: boot_now(),
+            systemd: Systemd::of_this_process(),
         };
         station.evidence.outbox.begin(station.author.session());
         // A birth is the first message of its session, so that the log shows the key before anything signed with it.
         station.birth = Some(station.be_born()?);
         Ok(station)
+    }
+
+    /// What can fail at the start is done; the connection may come later.
+    pub fn ready(&mut self) {
+        self.systemd.ready(&format!("connecting to the broker at {}", self.common.broker));
+    }
+
+    /// To be called in each round of what controls.
+    pub fn alive(&mut self) {
+        self.systemd.alive();
     }
 
     pub fn session(&self) -> Session {
@@ -190,8 +203,12 @@ impl Station {
         self.greeted = false;
         self.outage.lost(boot_now());
         match loss {
-            Loss::ThrownOut => self.event(Event::ThrownOut {}),
+            Loss::ThrownOut => {
+                self.systemd.status("somebody else connected to the broker under this name");
+                self.event(Event::ThrownOut {})
+            }
             Loss::Broken(why) => {
+                self.systemd.status(&format!("no connection to the broker at {}: {why}", self.common.broker));
                 tracing::warn!(device = %self.author.name(), why, "no connection to the broker");
                 Ok(())
             }
@@ -206,6 +223,7 @@ impl Station {
 
     /// The connection stands: publishes the birth.
     pub fn connected(&mut self) {
+        self.systemd.status(&format!("connected to the broker at {}", self.common.broker));
         if let Some(birth) = self.birth.take() {
             let _ = self.link.publish(&birth.topic.to_string(), birth.payload, Delivery::AssuredRetained);
         }
@@ -401,6 +419,7 @@ impl Station {
 
     /// Says goodbye, waits a little for the last acks, and disconnects.
     pub async fn close(mut self) -> Result<Summary, AgentError> {
+        self.systemd.stopping();
         let goodbye = self.status(Presence::Offline, None);
         self.tell(Kind::Status, goodbye, Delivery::AssuredRetained)?;
         let give_up = Instant::now() + LAST_ACKS;

@@ -12,7 +12,6 @@ use grid_protocol::units::{MilliAmps, Millis};
 use grid_service::clock::{boot_now, unix_now};
 use grid_service::file::replace;
 use grid_service::link::{Delivery, Incoming, Received};
-use grid_service::watchdog::Watchdog;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -166,7 +165,7 @@ impl Running {
     ) -> Result<(), AgentError> {
         let mut shutdown = pin!(shutdown);
         let mut samples = sampling::start(meter)?;
-        let mut watchdog = Watchdog::of_systemd();
+        self.station.ready();
         let mut tick = interval(Duration::from_millis(REPEAT.0 / 2));
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut balance = interval(Duration::from_millis(BALANCE_EVERY.0));
@@ -186,7 +185,7 @@ impl Running {
                 }
             }
             self.station.replay(boot_now())?;
-            watchdog.alive();
+            self.station.alive();
         }
     }
 

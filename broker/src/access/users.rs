@@ -88,7 +88,8 @@ impl PasswordHash {
         check.await.unwrap_or(false)
     }
 
-    fn matches(&self, password: &[u8]) -> bool {
+    /// The same at once, for a program that has nothing else to do.
+    pub fn matches(&self, password: &[u8]) -> bool {
         // Version and costs are taken from the hash.
         phc::PasswordHash::new(&self.0).is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok())
     }

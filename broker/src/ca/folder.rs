@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use grid_protocol::identity::{
-    Authority, Identity, IssueError, Issuer, Serial, ServerCertificate, Validity, named_in, serial_of, validity_of,
+    Authority, Identity, IssueError, Issuer, Serial, ServerCertificate, Validity, hosts_of, named_in, serial_of,
+    validity_of,
 };
 use grid_protocol::message::{Header, Message, Session};
 use grid_protocol::revocation::{self, RevocationList, Revocations, Revoked, authority_name};
@@ -90,6 +91,22 @@ impl Folder {
     /// The copies of all certificates.
     pub fn issued_folder(&self) -> PathBuf {
         self.path.join("issued")
+    }
+
+    /// The hosts that the broker's certificate holds for; none if there is no such certificate.
+    pub fn hosts(&self) -> Result<Vec<String>, CaError> {
+        let file = self.server_certificate();
+        if !file.exists() {
+            return Ok(Vec::new());
+        }
+        let Ok(der) = CertificateDer::from_pem_slice(read(&file)?.as_bytes()) else { return Err(CaError::NoPem(file)) };
+        hosts_of(&der).map_err(|why| CaError::Certificate { file, why })
+    }
+
+    /// The folder that holds `etc` and `var` of the machine that the authority is for, if this is the usual folder there.
+    pub fn machine(&self) -> Option<&Path> {
+        let usual = Path::new(super::DEFAULT_FOLDER).strip_prefix("/").ok()?;
+        self.path.ends_with(usual).then(|| self.path.ancestors().nth(usual.components().count())).flatten()
     }
 
     /// Whether it holds an authority. One that is not complete is an error.
@@ -204,7 +221,8 @@ fn read_issued(file: PathBuf) -> Result<Issued, CaError> {
     })
 }
 
-fn read(file: &Path) -> Result<String, CaError> {
+/// Reads one of the folder's files.
+pub fn read(file: &Path) -> Result<String, CaError> {
     fs::read_to_string(file).map_err(failed("read", file))
 }
 

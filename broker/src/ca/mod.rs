@@ -14,6 +14,7 @@
 
 mod error;
 mod folder;
+mod hosts;
 mod list;
 
 use std::path::{Path, PathBuf};
@@ -22,16 +23,23 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser;
 use clap::{Args, Subcommand};
-use grid_protocol::identity::{Issuer, Serial, serial_of};
+use grid_broker::Source;
+use grid_protocol::identity::{Endpoint, Issuer, Serial, serial_of};
 use grid_protocol::message::Role;
 use grid_protocol::revocation::authority_name;
 use grid_protocol::topic::Name;
 use grid_service::clock::unix_now;
 
-use error::CaError;
-use folder::{Folder, Issued, write_secret};
+pub use error::CaError;
+pub use folder::{Folder, read};
+use folder::{Issued, write_secret};
+use hosts::is_of_use_elsewhere;
+pub use hosts::{HostList, Hosts};
 
-const DEFAULT_FOLDER: &str = "/var/lib/grid/ca";
+/// Where the authority is.
+pub const DEFAULT_FOLDER: &str = "/var/lib/grid/ca";
+/// The port that IANA assigned to MQTT over TLS.
+pub const TLS_PORT: u16 = 8883;
 
 /// Arguments of `grid-broker ca`.
 #[derive(Debug, Args)]
@@ -66,8 +74,8 @@ enum Command {
         hosts: Hosts,
     },
     /// Make certificate and keys for a device, the anchor or a person: one file to carry there.
-    #[command(after_help = "Example:\n  grid-broker ca issue cp-1 --role device\n  scp cp-1.bundle \
-                            pi@cp-1.local:/etc/grid/ && shred -u cp-1.bundle\n\nMosquitto's clients can use the file \
+    #[command(after_help = "Example:\n  grid-broker ca issue cp-1 --role device\n  scp cp-1.bundle pi@cp-1.local: && \
+                            shred -u cp-1.bundle\nand there:\n  grid-agent setup cp-1.bundle\n\nMosquitto's clients can use the file \
                             too:\n  mosquitto_sub -h broker.local -p 8883 --cafile anna.bundle --cert anna.bundle \
                             --key anna.bundle -i anna -t 'grid/#'")]
     Issue {
@@ -84,6 +92,10 @@ enum Command {
         /// Also if there is a certificate for this name, which stays valid until it is revoked by its serial number.
         #[arg(long)]
         renew: bool,
+        /// The port at which the broker takes MQTT over TLS, which the bundle says together with the names in the broker's
+        /// certificate. Default: that of `mqtts` in /etc/grid/broker.toml, or else 8883.
+        #[arg(long, value_name = "PORT")]
+        port: Option<u16>,
     },
     /// Declare a certificate invalid: all of a name, or the one with a serial number.
     #[command(after_help = "Example:\n  grid-broker ca revoke cp-3\n  grid-broker ca revoke \
@@ -114,33 +126,6 @@ struct At {
     dir: PathBuf,
 }
 
-/// How clients reach the broker.
-#[derive(Debug, Args)]
-struct Hosts {
-    /// A host name or IP address under which clients connect to the broker; may be given several times. Default: this
-    /// machine's name, the same with .local, localhost, 127.0.0.1 and ::1.
-    #[arg(long = "host", value_name = "HOST")]
-    hosts: Vec<String>,
-}
-
-impl Hosts {
-    fn or_this_machine(self) -> Vec<String> {
-        if !self.hosts.is_empty() {
-            return self.hosts;
-        }
-        let uname = rustix::system::uname();
-        // A name that no certificate can have is none under which a client could connect.
-        let name = uname.nodename().to_str().ok().map(str::to_lowercase);
-        let name = name.filter(|name| rustls::pki_types::DnsName::try_from(name.as_str()).is_ok());
-        let local = name.as_ref().map(|name| format!("{}.local", name.split('.').next().unwrap_or(name)));
-        let always = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-        let mut hosts: Vec<String> = name.into_iter().chain(local).chain(always).collect();
-        let mut seen = std::collections::HashSet::new();
-        hosts.retain(|host| seen.insert(host.clone()));
-        hosts
-    }
-}
-
 fn roles() -> impl TypedValueParser<Value = Role> {
     PossibleValuesParser::new(Role::ALL.map(Role::as_str)).map(|text| {
         let named = Role::ALL.into_iter().find(|role| role.as_str() == text);
@@ -150,10 +135,11 @@ fn roles() -> impl TypedValueParser<Value = Role> {
 
 /// Does what the arguments say, tells it on standard output, and returns the program's exit code.
 pub fn run(arguments: Arguments) -> ExitCode {
+    allow_others_to_read();
     let done = match arguments.command {
         Command::Init { site, at, hosts } => init(&site, at.dir, hosts),
         Command::IssueServer { at, hosts } => issue_server(at.dir, hosts),
-        Command::Issue { name, role, at, out, renew } => issue(&name, role, at.dir, out, renew),
+        Command::Issue { name, role, at, out, renew, port } => issue(&name, role, at.dir, (out, renew), port),
         Command::Revoke { which, at } => revoke(&which, at.dir),
         Command::List { at, json } => list(at.dir, json),
     };
@@ -167,6 +153,11 @@ pub fn run(arguments: Arguments) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// What is no secret is read by the broker's user, also if whoever gives the command keeps his files to himself.
+pub fn allow_others_to_read() {
+    rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
 }
 
 /// Who reads may have had enough: a closed pipe is no failure of what was done.
@@ -216,14 +207,21 @@ fn issue_server(dir: PathBuf, hosts: Hosts) -> Result<String, CaError> {
     let server = folder.issuer()?.issue_server(&hosts, unix_now()).map_err(CaError::Issue)?;
     folder.put_server(&server)?;
     Ok(format!(
-        "A new TLS certificate for the broker, for {}:\n  {}\n  {}\nThe broker takes it at its next start, or at SIGHUP.\n",
+        "A new TLS certificate for the broker, for {}:\n  {}\n  {}\nThe broker takes it at its next start, or at SIGHUP. If \
+         grid-broker setup was used, run it again: it puts a copy into /etc/grid.\n",
         hosts.join(", "),
         folder.server_certificate().display(),
         folder.server_key().display(),
     ))
 }
 
-fn issue(name: &Name, role: Role, dir: PathBuf, out: Option<PathBuf>, renew: bool) -> Result<String, CaError> {
+fn issue(
+    name: &Name,
+    role: Role,
+    dir: PathBuf,
+    (out, renew): (Option<PathBuf>, bool),
+    port: Option<u16>,
+) -> Result<String, CaError> {
     if *name == authority_name() {
         return Err(CaError::Reserved(name.clone()));
     }
@@ -240,7 +238,8 @@ fn issue(name: &Name, role: Role, dir: PathBuf, out: Option<PathBuf>, renew: boo
         return Err(CaError::Exists(out));
     }
     let bundle = issuer.issue_bundle(name.clone(), role, unix_now()).map_err(CaError::Issue)?;
-    let text = bundle.to_pem().map_err(CaError::Bundle)?;
+    let brokers = brokers(&folder, issuer.site(), port)?;
+    let text = bundle.to_pem_with(&brokers).map_err(CaError::Bundle)?;
     // First the record, so that there is no certificate that nobody could revoke.
     let record = folder.record(name, &bundle.certificate)?;
     if let Err(error) = write_secret(&out, text.as_bytes()) {
@@ -252,6 +251,14 @@ fn issue(name: &Name, role: Role, dir: PathBuf, out: Option<PathBuf>, renew: boo
         "{}  everything that {name} ({role}) needs; carry it there, and keep it nowhere else\nserial number {serial}\n",
         out.display()
     );
+    let program = match role {
+        Role::Device | Role::Transformer => Some("grid-agent"),
+        Role::Anchor => Some("grid-anchor"),
+        Role::Operator | Role::Guest => None,
+    };
+    if let Some(program) = program {
+        said += &format!("Next, there: sudo {program} setup {name}.bundle\n");
+    }
     for serial in earlier {
         said += &format!(
             "The earlier certificate is still valid. When the new one is in place: grid-broker ca revoke {serial}{}\n",
@@ -259,6 +266,19 @@ fn issue(name: &Name, role: Role, dir: PathBuf, out: Option<PathBuf>, renew: boo
         );
     }
     Ok(said)
+}
+
+/// Where clients on other machines find the broker.
+fn brokers(folder: &Folder, site: &Name, port: Option<u16>) -> Result<Vec<Endpoint>, CaError> {
+    let configured = || {
+        let config = folder.machine()?.join("etc/grid/broker.toml");
+        let settings = Source { config: Some(config), ..Source::default() }.read().ok()?;
+        settings.listen.mqtts.filter(|_| settings.site == *site).map(|address| address.port())
+    };
+    let port = port.or_else(configured).unwrap_or(TLS_PORT);
+    let mut hosts = folder.hosts()?;
+    hosts.retain(|host| is_of_use_elsewhere(host));
+    Ok(hosts.into_iter().map(|host| Endpoint { host, port }).collect())
 }
 
 fn revoke(which: &str, dir: PathBuf) -> Result<String, CaError> {

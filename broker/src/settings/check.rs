@@ -30,7 +30,7 @@ impl Settings {
         let set: Vec<(&str, SocketAddr)> =
             all.iter().filter_map(|(key, address)| address.map(|address| (*key, address))).collect();
         for (place, (key, address)) in set.iter().enumerate() {
-            let same = set[..place].iter().find(|(_, other)| other == address && address.port() != 0);
+            let same = set[..place].iter().find(|(_, other)| is_taken_by(*address, *other));
             wrong.unless(same.is_none(), || {
                 let other = same.map_or("", |(other, _)| other);
                 format!("listen.{key} = {address}: listen.{other} has this address already")
@@ -95,6 +95,12 @@ impl Settings {
             }
         }
     }
+}
+
+/// Whether who listens on `other` listens on `address` already. With port 0 the system chooses a free one.
+fn is_taken_by(address: SocketAddr, other: SocketAddr) -> bool {
+    let is_all = address.ip().is_unspecified() || other.ip().is_unspecified();
+    address.port() == other.port() && address.port() != 0 && (is_all || address.ip() == other.ip())
 }
 
 fn check_transformers(transformers: &[Transformer], wrong: &mut Problems) {

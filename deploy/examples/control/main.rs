@@ -103,7 +103,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
-    grid_service::log_to_stderr("error");
+    grid_service::log::begin("control", "error");
     match arguments.role.as_deref() {
         Some(process::ARGUMENT) => process::run(),
         Some(other) => Err(format!("unexpected argument {other:?}").into()),

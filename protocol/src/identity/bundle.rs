@@ -9,6 +9,8 @@
 //!
 //! Sections are told apart by what is in them, in any order. They are written in this one, since OpenSSL takes the first
 //! certificate and the first key that it finds: so `mosquitto_sub --cafile F --cert F --key F` can use the file F too.
+//!
+//! The text may also say where the broker is ([`super::brokers_in`]).
 
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::spki::der::Decode;
@@ -18,6 +20,7 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
 use super::certificate::is_self_issued;
+use super::endpoint::{self, Endpoint};
 use super::{Authority, IdentityError, named_in};
 
 /// `id-ecPublicKey` (RFC 5480, section 2.1.1).
@@ -102,14 +105,20 @@ impl Bundle {
 
     /// The text of the file, which nobody else should be able to read.
     pub fn to_pem(&self) -> Result<String, BundleError> {
+        self.to_pem_with(&[])
+    }
+
+    /// The same, which also says where the broker is.
+    pub fn to_pem_with(&self, brokers: &[Endpoint]) -> Result<String, BundleError> {
         let identity = named_in(&self.certificate)?;
         let (name, role, site) = (&identity.name, identity.role, &identity.site);
         // Without the public key (RFC 5958, version 1), since OpenSSL 3.0 reads no other.
         let message_key = KeypairBytes { secret_key: self.message_key.to_bytes(), public_key: None };
         let message_key = message_key.to_pkcs8_der().map_err(|_| BundleError::Key)?;
         Ok([
-            format!("Who {name} is: {role} of the site {site}. Keep this file secret: it is all that {name} needs to be {name}.\n\n"),
-            format!("The certificate of {name}.\n"),
+            format!("Who {name} is: {role} of the site {site}. Keep this file secret: it is all that {name} needs to be {name}.\n"),
+            endpoint::lines(brokers),
+            format!("\nThe certificate of {name}.\n"),
             pem("CERTIFICATE", &self.certificate),
             format!("\nThe private key of {name} for TLS.\n"),
             pem("PRIVATE KEY", self.tls_key.secret_pkcs8_der()),
@@ -202,6 +211,16 @@ mod tests {
         }
         sections.reverse();
         assert!(Bundle::read(sections.concat().as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn where_the_broker_is_stands_in_it_and_changes_nothing_else() {
+        let bundle = bundle("cp-3");
+        let brokers: Vec<Endpoint> = ["broker.local:8883", "[2001:db8::1]:8883"].map(|at| at.parse().unwrap()).into();
+        let pem = bundle.to_pem_with(&brokers).unwrap();
+        assert_eq!(crate::identity::brokers_in(&pem), brokers);
+        assert_eq!(Bundle::read(pem.as_bytes()).unwrap().certificate, bundle.certificate);
+        assert!(crate::identity::brokers_in(&bundle.to_pem().unwrap()).is_empty());
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! Nothing here says whether anybody vouches for it: only [`super::Authority::check`] does.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use ed25519_dalek::pkcs8::ObjectIdentifier;
 use ed25519_dalek::pkcs8::spki::der::asn1::{AnyRef, GeneralizedTime, UtcTime};
-use ed25519_dalek::pkcs8::spki::der::{Decode, SliceReader, Tag, Tagged};
+use ed25519_dalek::pkcs8::spki::der::{Decode, Reader, SliceReader, Tag, TagNumber, Tagged};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use webpki::EndEntityCert;
@@ -99,6 +101,12 @@ pub fn validity_of(certificate: &[u8]) -> Result<Validity, IdentityError> {
     read_validity(certificate).ok_or(IdentityError::Unreadable(webpki::Error::BadDer))
 }
 
+/// The host names and IP addresses that a server's certificate (DER) holds for, in its order. Names with a wildcard are
+/// left out.
+pub fn hosts_of(certificate: &[u8]) -> Result<Vec<String>, IdentityError> {
+    read_hosts(certificate).ok_or(IdentityError::Unreadable(webpki::Error::BadDer))
+}
+
 /// Whether the certificate (DER) is that of an authority: its subject issued it itself.
 pub(super) fn is_self_issued(certificate: &[u8]) -> Result<bool, IdentityError> {
     parsed(&CertificateDer::from(certificate), |parsed| parsed.subject() == parsed.issuer())
@@ -118,14 +126,74 @@ fn parsed<T>(certificate: &CertificateDer, read: impl FnOnce(&EndEntityCert) -> 
     EndEntityCert::try_from(certificate).map(|parsed| read(&parsed)).map_err(IdentityError::Unreadable)
 }
 
-/// `Certificate { TBSCertificate { version, serialNumber, signature, issuer, validity …` (RFC 5280, section 4.1).
-fn read_validity(certificate: &[u8]) -> Option<Validity> {
-    let mut certificate = SliceReader::new(AnyRef::from_der(certificate).ok()?.value()).ok()?;
-    let mut signed = SliceReader::new(AnyRef::decode(&mut certificate).ok()?.value()).ok()?;
+/// What is in the value of the first of `from`.
+fn inside<'a>(from: &mut SliceReader<'a>) -> Option<SliceReader<'a>> {
+    SliceReader::new(AnyRef::decode(from).ok()?.value()).ok()
+}
+
+/// `Certificate { TBSCertificate { version, serialNumber, signature, issuer, validity …` (RFC 5280, section 4.1), from
+/// `validity` on.
+fn from_validity_on(certificate: &[u8]) -> Option<SliceReader<'_>> {
+    let mut certificate = inside(&mut SliceReader::new(certificate).ok()?)?;
+    let mut signed = inside(&mut certificate)?;
     for _before_validity in ["version", "serialNumber", "signature", "issuer"] {
         AnyRef::decode(&mut signed).ok()?;
     }
-    let mut validity = SliceReader::new(AnyRef::decode(&mut signed).ok()?.value()).ok()?;
+    Some(signed)
+}
+
+/// `subjectAltName` (RFC 5280, section 4.2.1.6).
+const ALTERNATIVE_NAMES: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
+
+/// `… validity, subject, subjectPublicKeyInfo, [3] { Extensions }`, where each is `{ extnID, critical?, extnValue }`.
+fn read_hosts(certificate: &[u8]) -> Option<Vec<String>> {
+    let mut after = from_validity_on(certificate)?;
+    while !after.is_finished() {
+        let field = AnyRef::decode(&mut after).ok()?;
+        if field.tag() != (Tag::ContextSpecific { constructed: true, number: TagNumber::N3 }) {
+            continue;
+        }
+        let mut extensions = inside(&mut SliceReader::new(field.value()).ok()?)?;
+        while !extensions.is_finished() {
+            let mut extension = inside(&mut extensions)?;
+            if ObjectIdentifier::decode(&mut extension).ok()? != ALTERNATIVE_NAMES {
+                continue;
+            }
+            let mut value = AnyRef::decode(&mut extension).ok()?;
+            if value.tag() == Tag::Boolean {
+                value = AnyRef::decode(&mut extension).ok()?;
+            }
+            return read_names(inside(&mut SliceReader::new(value.value()).ok()?)?);
+        }
+    }
+    Some(Vec::new())
+}
+
+/// `GeneralName { …, [2] dNSName, …, [7] iPAddress, … }`.
+fn read_names(mut names: SliceReader) -> Option<Vec<String>> {
+    let mut hosts = Vec::new();
+    while !names.is_finished() {
+        let name = AnyRef::decode(&mut names).ok()?;
+        match name.tag() {
+            Tag::ContextSpecific { number: TagNumber::N2, .. } => {
+                hosts.extend(
+                    std::str::from_utf8(name.value()).ok().filter(|name| !name.contains('*')).map(str::to_owned),
+                );
+            }
+            Tag::ContextSpecific { number: TagNumber::N7, .. } => hosts.push(read_address(name.value())?.to_string()),
+            _ => {}
+        }
+    }
+    Some(hosts)
+}
+
+fn read_address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(|bytes| Ipv4Addr::from(bytes).into());
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(|bytes| Ipv6Addr::from(bytes).into())).ok()
+}
+
+fn read_validity(certificate: &[u8]) -> Option<Validity> {
+    let mut validity = inside(&mut from_validity_on(certificate)?)?;
     let mut next = || read_time(AnyRef::decode(&mut validity).ok()?);
     Some(Validity { from: next()?, until: next()? })
 }
@@ -159,5 +227,6 @@ mod tests {
         assert!(serial_of(b"rubbish").is_err());
         assert!(validity_of(b"rubbish").is_err());
         assert!(named_in(b"rubbish").is_err());
+        assert!(hosts_of(b"rubbish").is_err());
     }
 }

@@ -229,7 +229,7 @@ fn site_of(subject: &[u8]) -> Option<Name> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{serial_of, validity_of};
+    use crate::identity::{hosts_of, serial_of, validity_of};
     use crate::message::Role;
     use rustls_pki_types::UnixTime;
     use webpki::{KeyUsage, anchor_from_trusted_cert};
@@ -309,6 +309,8 @@ mod tests {
             parsed.verify_is_valid_for_subject_name(&name).is_ok()
         };
         assert!(hosts.iter().all(|host| names(host)));
+        assert_eq!(hosts_of(&der).unwrap(), hosts);
+        assert!(hosts_of(&bundle(&issuer).certificate).unwrap().is_empty());
         assert!(!names("192.0.2.8") && !names("elsewhere.local"));
         assert!(matches!(issuer.issue_server(&["a b"], NOW), Err(IssueError::Host(host)) if host == "a b"));
         assert!(issuer.issue_server::<&str>(&[], NOW).is_err());

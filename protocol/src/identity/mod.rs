@@ -15,10 +15,12 @@
 //! | `mod.rs` | who somebody is, and the authority that vouches for it |
 //! | `certificate` | what else a certificate says: serial number, validity |
 //! | `bundle` | the one file that an agent needs: certificate, keys, authority |
+//! | `endpoint` | where the broker is, as a bundle's text says it |
 //! | `issue` | making an authority and issuing certificates (feature `issue`) |
 
 mod bundle;
 mod certificate;
+mod endpoint;
 #[cfg(feature = "issue")]
 mod issue;
 
@@ -32,7 +34,8 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 pub use bundle::{Bundle, BundleError, certificate_pem};
-pub use certificate::{BadSerial, Serial, Validity, named_in, serial_of, validity_of};
+pub use certificate::{BadSerial, Serial, Validity, hosts_of, named_in, serial_of, validity_of};
+pub use endpoint::{BadEndpoint, Endpoint, brokers_in};
 #[cfg(feature = "issue")]
 pub use issue::{BACKDATED, IssueError, Issuer, ServerCertificate, VALID};
 
@@ -117,21 +120,25 @@ impl Authority {
     /// Checks that this authority issued `certificate` (DER), that it is valid `at` that time, and reads whom it names.
     /// Whether it was revoked since is not looked at.
     pub fn check(&self, certificate: &[u8], at: UnixMillis) -> Result<Identity, IdentityError> {
-        let trusted = anchor_from_trusted_cert(&self.certificate).map_err(IdentityError::Unreadable)?;
         let certificate = CertificateDer::from(certificate);
         let parsed = EndEntityCert::try_from(&certificate).map_err(IdentityError::Unreadable)?;
-        parsed
-            .verify_for_usage(
-                &[webpki::ring::ECDSA_P256_SHA256],
-                &[trusted],
-                &[],
-                UnixTime::since_unix_epoch(Duration::from_millis(at.0)),
-                KeyUsage::client_auth(),
-                None,
-                None,
-            )
-            .map_err(IdentityError::NotVouched)?;
+        self.vouches_for(&parsed, KeyUsage::client_auth(), at)?;
         certificate::identity(&parsed)
+    }
+
+    /// Checks that this authority issued `certificate` (DER) to a server, and that it is valid `at` that time.
+    pub fn check_server(&self, certificate: &[u8], at: UnixMillis) -> Result<(), IdentityError> {
+        let certificate = CertificateDer::from(certificate);
+        let parsed = EndEntityCert::try_from(&certificate).map_err(IdentityError::Unreadable)?;
+        self.vouches_for(&parsed, KeyUsage::server_auth(), at)
+    }
+
+    fn vouches_for(&self, parsed: &EndEntityCert, usage: KeyUsage, at: UnixMillis) -> Result<(), IdentityError> {
+        let trusted = [anchor_from_trusted_cert(&self.certificate).map_err(IdentityError::Unreadable)?];
+        let at = UnixTime::since_unix_epoch(Duration::from_millis(at.0));
+        let algorithms = [webpki::ring::ECDSA_P256_SHA256];
+        let verified = parsed.verify_for_usage(&algorithms, &trusted, &[], at, usage, None, None);
+        verified.map(|_| ()).map_err(IdentityError::NotVouched)
     }
 
     /// Whether the authority's own key made this signature, ECDSA P-256 with SHA-256, as r and s of 32 bytes each.
@@ -180,6 +187,18 @@ mod tests {
         let theirs = Issuer::create(&identity().site, NOW).unwrap();
         let (certificate, _) = theirs.issue(&identity(), NOW).unwrap();
         assert!(matches!(ours.authority().check(&certificate, NOW), Err(IdentityError::NotVouched(_))));
+    }
+
+    #[test]
+    fn servers_and_clients_are_not_taken_for_each_other() {
+        let issuer = Issuer::create(&identity().site, NOW).unwrap();
+        let (client, _) = issuer.issue(&identity(), NOW).unwrap();
+        let server = issuer.issue_server(&["localhost"], NOW).unwrap();
+        let server = rustls_pki_types::pem::PemObject::from_pem_slice(server.certificate.as_bytes()).unwrap();
+        let server: CertificateDer = server;
+        let authority = issuer.authority();
+        assert!(authority.check_server(&server, NOW).is_ok() && authority.check(&server, NOW).is_err());
+        assert!(authority.check_server(&client, NOW).is_err());
     }
 
     #[test]

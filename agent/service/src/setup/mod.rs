@@ -1,0 +1,69 @@
+//! What the commands `setup` and `check` of all programs share.
+//!
+//! `setup` asks a person, takes a script's answers from flags, writes files whole and leaves alone what is there; `check` says
+//! one line a thing.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `questions` | [`Questions`]: from a flag, from a person, or the default |
+//! | `root` | [`Root`]: the files of this machine, or of another one below a folder |
+//! | `unit` | [`Unit`]: a service of systemd |
+//! | `report` | [`Report`]: what `check` found |
+
+mod questions;
+mod report;
+mod root;
+mod unit;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use questions::{Questions, first_line_of};
+pub use report::Report;
+pub use root::{Put, Readers, Root};
+pub use unit::Unit;
+
+/// Why a setup did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Nobody can be asked, and there is no default.
+    #[error("{question} is not known: give {flag} (there is no terminal to ask on)")]
+    Unanswered {
+        /// What would be asked.
+        question: String,
+        /// What to give instead.
+        flag: &'static str,
+    },
+    /// The person went away.
+    #[error("no answer came: {0}")]
+    NoAnswer(io::Error),
+    /// Two passwords that should be one.
+    #[error("the two passwords differ three times over: start again")]
+    NotTheSame,
+    /// This takes root.
+    #[error("this writes below /etc and /var and needs root: use sudo, or --root FOLDER to write elsewhere")]
+    NotRoot,
+    /// Something cannot be read or written.
+    #[error("cannot {verb} {path}: {source}")]
+    File {
+        /// `read`, `write`, …
+        verb: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// systemd cannot be asked.
+    #[error("systemctl cannot be started: {0}")]
+    Systemctl(io::Error),
+    /// systemd could not do it.
+    #[error("systemctl {what} failed: {said}{log}")]
+    Unit {
+        /// What it was told.
+        what: String,
+        /// What it said.
+        said: String,
+        /// The last lines of the unit's log, if there is one.
+        log: String,
+    },
+}

@@ -1,0 +1,124 @@
+//! A service of systemd, through `systemctl`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::SetupError;
+
+/// So many lines of its log are shown when it fails.
+const LAST_LINES: &str = "10";
+
+/// A unit, such as `grid-broker.service`.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    name: String,
+    /// The program that speaks with systemd.
+    systemctl: PathBuf,
+}
+
+impl Unit {
+    /// The unit, if systemd runs this machine (sd_booted(3)) and knows it.
+    pub fn find(name: &str) -> Result<Option<Self>, SetupError> {
+        if !Path::new("/run/systemd/system").is_dir() {
+            return Ok(None);
+        }
+        let unit = Self { name: name.to_owned(), systemctl: "systemctl".into() };
+        Ok(unit.says(&["cat"])?.status.success().then_some(unit))
+    }
+
+    /// Whether it runs and is ready.
+    pub fn is_active(&self) -> Result<bool, SetupError> {
+        Ok(self.says(&["is-active", "--quiet"])?.status.success())
+    }
+
+    /// Starts it, now and at each boot, and waits until it is ready.
+    pub fn enable(&self) -> Result<(), SetupError> {
+        let output = self.systemctl(&["daemon-reload"])?;
+        self.check("daemon-reload".to_owned(), &output)?;
+        // What failed too often is not started again, also if its settings are right now. If it did not, this does nothing.
+        self.says(&["reset-failed"])?;
+        self.does(&["enable", "--now"])
+    }
+
+    /// Starts it anew, and waits until it is ready.
+    pub fn restart(&self) -> Result<(), SetupError> {
+        self.does(&["restart"])
+    }
+
+    fn does(&self, what: &[&str]) -> Result<(), SetupError> {
+        let output = self.says(what)?;
+        self.check(format!("{} {}", what.join(" "), self.name), &output)
+    }
+
+    fn says(&self, what: &[&str]) -> Result<Output, SetupError> {
+        self.systemctl(&[what, &[self.name.as_str()]].concat())
+    }
+
+    fn systemctl(&self, arguments: &[&str]) -> Result<Output, SetupError> {
+        Command::new(&self.systemctl).arg("--no-pager").args(arguments).output().map_err(SetupError::Systemctl)
+    }
+
+    fn check(&self, what: String, output: &Output) -> Result<(), SetupError> {
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(SetupError::Unit { what, said, log: self.last_lines() })
+    }
+
+    /// Without a journal there are none.
+    fn last_lines(&self) -> String {
+        let arguments = ["--no-pager", "--quiet", "--output", "cat", "--lines", LAST_LINES, "--unit", &self.name];
+        let output = Command::new("journalctl").args(arguments).output();
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        match text.trim_end() {
+            "" => String::new(),
+            text => format!("\nThe last lines of its log:\n  {}", text.replace('\n', "\n  ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A systemctl that writes down what it is told, and does all but this.
+    fn systemctl_without(folder: &Path, fails: &str) -> Unit {
+        let script = format!(
+            "#!/bin/sh\necho \"$@\" >> {}/told\ncase \"$*\" in *{fails}*) echo 'Job failed.' >&2; exit 1;; esac\n",
+            folder.display()
+        );
+        let systemctl = folder.join("systemctl");
+        fs::write(&systemctl, script).unwrap();
+        fs::set_permissions(&systemctl, Permissions::from_mode(0o755)).unwrap();
+        Unit { name: "grid-test-of-nothing.service".to_owned(), systemctl }
+    }
+
+    #[test]
+    fn a_unit_is_enabled_once_systemd_has_read_it_and_forgotten_its_failures() {
+        let folder = tempfile::tempdir().unwrap();
+        systemctl_without(folder.path(), "nothing").enable().unwrap();
+        let told = fs::read_to_string(folder.path().join("told")).unwrap();
+        let unit = "grid-test-of-nothing.service";
+        let expected =
+            format!("--no-pager daemon-reload\n--no-pager reset-failed {unit}\n--no-pager enable --now {unit}\n");
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn what_systemd_cannot_do_is_told_in_its_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let unit = systemctl_without(folder.path(), "enable");
+        let error = unit.enable().unwrap_err().to_string();
+        assert!(
+            error.starts_with("systemctl enable --now grid-test-of-nothing.service failed: Job failed."),
+            "{error}"
+        );
+        assert!(unit.is_active().unwrap());
+        assert!(!systemctl_without(folder.path(), "is-active").is_active().unwrap());
+        let nowhere = Unit { systemctl: folder.path().join("nowhere"), ..unit };
+        assert!(nowhere.restart().unwrap_err().to_string().contains("cannot be started"));
+    }
+}

@@ -1,0 +1,237 @@
+//! `grid-broker setup`: from an installed package to a broker that serves.
+//!
+//! | step | what is there afterwards |
+//! |---|---|
+//! | questions | site, hosts, ports, users |
+//! | authority | `/var/lib/grid/ca`: made if it is not there, with the broker's certificate |
+//! | copies | `/etc/grid/ca.pem`, `broker.pem`, `broker.key` (0600): what the service is given |
+//! | settings | `/etc/grid/broker.toml`, from the commented example |
+//! | service | `grid-broker.service`: enabled, started, ready |
+//!
+//! It may be run again: what is there gives the defaults, and what is there and says otherwise stays as it is, and is told.
+
+mod answers;
+mod error;
+mod next;
+mod settings;
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use grid_broker::settings::{Listen, Settings};
+use grid_protocol::identity::Issuer;
+use grid_protocol::topic::Name;
+use grid_service::chain;
+use grid_service::clock::unix_now;
+use grid_service::setup::{Put, Readers, Root, Unit};
+
+use crate::ca::{self, CaError, Folder, HostList, Hosts};
+use answers::Answers;
+use error::Failure;
+
+/// The settings of the service.
+pub const CONFIG: &str = "/etc/grid/broker.toml";
+const CERTIFICATE: &str = "/etc/grid/broker.pem";
+const KEY: &str = "/etc/grid/broker.key";
+const AUTHORITY: &str = "/etc/grid/ca.pem";
+const UNIT: &str = "grid-broker.service";
+/// The group of the service's user: the settings hold hashes of passwords, and are for nobody else.
+const GROUP: &str = "grid-broker";
+
+/// Set up the broker of a site on this machine: authority, certificate, settings, service.
+///
+/// Asks what is not given, if there is a terminal; else takes the defaults. It may be run again: what is there and the same is
+/// left alone, and so is what says otherwise, which is then told.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  sudo grid-broker setup\n  sudo grid-broker setup --site main-street --host \
+                        broker.local --operator anna --password-file anna.password\n\nExit codes: 0 done, 2 not done.")]
+pub struct Arguments {
+    /// The site: the street, car park or model. 1 to 32 of a-z, 0-9 and '-'.
+    #[arg(long)]
+    site: Option<Name>,
+    #[command(flatten)]
+    hosts: Hosts,
+    /// The port for agents, anchor and people: MQTT over TLS, on all addresses. Default: 8883.
+    #[arg(long)]
+    port: Option<u16>,
+    /// The port for browsers: MQTT over WebSocket and TLS, on all addresses. Default: 8884.
+    #[arg(long, value_name = "PORT")]
+    websocket_port: Option<u16>,
+    /// The port for programs on this machine: MQTT without TLS, on 127.0.0.1. Default: 1883.
+    #[arg(long, value_name = "PORT")]
+    local_port: Option<u16>,
+    /// The port for /healthz and /metrics, on 127.0.0.1. Default: 9883.
+    #[arg(long, value_name = "PORT")]
+    http_port: Option<u16>,
+    /// The site's transformer. Default: trafo-1.
+    #[arg(long, value_name = "NAME")]
+    transformer: Option<Name>,
+    /// The site's anchor. Default: anchor-1.
+    #[arg(long, value_name = "NAME")]
+    anchor: Option<Name>,
+    /// Who reads everything and gives commands, with a password. Default: operator.
+    #[arg(long, value_name = "NAME")]
+    operator: Option<String>,
+    /// The file whose first line is the operator's password. Default: one is made up and shown.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Also a user `homeassistant`, who shows and commands all devices in Home Assistant.
+    #[arg(long)]
+    home_assistant: bool,
+    /// The file whose first line is the password of Home Assistant. Default: one is made up and shown.
+    #[arg(long, value_name = "FILE", requires = "home_assistant")]
+    home_assistant_password_file: Option<PathBuf>,
+    /// Write below this folder instead of /, and start nothing.
+    #[arg(long, value_name = "FOLDER")]
+    root: Option<PathBuf>,
+}
+
+/// Does it, tells it on standard output, and returns the program's exit code.
+pub fn run(arguments: Arguments) -> ExitCode {
+    ca::allow_others_to_read();
+    match set_up(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("grid-broker: {}", chain(&error));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn set_up(arguments: Arguments) -> Result<(), Failure> {
+    let root = Root::new(arguments.root.clone());
+    root.check_rights()?;
+    let there = settings::that_are_there(&root)?;
+    let folder = root.at(ca::DEFAULT_FOLDER);
+    let authority = if folder.exists() { Some(Folder::make(folder.clone())?) } else { None };
+    let issuer = match &authority {
+        Some(authority) if authority.is_there()? => Some(authority.issuer()?),
+        Some(_) | None => None,
+    };
+    let hosts_there = authority.as_ref().map(Folder::hosts).transpose()?.unwrap_or_default();
+    let site_there = issuer.as_ref().map(Issuer::site);
+    let answers = Answers::get(arguments, there.as_ref(), site_there, HostList(hosts_there.clone()))?;
+    if let Some(issuer) = issuer.as_ref().filter(|issuer| *issuer.site() != answers.site) {
+        let (theirs, wanted) = (issuer.site().clone(), answers.site.clone());
+        return Err(CaError::OtherSite { folder, theirs, wanted }.into());
+    }
+    // All that could keep this from being done comes before the first thing is written.
+    let new = match &there {
+        Some(there) => answers.check_against(there).map(|()| None)?,
+        None => Some(settings::text(&answers)?),
+    };
+    let unit = if root.is_this_machine() { Unit::find(UNIT)? } else { None };
+    let runs = unit.as_ref().map(Unit::is_active).transpose()?.unwrap_or(false);
+    if root.is_this_machine() && !runs {
+        check_ports(&answers.listen())?;
+    }
+
+    let authority = match authority {
+        Some(authority) => authority,
+        None => Folder::make(folder)?,
+    };
+    let mut changed = make_authority(&authority, issuer, &answers, &hosts_there)?;
+    changed |= copy(&root, &authority)?;
+    let config = root.at(CONFIG);
+    match new {
+        None => println!("unchanged  {}", config.display()),
+        Some(text) => {
+            root.write(CONFIG, text.as_bytes(), Readers::Group(GROUP))?;
+            println!("written    {}", config.display());
+        }
+    }
+    root.let_read(CONFIG, Readers::Group(GROUP))?;
+    match &unit {
+        Some(unit) if runs && changed => unit.restart()?,
+        Some(unit) => unit.enable()?,
+        None => {}
+    }
+    if unit.is_some() {
+        println!("serves     {UNIT}, now and after each boot");
+    } else if root.is_this_machine() {
+        println!("missing    {UNIT}: without it, run grid-broker run --config {CONFIG}");
+    }
+    next::tell(&answers, &root);
+    Ok(())
+}
+
+/// A port that somebody else has would only be noticed once everything is written.
+fn check_ports(listen: &Listen) -> Result<(), Failure> {
+    let Listen { mqtt, mqtts, wss, http, .. } = listen;
+    for (address, flag) in [(mqtt, "--local-port"), (mqtts, "--port"), (wss, "--websocket-port"), (http, "--http-port")]
+    {
+        let Some(address) = *address else { continue };
+        TcpListener::bind(address).map_err(|source| Failure::Port { address, flag, source })?;
+    }
+    Ok(())
+}
+
+/// Sees to an authority and to a certificate of the broker for the hosts. Says whether anything was made.
+fn make_authority(
+    authority: &Folder,
+    issuer: Option<Issuer>,
+    answers: &Answers,
+    hosts_there: &[String],
+) -> Result<bool, Failure> {
+    let hosts = &answers.hosts.0;
+    let is_new = issuer.is_none();
+    let (asked, certified): (BTreeSet<_>, BTreeSet<_>) = (hosts.iter().collect(), hosts_there.iter().collect());
+    if let Some(issuer) = issuer {
+        if asked == certified {
+            println!("unchanged  {}", authority.path().display());
+            open_folder(authority)?;
+            return Ok(false);
+        }
+        let server = issuer.issue_server(hosts, unix_now()).map_err(CaError::Issue)?;
+        authority.put_server(&server)?;
+        println!("written    {}, for {}", authority.server_certificate().display(), answers.hosts);
+    } else {
+        let issuer = Issuer::create(&answers.site, unix_now()).map_err(CaError::Issue)?;
+        let server = issuer.issue_server(hosts, unix_now()).map_err(CaError::Issue)?;
+        authority.create(&issuer, &server)?;
+        println!("written    {}, the authority of {}; keep a copy elsewhere", authority.path().display(), answers.site);
+    }
+    open_folder(authority)?;
+    Ok(is_new || !hosts_there.is_empty())
+}
+
+/// The service's user reads the list of revoked certificates there. Keys are each for root alone.
+fn open_folder(authority: &Folder) -> Result<(), Failure> {
+    let set = |path: PathBuf, mode| {
+        fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(|source| Failure::Mode { path, source })
+    };
+    set(authority.path().to_owned(), 0o755)?;
+    set(authority.revocations_file(), 0o644)
+}
+
+/// Puts what the service is given into `/etc/grid`. Says whether anything there has changed.
+fn copy(root: &Root, authority: &Folder) -> Result<bool, Failure> {
+    let put = |path, bytes: &str, readers| root.put(path, bytes.as_bytes(), readers);
+    if put(AUTHORITY, &ca::read(&authority.certificate())?, Readers::All)? == Put::Differs {
+        return Err(Failure::OtherAuthority(root.at(AUTHORITY)));
+    }
+    let certificate = ca::read(&authority.server_certificate())?;
+    let key = ca::read(&authority.server_key())?;
+    // The certificate comes last: a pair that an interruption has left is written again.
+    let is_same = root.read(CERTIFICATE)?.is_some_and(|there| there == certificate.as_bytes())
+        && root.read(KEY)?.is_some_and(|there| there == key.as_bytes());
+    if !is_same {
+        if let Some(there) = root.read(CERTIFICATE)?
+            && !settings::is_issued_by(&there, &ca::read(&authority.certificate())?)
+        {
+            println!("differs    {}: no certificate of this authority; it stays", root.at(CERTIFICATE).display());
+            return Ok(false);
+        }
+        root.write(KEY, key.as_bytes(), Readers::Owner)?;
+        root.write(CERTIFICATE, certificate.as_bytes(), Readers::All)?;
+    }
+    root.let_read(KEY, Readers::Owner)?;
+    let mark = if is_same { "unchanged" } else { "written  " };
+    println!("{mark}  {}, {}", root.at(CERTIFICATE).display(), root.at(KEY).display());
+    Ok(!is_same)
+}
