@@ -59,7 +59,7 @@ const WRONG_AT_THE_START: [AtStart; 13] = [
         |kernel| kernel.i2c.set_fault(0x40, Fault::StuckLow),
         "/dev/i2c-1 is stuck (every read gives zeros",
     ),
-    ("gone", |kernel| kernel.i2c.fail(Some(ENODEV)), "failed (the adapter is gone"),
+    ("gone", |kernel| kernel.i2c.fail(Some(ENODEV)), "the adapter of /dev/i2c-1 is gone"),
     ("short circuit", |kernel| kernel.i2c.fail(Some(EIO)), "failed (Input/output error"),
 ];
 
@@ -178,7 +178,7 @@ const WRONG_MEANWHILE: [Meanwhile; 16] = [
     ("brown-out", |kernel| kernel.i2c.brown_out(0x40), "had lost its configuration", |_| ()),
     ("calibrated by others", overflow, "reports an overflow (OVF)", |_| ()),
     ("converts nothing", |kernel| fault(kernel, Fault::NoConversion), "has converted nothing for", mend),
-    ("unplugged", |kernel| kernel.i2c.unplug(), "failed (the adapter is gone", |kernel| kernel.i2c.plug_in()),
+    ("unplugged", |kernel| kernel.i2c.unplug(), "the adapter of /dev/i2c-1 is gone", |kernel| kernel.i2c.plug_in()),
     ("unplugged for long", |kernel| kernel.i2c.unplug(), "there is no /dev/i2c-1", |kernel| kernel.i2c.plug_in()),
     ("no permission", taken_away, "sudo usermod -aG i2c USER", |kernel| {
         kernel.allow("/dev/i2c-1");

@@ -130,7 +130,7 @@ fn a_transformer_whose_meter_is_lost_takes_everybody_to_failsafe_and_leads_again
     of_device.measurement(|said| said.limit_ma.0 > 12_000);
 
     site.kernel().i2c.unplug();
-    trouble(&heard, "unplugged", "the adapter is gone");
+    trouble(&heard, "unplugged", "the adapter of /dev/i2c-1 is gone");
     heard.event(|event| matches!(event, Event::MeterStale { .. }));
     heard.event(|event| matches!(event, Event::MeterFailed { .. }));
     of_device.measurement(|said| said.limit_ma.0 == 6_000);
