@@ -4,7 +4,7 @@
 //! (<https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload>):
 //!
 //! ```text
-//! homeassistant/device/main-street-cp-1/config
+//! homeassistant/device/main-street/cp-1/config
 //! {"dev":{"ids":["grid-main-street-cp-1"],…},"o":{"name":"grid-agent",…},"cmps":{"energy":{"p":"sensor",…},…},
 //!  "availability":[{"topic":"grid/main-street/cp-1/status",…}]}
 //! ```
@@ -24,6 +24,8 @@ use crate::commands::LIMIT_W;
 const DEVICE_EXPIRES_S: u64 = 35;
 /// A transformer says its balance every second.
 const BALANCE_EXPIRES_S: u64 = 10;
+/// What Home Assistant says when it has started.
+pub const BORN: &[u8] = b"online";
 const ACTIVITIES: [&str; 6] = ["idle", "waiting", "charging", "failsafe", "fault", "off"];
 
 /// The section `[home_assistant]`. Without it Home Assistant is told nothing.
@@ -34,7 +36,7 @@ const ACTIVITIES: [&str; 6] = ["idle", "waiting", "charging", "failsafe", "fault
 /// ```
 ///
 /// The broker must let the agent say and hear that, by a `[[grant]]` that publishes
-/// `homeassistant/device/SITE-{name}/config` and subscribes to `homeassistant/status`.
+/// `homeassistant/device/+/{name}/config` and subscribes to `homeassistant/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HomeAssistant {
@@ -66,7 +68,7 @@ impl HomeAssistant {
 
     /// Where a device is described.
     pub fn config_topic(&self, site: &Name, name: &Name) -> String {
-        format!("{}/device/{site}-{name}/config", self.prefix)
+        format!("{}/device/{site}/{name}/config", self.prefix)
     }
 }
 

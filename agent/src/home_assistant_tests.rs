@@ -197,7 +197,7 @@ fn every_activity_is_an_option_of_the_state() {
 fn a_charge_point_hangs_on_its_transformer() {
     assert_eq!(charge_point()["dev"]["via_device"], transformer()["dev"]["ids"][0]);
     let (site, name, _) = names();
-    assert_eq!(HomeAssistant::default().config_topic(&site, &name), "homeassistant/device/demo-cp-3/config");
+    assert_eq!(HomeAssistant::default().config_topic(&site, &name), "homeassistant/device/demo/cp-3/config");
     for prefix in ["", "/x", "x/", "a/#"] {
         assert!(HomeAssistant { prefix: prefix.to_owned() }.problem().is_some(), "{prefix:?}");
     }

@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::actuator::settings::ActuatorSection;
 use crate::commands::CAP_W;
+use crate::home_assistant::HomeAssistant;
 use crate::lease::Terms;
 use crate::meter::MeterSettings;
 use crate::run::{
@@ -88,6 +89,9 @@ pub struct Settings {
     /// For a transformer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transformer: Option<TransformerSection>,
+    /// Lets the agent's device appear in Home Assistant by itself. Default: it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home_assistant: Option<HomeAssistant>,
 }
 
 fn default_anchor() -> Name {
@@ -319,6 +323,9 @@ impl Settings {
         if let Some(transformer) = &self.transformer {
             transformer.check(self.meter.phases(), &mut wrong);
         }
+        if let Some(problem) = self.home_assistant.as_ref().and_then(HomeAssistant::problem) {
+            wrong.unless(false, || problem);
+        }
         wrong.check()
     }
 
@@ -343,6 +350,7 @@ impl Settings {
             outbox: self.outbox.resolve(self.transformer.is_some()),
             simulation: None,
             probe: None,
+            home_assistant: self.home_assistant,
         };
         Ok(match (self.device, self.transformer) {
             (Some(device), _) => Agent::Device(

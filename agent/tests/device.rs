@@ -13,10 +13,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use grid_agent::actuator::Advice;
+use grid_agent::home_assistant::HomeAssistant;
 use grid_agent::meter::{
     ChipConfig, Ina219Meter, Meter, MeterError, MqttMeter, MqttSettings, PhaseReading, PhaseTopic, Reading, Unit,
 };
-use grid_agent::run::{DeviceSettings, run_device};
+use grid_agent::run::{Common, DeviceSettings, run_device};
 use grid_agent::simulated_ina219::{Fault, Sensed, SimulatedBus};
 use grid_protocol::message::{Capabilities, DeviceKind, Event, Measurement, Message, Phase, Role};
 use grid_protocol::units::{MilliAmps, MilliVolts, Millis};
@@ -105,7 +106,8 @@ fn charge_point(broker: &Broker, port: u16) -> Runtime {
 }
 
 fn charge_point_with(broker: &Broker, port: u16, meter: Box<dyn Meter>) -> Runtime {
-    let common = common(&authority(), "cp-1", Role::Device, port);
+    let home_assistant = Some(HomeAssistant::default());
+    let common = Common { home_assistant, ..common(&authority(), "cp-1", Role::Device, port) };
     let most = MilliAmps(16_000);
     let settings = DeviceSettings {
         transformer: "trafo-1".parse().unwrap(),
@@ -187,6 +189,27 @@ fn a_command_that_cannot_be_kept_is_not_obeyed_and_says_why() {
     let told = heard.event(|_| true);
     assert!(matches!(told, Event::CommandIgnored { expected, .. } if expected.contains("commands.json")));
     assert_eq!(heard.measurement(|_| true).demand_ma, MilliAmps(16_000));
+}
+
+#[test]
+fn home_assistant_is_told_with_each_birth_and_whenever_it_was_born_itself() {
+    let broker = Broker::start();
+    let heard = broker.listen(&["-t", "homeassistant/device/#", "-F", "%r %t %p"]);
+    let _running = charge_point(&broker, broker.port);
+    let described = || {
+        let line = heard.wait_for(|line| line.contains("/config ").then_some(line));
+        let (topic, payload) = line.split_once(" {").unwrap();
+        assert!(topic.ends_with(" homeassistant/device/demo/cp-1/config"), "{topic}");
+        serde_json::from_str::<serde_json::Value>(&format!("{{{payload}")).unwrap()
+    };
+    let at_birth = described();
+    assert_eq!(at_birth["cmps"]["charging"]["command_topic"], "grid/demo/cp-1/set/charging");
+    let born = broker.client("mosquitto_pub", &["-t", "homeassistant/status", "-m", "online"]).status();
+    assert!(born.unwrap().success());
+    assert_eq!(described(), at_birth);
+    // Whoever comes later has it from the broker.
+    let later = broker.listen(&["-t", "homeassistant/device/#", "-F", "%r %t %p"]);
+    later.wait_for(|line| line.starts_with("1 homeassistant/device/demo/cp-1/config {").then_some(()));
 }
 
 #[test]

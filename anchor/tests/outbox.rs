@@ -148,6 +148,7 @@ impl Street {
             outbox: OutboxSettings { dir: Some(self.outbox()), memory_bytes: 6000, disk_bytes: 16 << 20 },
             simulation: None,
             probe: None,
+            home_assistant: None,
         };
         let most = MilliAmps(16_000);
         let settings = DeviceSettings {

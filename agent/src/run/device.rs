@@ -66,7 +66,8 @@ pub async fn run_device(
     let safe = if kept.charging == Some(false) { MilliAmps::ZERO } else { failsafe_ma };
     let made_safe = actuator.set(safe, None);
     let part = Part::Device(settings.capabilities.clone());
-    let station = Station::open(common.clone(), part, &subscriptions).await?;
+    let mut station = Station::open(common.clone(), part, &subscriptions).await?;
+    station.introduce(Some(&settings.transformer));
     let core = Device::new(nature, &kept, station.session(), boot_now());
     let complaints = Complaints::default();
     let DeviceSettings { transformer, commands_file, .. } = settings;

@@ -26,6 +26,7 @@ use grid_service::clock::unix_now;
 
 use crate::commands::KeptError;
 use crate::gpio::GpioError;
+use crate::home_assistant::HomeAssistant;
 
 pub use device::{DeviceSettings, run_device};
 pub use evidence::{DEVICE_DISK_BYTES, MEMORY_BYTES, OutboxSettings, SOCKET as STATUS_SOCKET, TRANSFORMER_DISK_BYTES};
@@ -63,6 +64,8 @@ pub struct Common {
     pub simulation: Option<Simulation>,
     /// Somebody who watches, or nobody.
     pub probe: Option<Arc<dyn Probe>>,
+    /// Home Assistant, if it is to be told.
+    pub home_assistant: Option<HomeAssistant>,
 }
 
 impl Common {

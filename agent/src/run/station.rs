@@ -25,6 +25,7 @@ use super::{AgentError, Common, Credentials, Summary};
 use crate::bucket::Bucket;
 use crate::commands::{self, Command, Kept, Refusal};
 use crate::directory::{Directory, Distrust};
+use crate::home_assistant::{self, HomeAssistant};
 use crate::outbox::{Around, Lost};
 
 /// Missing messages are said again at most 200 times a second: ten every 50 ms.
@@ -59,6 +60,8 @@ pub struct Station {
     finished_sessions: Vec<(Session, u64)>,
     /// A birth that waits for its connection: the last will that went ahead names it.
     birth: Option<Signed>,
+    /// What Home Assistant is told, and where.
+    description: Option<(String, Vec<u8>)>,
     /// The anchor that is there, as far as is known.
     anchor: Option<Session>,
     /// The birth has gone out on this connection: nothing goes before it.
@@ -82,7 +85,8 @@ impl Station {
     /// Is born, and starts to connect. `subscriptions` are topics of the site without `grid/{site}/`.
     pub async fn open(common: Common, part: Part, subscriptions: &[String]) -> Result<Self, AgentError> {
         let credentials = &common.credentials;
-        let filters = subscriptions.iter().map(|filter| format!("grid/{}/{filter}", credentials.site)).collect();
+        let site = subscriptions.iter().map(|filter| format!("grid/{}/{filter}", credentials.site));
+        let filters = site.chain(common.home_assistant.as_ref().map(HomeAssistant::status_topic)).collect();
         let evidence = Evidence::open(&common.outbox, credentials.name.as_str(), boot_now).await;
         let (link, incoming) = Link::open(&common.broker, &credentials.name, filters);
         let mut station = Self {
@@ -95,6 +99,7 @@ impl Station {
             incoming,
             finished_sessions: Vec::new(),
             birth: None,
+            description: None,
             anchor: None,
             greeted: false,
             outage: Outage::default(),
@@ -123,6 +128,22 @@ impl Station {
     /// To be called in each round of what controls.
     pub fn alive(&mut self) {
         self.systemd.alive();
+    }
+
+    /// From now on Home Assistant is told who this is, if it is to be; `transformer` is the one that is obeyed.
+    pub fn introduce(&mut self, transformer: Option<&Name>) {
+        let (site, name) = (&self.common.credentials.site, &self.common.credentials.name);
+        self.description = self.common.home_assistant.as_ref().map(|home_assistant| {
+            let description = home_assistant::describe(site, name, &self.part, transformer);
+            (home_assistant.config_topic(site, name), description.to_string().into_bytes())
+        });
+    }
+
+    fn describe(&self) {
+        if let Some((topic, description)) = &self.description {
+            // Without a connection it is said with the next one.
+            let _ = self.link.publish(topic, description.clone(), Delivery::AssuredRetained);
+        }
     }
 
     pub fn session(&self) -> Session {
@@ -227,6 +248,7 @@ impl Station {
         if let Some(birth) = self.birth.take() {
             let _ = self.link.publish(&birth.topic.to_string(), birth.payload, Delivery::AssuredRetained);
         }
+        self.describe();
         self.greeted = true;
         self.reconnected = self.outage.connected(boot_now()).or(self.reconnected);
     }
@@ -279,8 +301,14 @@ impl Station {
         tracing::debug!(device = %self.author.name(), %topic, %reason, "ignored");
     }
 
-    /// Splits a received message's topic, and takes acks, which are the same for all.
+    /// Splits a received message's topic, and takes acks and what Home Assistant says, which are the same for all.
     pub fn sort(&mut self, received: &Received) -> Option<Topic> {
+        if self.common.home_assistant.as_ref().is_some_and(|told| told.status_topic() == received.topic) {
+            if received.payload.as_ref() == home_assistant::BORN && !received.retained {
+                self.describe();
+            }
+            return None;
+        }
         let Ok(topic) = received.topic.parse::<Topic>() else {
             self.ignored += 1;
             return None;

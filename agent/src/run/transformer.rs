@@ -106,7 +106,8 @@ pub async fn run_transformer(
     let kept = Kept::load(settings.commands_file.as_deref())?;
     let contact = settings.dimming_contact.as_ref().map(DimmingContact::start).transpose()?;
     let part = Part::Transformer { phases: settings.phases.clone() };
-    let station = Station::open(common.clone(), part, &subscriptions).await?;
+    let mut station = Station::open(common.clone(), part, &subscriptions).await?;
+    station.introduce(None);
     let epoch = next_epoch(settings.epoch_file.as_deref(), 0)?;
     let time_factor = common.simulation.map_or(1, |simulation| simulation.time_factor);
     let plan = Plan { time_factor, ..settings.plan.clone() };

@@ -133,6 +133,7 @@ pub fn common(issuer: &Issuer, agent: &str, role: Role, port: u16) -> Common {
         outbox: OutboxSettings::in_memory(),
         simulation: None,
         probe: None,
+        home_assistant: None,
     }
 }
 

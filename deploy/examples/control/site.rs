@@ -95,7 +95,7 @@ pub fn common(credentials: Credentials, port: u16, probe: Option<Arc<dyn Probe>>
     // Nothing is said again: what is measured is control, and the acknowledger covers the transformer alone.
     let replay_after = Millis(3_600_000);
     let outbox = OutboxSettings::in_memory();
-    Ok(Common { credentials, broker, anchor, replay_after, outbox, simulation: None, probe })
+    Ok(Common { credentials, broker, anchor, replay_after, outbox, simulation: None, probe, home_assistant: None })
 }
 
 /// What a transformer of this benchmark keeps.

@@ -43,6 +43,7 @@ impl Demo {
             ),
             simulation: Some(simulation),
             probe: Some(self.watch.clone() as Arc<dyn Probe>),
+            home_assistant: None,
         })
     }
 
