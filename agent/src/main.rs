@@ -11,7 +11,7 @@ use grid_agent::run::{Summary, run_device, run_transformer};
 use grid_agent::settings::{Agent, Settings};
 use grid_agent::status;
 use grid_service::clock::unix_now;
-use grid_service::{chain, log, shutdown};
+use grid_service::{chain, last_words, log, shutdown};
 
 /// One device behind the transformer: it measures, obeys leased limits, and signs what it says.
 #[derive(Parser)]
@@ -131,7 +131,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("grid-agent: {}", chain(error.as_ref()));
+            last_words("grid-agent", &chain(error.as_ref()));
             ExitCode::from(2)
         }
     }

@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("grid-anchor: {}", grid_service::chain(error.as_ref()));
+            grid_service::last_words("grid-anchor", &grid_service::chain(error.as_ref()));
             ExitCode::from(UNKNOWN)
         }
     }

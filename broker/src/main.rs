@@ -47,8 +47,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => {
             grid_service::log::begin("grid-broker", "info");
             arguments.execute().map_err(|failure| {
-                // Not by the log: the journal may look at who wrote an entry when that has ended, and not know its unit.
-                eprintln!("grid-broker: {failure}");
+                grid_service::last_words("grid-broker", &failure.to_string());
                 failure.exit_code()
             })
         }

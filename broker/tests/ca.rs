@@ -346,3 +346,19 @@ fn mosquittos_clients_and_broker_use_the_files_as_they_are() {
     let heard = client("mosquitto_sub", &["-C", "1", "-W", "10"]);
     assert_eq!(String::from_utf8_lossy(&heard.stdout), "70000\n", "{heard:?}");
 }
+
+#[test]
+fn a_bundle_belongs_to_whoever_issued_it_by_sudo() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root gives files away: not tested");
+        return;
+    }
+    use std::os::unix::fs::MetadataExt;
+    let site = Site::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_grid-broker"));
+    command.args(["ca", "issue", "cp-1", "--role", "device", "--dir", "ca"]).current_dir(site.0.path());
+    let done = command.env("SUDO_UID", "1234").env("SUDO_GID", "1235").output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let bundle = fs::metadata(site.path("cp-1.bundle")).unwrap();
+    assert_eq!((bundle.uid(), bundle.gid(), bundle.mode() & 0o777), (1234, 1235, 0o600));
+}

@@ -222,6 +222,9 @@ fn what_is_there_and_says_otherwise_stays_and_is_told() {
 
     fs::write(machine.at("etc/grid/ca.pem"), "another\n").unwrap();
     machine.setup(&SCRIPT).says(2, &["ca.pem is another authority's"]);
+    fs::remove_dir_all(machine.at("var")).unwrap();
+    machine.setup(&SCRIPT).says(2, &["ca.pem is another authority's"]);
+    assert!(!machine.at("var").exists(), "no authority was made");
 }
 
 #[test]

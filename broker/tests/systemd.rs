@@ -43,3 +43,18 @@ fn it_is_ready_when_it_listens_lives_as_long_as_messages_move_and_says_when_it_s
     assert!(last.starts_with("STOPPING=1\n"), "{last}");
     assert_eq!(program.0.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn why_it_does_not_start_stands_in_the_line_that_systemctl_status_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&socket).unwrap();
+    systemd.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let settings = folder.path().join("broker.toml");
+    std::fs::write(&settings, "site = \"Main Street\"\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_grid-broker"));
+    command.args(["run", "--config"]).arg(settings).env("NOTIFY_SOCKET", &socket).stderr(Stdio::null());
+    assert_eq!(command.status().unwrap().code(), Some(2));
+    let said = next(&systemd);
+    assert!(said.starts_with("STATUS=") && said.contains("Main Street"), "{said}");
+}

@@ -14,11 +14,18 @@ pub mod shutdown;
 pub mod systemd;
 mod tls;
 
+/// A program's last words: to standard error, and into the line that `systemctl status` shows also when the unit has been tried
+/// again meanwhile. Not to the log: the journal may look at who wrote an entry when that has ended, and not know its unit.
+pub fn last_words(program: &str, why: &str) {
+    eprintln!("{program}: {why}");
+    systemd::Systemd::of_this_process().status(why);
+}
+
 /// An error with what caused it, for a person.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| {
         let cause = cause.to_string();
-        if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
     })
 }

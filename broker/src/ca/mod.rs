@@ -242,7 +242,7 @@ fn issue(
     let text = bundle.to_pem_with(&brokers).map_err(CaError::Bundle)?;
     // First the record, so that there is no certificate that nobody could revoke.
     let record = folder.record(name, &bundle.certificate)?;
-    if let Err(error) = write_secret(&out, text.as_bytes()) {
+    if let Err(error) = write_secret(&out, text.as_bytes()).and_then(|()| give_to_caller_of_sudo(&out)) {
         folder.forget(&record)?;
         return Err(error);
     }
@@ -266,6 +266,18 @@ fn issue(
         );
     }
     Ok(said)
+}
+
+/// Whoever issues a bundle with sudo carries it to its machine without.
+fn give_to_caller_of_sudo(bundle: &Path) -> Result<(), CaError> {
+    let number = |name| std::env::var(name).ok().and_then(|number| number.parse::<u32>().ok());
+    match (number("SUDO_UID"), number("SUDO_GID")) {
+        (Some(user), Some(group)) if rustix::process::geteuid().is_root() => {
+            let failed = |source| CaError::File { verb: "give away", path: bundle.to_owned(), source };
+            std::os::unix::fs::chown(bundle, Some(user), Some(group)).map_err(failed)
+        }
+        (_, _) => Ok(()),
+    }
 }
 
 /// Where clients on other machines find the broker.

@@ -11,14 +11,12 @@
 //! It may be run again: what is there gives the defaults, and what is there and says otherwise stays as it is, and is told.
 
 mod answers;
+mod authority;
 mod error;
 mod next;
 mod settings;
 
-use std::collections::BTreeSet;
-use std::fs::{self, Permissions};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -27,8 +25,7 @@ use grid_broker::settings::{Listen, Settings};
 use grid_protocol::identity::Issuer;
 use grid_protocol::topic::Name;
 use grid_service::chain;
-use grid_service::clock::unix_now;
-use grid_service::setup::{Put, Readers, Root, Unit};
+use grid_service::setup::{Readers, Root, Unit};
 
 use crate::ca::{self, CaError, Folder, HostList, Hosts};
 use answers::Answers;
@@ -121,6 +118,7 @@ fn set_up(arguments: Arguments) -> Result<(), Failure> {
         return Err(CaError::OtherSite { folder, theirs, wanted }.into());
     }
     // All that could keep this from being done comes before the first thing is written.
+    authority::check_copy(&root, issuer.as_ref())?;
     let new = match &there {
         Some(there) => answers.check_against(there).map(|()| None)?,
         None => Some(settings::text(&answers)?),
@@ -128,15 +126,15 @@ fn set_up(arguments: Arguments) -> Result<(), Failure> {
     let unit = if root.is_this_machine() { Unit::find(UNIT)? } else { None };
     let runs = unit.as_ref().map(Unit::is_active).transpose()?.unwrap_or(false);
     if root.is_this_machine() && !runs {
-        check_ports(&answers.listen())?;
+        check_ports(&there.map_or_else(|| answers.listen(), |there| there.listen))?;
     }
 
     let authority = match authority {
         Some(authority) => authority,
         None => Folder::make(folder)?,
     };
-    let mut changed = make_authority(&authority, issuer, &answers, &hosts_there)?;
-    changed |= copy(&root, &authority)?;
+    authority::see_to(&authority, issuer, &answers, &hosts_there)?;
+    let changed = authority::copy(&root, &authority)?;
     let config = root.at(CONFIG);
     match new {
         None => println!("unchanged  {}", config.display()),
@@ -146,6 +144,8 @@ fn set_up(arguments: Arguments) -> Result<(), Failure> {
         }
     }
     root.let_read(CONFIG, Readers::Group(GROUP))?;
+    // Before the service could fail to start: they are kept nowhere.
+    next::tell_passwords(&answers);
     match &unit {
         Some(unit) if runs && changed => unit.restart()?,
         Some(unit) => unit.enable()?,
@@ -169,69 +169,4 @@ fn check_ports(listen: &Listen) -> Result<(), Failure> {
         TcpListener::bind(address).map_err(|source| Failure::Port { address, flag, source })?;
     }
     Ok(())
-}
-
-/// Sees to an authority and to a certificate of the broker for the hosts. Says whether anything was made.
-fn make_authority(
-    authority: &Folder,
-    issuer: Option<Issuer>,
-    answers: &Answers,
-    hosts_there: &[String],
-) -> Result<bool, Failure> {
-    let hosts = &answers.hosts.0;
-    let is_new = issuer.is_none();
-    let (asked, certified): (BTreeSet<_>, BTreeSet<_>) = (hosts.iter().collect(), hosts_there.iter().collect());
-    if let Some(issuer) = issuer {
-        if asked == certified {
-            println!("unchanged  {}", authority.path().display());
-            open_folder(authority)?;
-            return Ok(false);
-        }
-        let server = issuer.issue_server(hosts, unix_now()).map_err(CaError::Issue)?;
-        authority.put_server(&server)?;
-        println!("written    {}, for {}", authority.server_certificate().display(), answers.hosts);
-    } else {
-        let issuer = Issuer::create(&answers.site, unix_now()).map_err(CaError::Issue)?;
-        let server = issuer.issue_server(hosts, unix_now()).map_err(CaError::Issue)?;
-        authority.create(&issuer, &server)?;
-        println!("written    {}, the authority of {}; keep a copy elsewhere", authority.path().display(), answers.site);
-    }
-    open_folder(authority)?;
-    Ok(is_new || !hosts_there.is_empty())
-}
-
-/// The service's user reads the list of revoked certificates there. Keys are each for root alone.
-fn open_folder(authority: &Folder) -> Result<(), Failure> {
-    let set = |path: PathBuf, mode| {
-        fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(|source| Failure::Mode { path, source })
-    };
-    set(authority.path().to_owned(), 0o755)?;
-    set(authority.revocations_file(), 0o644)
-}
-
-/// Puts what the service is given into `/etc/grid`. Says whether anything there has changed.
-fn copy(root: &Root, authority: &Folder) -> Result<bool, Failure> {
-    let put = |path, bytes: &str, readers| root.put(path, bytes.as_bytes(), readers);
-    if put(AUTHORITY, &ca::read(&authority.certificate())?, Readers::All)? == Put::Differs {
-        return Err(Failure::OtherAuthority(root.at(AUTHORITY)));
-    }
-    let certificate = ca::read(&authority.server_certificate())?;
-    let key = ca::read(&authority.server_key())?;
-    // The certificate comes last: a pair that an interruption has left is written again.
-    let is_same = root.read(CERTIFICATE)?.is_some_and(|there| there == certificate.as_bytes())
-        && root.read(KEY)?.is_some_and(|there| there == key.as_bytes());
-    if !is_same {
-        if let Some(there) = root.read(CERTIFICATE)?
-            && !settings::is_issued_by(&there, &ca::read(&authority.certificate())?)
-        {
-            println!("differs    {}: no certificate of this authority; it stays", root.at(CERTIFICATE).display());
-            return Ok(false);
-        }
-        root.write(KEY, key.as_bytes(), Readers::Owner)?;
-        root.write(CERTIFICATE, certificate.as_bytes(), Readers::All)?;
-    }
-    root.let_read(KEY, Readers::Owner)?;
-    let mark = if is_same { "unchanged" } else { "written  " };
-    println!("{mark}  {}, {}", root.at(CERTIFICATE).display(), root.at(KEY).display());
-    Ok(!is_same)
 }

@@ -6,20 +6,9 @@ use super::answers::{Answers, Password, User};
 use super::{AUTHORITY, CONFIG};
 use crate::ca::DEFAULT_FOLDER;
 
-/// Says it on standard output, with the passwords that were made up and are kept nowhere.
-pub fn tell(answers: &Answers, root: &Root) {
-    let Answers { site, transformer, anchor, operator, .. } = answers;
-    let port = answers.ports[0];
-    let host = answers.hosts.to_tell().unwrap_or("localhost");
-    let (dir, config) = match root.is_this_machine() {
-        true => (String::new(), String::new()),
-        false => {
-            let (dir, config) = (root.at(DEFAULT_FOLDER), root.at(CONFIG));
-            (format!(" --dir {}", dir.display()), format!(" --config {}", config.display()))
-        }
-    };
-    println!("\nThe broker of {site} is set up: MQTT over TLS at {host}:{port}.");
-    for user in [operator, &answers.home_assistant].into_iter().flatten() {
+/// Shows the passwords that were made up and are kept nowhere.
+pub fn tell_passwords(answers: &Answers) {
+    for user in [&answers.operator, &answers.home_assistant].into_iter().flatten() {
         if let User { name, password: Some(Password { text, is_made_up: true }) } = user {
             println!(
                 "The password of {name} is {text}, which is shown this once and kept nowhere.",
@@ -27,19 +16,34 @@ pub fn tell(answers: &Answers, root: &Root) {
             );
         }
     }
+}
+
+/// Says it on standard output.
+pub fn tell(answers: &Answers, root: &Root) {
+    let Answers { site, transformer, anchor, operator, .. } = answers;
+    let port = answers.ports[0];
+    let host = answers.hosts.to_tell().unwrap_or("localhost");
+    let (sudo, dir, config) = match root.is_this_machine() {
+        true => ("sudo ", String::new(), String::new()),
+        false => {
+            let (dir, config) = (root.at(DEFAULT_FOLDER), root.at(CONFIG));
+            ("", format!(" --dir {}", dir.display()), format!(" --config {}", config.display()))
+        }
+    };
+    println!("\nThe broker of {site} is set up: MQTT over TLS at {host}:{port}.");
     println!(
         "
 Next, on this machine, a bundle for everybody else:
-  grid-broker ca issue {transformer} --role transformer{dir}
-  grid-broker ca issue cp-1 --role device{dir}
-  grid-broker ca issue {anchor} --role anchor{dir}
+  {sudo}grid-broker ca issue {transformer} --role transformer{dir}
+  {sudo}grid-broker ca issue cp-1 --role device{dir}
+  {sudo}grid-broker ca issue {anchor} --role anchor{dir}
 Copy each to its machine, and set that up there:
   scp cp-1.bundle pi@cp-1.local: && shred -u cp-1.bundle
   sudo grid-agent setup cp-1.bundle        # there; for the anchor: sudo grid-anchor setup {anchor}.bundle
 See all that is said, from anywhere ({authority} is no secret):
   mosquitto_sub -h {host} -p {port} --cafile {authority} -u {name} -P PASSWORD -t 'grid/#' -v
 Whether all is well here:
-  grid-broker check{config}",
+  {sudo}grid-broker check{config}",
         authority = root.at(AUTHORITY).display(),
         name = operator.as_ref().map_or("USER", |operator| &operator.name),
     );

@@ -81,8 +81,7 @@ impl Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
 
     /// A systemctl that writes down what it is told, and does all but this.
     fn systemctl_without(folder: &Path, fails: &str) -> Unit {
@@ -91,15 +90,17 @@ mod tests {
             folder.display()
         );
         let systemctl = folder.join("systemctl");
-        fs::write(&systemctl, script).unwrap();
-        fs::set_permissions(&systemctl, Permissions::from_mode(0o755)).unwrap();
+        // Written by another process: a file that is still open for writing in a fork of this one cannot be run.
+        let write = ["-c", "printf %s \"$2\" > \"$1\" && chmod 755 \"$1\"", "sh"];
+        let written = Command::new("sh").args(write).arg(&systemctl).arg(script).status().unwrap();
+        assert!(written.success());
         Unit { name: "grid-test-of-nothing.service".to_owned(), systemctl }
     }
 
     #[test]
     fn a_unit_is_enabled_once_systemd_has_read_it_and_forgotten_its_failures() {
         let folder = tempfile::tempdir().unwrap();
-        systemctl_without(folder.path(), "nothing").enable().unwrap();
+        systemctl_without(folder.path(), "stop").enable().unwrap();
         let told = fs::read_to_string(folder.path().join("told")).unwrap();
         let unit = "grid-test-of-nothing.service";
         let expected =
