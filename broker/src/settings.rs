@@ -13,7 +13,7 @@
 //!
 //! [access]
 //! authority = "/etc/grid/ca.pem"
-//! revocations = "/etc/grid/revoked.json"
+//! revocations = "/var/lib/grid/ca/revoked.json"
 //!
 //! [[transformer]]
 //! name = "trafo-1"
