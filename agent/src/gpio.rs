@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use gpiocdev::Request;
+use gpiocdev::chip::Chip;
 use gpiocdev::line::{Bias, Value};
 use serde::{Deserialize, Serialize};
 
@@ -131,14 +132,7 @@ impl Line {
         active_low: bool,
         configure: impl FnOnce(&mut gpiocdev::request::Builder),
     ) -> Result<Self, GpioError> {
-        // Of a chip that cannot be opened the system's own words are clearer.
-        if let Err(error) = OpenOptions::new().read(true).write(true).open(chip) {
-            return Err(match error.kind() {
-                io::ErrorKind::NotFound => GpioError::NoChip(chip.to_owned()),
-                io::ErrorKind::PermissionDenied => GpioError::Forbidden(chip.to_owned()),
-                _ => GpioError::Failed { chip: chip.to_owned(), line, why: error.to_string() },
-            });
-        }
+        may_be_opened(chip, line)?;
         let mut request = Request::builder();
         request.on_chip(chip).with_consumer(CONSUMER).with_line(line);
         configure(&mut request);
@@ -161,6 +155,27 @@ impl Input for Line {
         let read = self.request.value(self.line).map_err(|error| explain(&self.chip, self.line, &error))?;
         Ok(read == Value::Active)
     }
+}
+
+/// Who uses a line, if anybody does. It is not taken.
+///
+/// # Errors
+/// If it is not there or not ours.
+pub fn user_of(chip: &Path, line: u32) -> Result<Option<String>, GpioError> {
+    may_be_opened(chip, line)?;
+    let info = Chip::from_path(chip).and_then(|chip| chip.line_info(line));
+    let info = info.map_err(|error| explain(chip, line, &error))?;
+    Ok(info.used.then_some(info.consumer))
+}
+
+/// Of a chip that cannot be opened the system's own words are clearer than the crate's.
+fn may_be_opened(chip: &Path, line: u32) -> Result<(), GpioError> {
+    let opened = OpenOptions::new().read(true).write(true).open(chip);
+    opened.map(|_| ()).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => GpioError::NoChip(chip.to_owned()),
+        io::ErrorKind::PermissionDenied => GpioError::Forbidden(chip.to_owned()),
+        _ => GpioError::Failed { chip: chip.to_owned(), line, why: error.to_string() },
+    })
 }
 
 fn value(active: bool) -> Value {

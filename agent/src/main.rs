@@ -1,5 +1,8 @@
 //! `grid-agent`: one device behind the transformer.
 
+mod check;
+mod setup;
+
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +18,11 @@ use grid_service::{chain, last_words, log, shutdown};
 
 /// One device behind the transformer: it measures, obeys leased limits, and signs what it says.
 #[derive(Parser)]
-#[command(version, after_help = "Example:\n  grid-agent run --config /etc/grid/agent.toml")]
+#[command(
+    version,
+    after_help = "Examples:\n  sudo grid-agent setup cp-1.bundle\n  grid-agent run --config \
+                                 /etc/grid/agent/cp-1.toml"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -23,11 +30,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Setup(Box<setup::Arguments>),
+    Check(check::Arguments),
     /// Run the agent until SIGINT or SIGTERM.
     ///
     /// A sensor that is not there does not end it: it says so, is in failsafe, and takes the sensor as soon as it is there.
     /// Ends with 2 if the settings cannot be used, or identity or actuator.
-    #[command(after_help = "Example:\n  grid-agent run --config /etc/grid/agent.toml")]
+    #[command(after_help = "Example:\n  grid-agent run --config /etc/grid/agent/cp-1.toml")]
     Run {
         /// The agent's settings (TOML). The environment goes over it: GRID__BROKER__HOST=192.0.2.7
         #[arg(long, value_name = "FILE")]
@@ -41,7 +50,7 @@ enum Command {
     /// Asks the agent through a socket in its outbox's folder; if it does not run, the folder's files tell. Ends with 0 if
     /// nothing has waited for more than a minute and broker and anchor are there (of an agent that does not run: if nothing
     /// waits), 1 if not, 2 if it cannot tell.
-    #[command(after_help = "Example:\n  grid-agent status --config /etc/grid/agent.toml --json")]
+    #[command(after_help = "Example:\n  grid-agent status --config /etc/grid/agent/cp-1.toml --json")]
     Status {
         /// The agent's settings (TOML).
         #[arg(long, value_name = "FILE")]
@@ -55,7 +64,7 @@ enum Command {
     /// For `ExecStopPost=` of a systemd unit: what holds when the agent has ended, however it did. It needs no identity and
     /// no broker, but for `[actuator.mqtt]`, whose broker is waited for at most two seconds. Ends with 0 if the safe state is
     /// set or there is no actuator, 1 if the hardware does not do it, 2 if the settings cannot be used.
-    #[command(after_help = "Example:\n  grid-agent safe --config /etc/grid/agent.toml")]
+    #[command(after_help = "Example:\n  grid-agent safe --config /etc/grid/agent/cp-1.toml")]
     Safe {
         /// The agent's settings (TOML).
         #[arg(long, value_name = "FILE")]
@@ -64,8 +73,8 @@ enum Command {
     /// Read the agent's meter and show a live table of what it measures.
     ///
     /// Ends with 0 if each reading was good, 1 if one failed or was at the end of its range, 2 if the meter cannot be opened.
-    #[command(after_help = "Examples:\n  grid-agent read --config /etc/grid/agent.toml\n  \
-        grid-agent read --config /etc/grid/agent.toml --json --count 5")]
+    #[command(after_help = "Examples:\n  grid-agent read --config /etc/grid/agent/cp-1.toml\n  \
+        grid-agent read --config /etc/grid/agent/cp-1.toml --json --count 5")]
     Read {
         /// The agent's settings (TOML).
         #[arg(long, value_name = "FILE")]
@@ -94,7 +103,7 @@ enum Command {
     /// Let the current flow through the shunt of every phase before; 0 finds the offset. Nothing is written. Ends with 0 if
     /// the meter is right within 1 %, 1 if settings would have to change, 2 if it cannot be read.
     #[command(after_help = "Example: a multimeter in the circuit shows 500 mA\n  \
-        grid-agent calibrate --config /etc/grid/agent.toml --current-ma 500")]
+        grid-agent calibrate --config /etc/grid/agent/cp-1.toml --current-ma 500")]
     Calibrate {
         /// The agent's settings (TOML).
         #[arg(long, value_name = "FILE")]
@@ -118,6 +127,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log::begin("grid-agent", "info");
     let result = match arguments.command {
+        Command::Setup(arguments) => return setup::run(*arguments),
+        Command::Check(arguments) => return check::run(&arguments),
         Command::Run { config, print_config: true } => print(&config).map(|()| true),
         Command::Run { config, print_config: false } => run(&config).map(|()| true),
         Command::Status { config, json } => tell_status(&config, json),

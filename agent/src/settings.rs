@@ -282,7 +282,8 @@ impl Settings {
         Ok(settings)
     }
 
-    fn check(&self) -> Result<(), SettingsError> {
+    /// Fails with everything that is wrong or does not go together.
+    pub fn check(&self) -> Result<(), SettingsError> {
         let mut wrong = Problems::default();
         let one_role = self.device.is_some() != self.transformer.is_some();
         wrong.unless(one_role, || "expected either a [device] or a [transformer] section".to_owned());

@@ -233,13 +233,17 @@ fn a_key_that_is_missing_is_named() {
 
 #[test]
 fn the_examples_are_settings_that_can_be_used() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/agents");
     let mut names = Vec::new();
-    for file in fs::read_dir(folder).unwrap() {
-        let path = file.unwrap().path();
-        let settings = grid_agent::settings::Settings::load(&path);
-        assert!(settings.is_ok(), "{}: {}", path.display(), settings.unwrap_err());
-        names.push(path.file_name().unwrap().to_owned());
+    for folder in ["../deploy/examples/agents", "src/setup"] {
+        for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
+            let settings = grid_agent::settings::Settings::load(&path);
+            assert!(settings.is_ok(), "{}: {}", path.display(), settings.unwrap_err());
+            names.push(path.file_name().unwrap().to_owned());
+        }
     }
     assert_eq!(names.len(), 5, "{names:?}");
 }

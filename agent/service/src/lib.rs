@@ -8,6 +8,7 @@ pub mod file;
 pub mod identity;
 pub mod link;
 pub mod log;
+pub mod reach;
 pub mod settings;
 pub mod setup;
 pub mod shutdown;

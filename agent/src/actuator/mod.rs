@@ -7,12 +7,14 @@
 //! | [`pwm`] | the kernel's PWM: a control pilot, a lamp, a motor | sysfs |
 //! | [`relay`] | a contactor, and how often it may switch | a GPIO line |
 //! | [`mqtt`], [`template`] | a charger that is commanded by MQTT | a broker |
+//! | [`look`] | whether it is there, without touching it | all of these |
 //! | [`settings`] | what a person configures of it | none |
 //!
 //! An actuator that is opened is in its safe state: the failsafe limit, or nothing if the device is switched off by
 //! command. It is when it is left, too.
 
 pub mod guard;
+pub mod look;
 pub mod mqtt;
 mod opening;
 pub mod pilot;

@@ -232,6 +232,23 @@ impl Drop for Pwm {
     }
 }
 
+/// The file that is written first: of the channel, or that which makes it. Nothing is changed.
+///
+/// # Errors
+/// If there is no such channel.
+pub fn way_in(sysfs: &Path, chip: u32, channel: u32) -> Result<PathBuf, PwmError> {
+    let chip = sysfs.join(format!("pwmchip{chip}"));
+    if !chip.exists() {
+        return Err(PwmError::NoChip(chip));
+    }
+    let channels = fs::read_to_string(chip.join("npwm")).ok().and_then(|count| count.trim().parse::<u32>().ok());
+    if channels.is_some_and(|count| channel >= count) {
+        return Err(PwmError::NoChannel { chip, channel });
+    }
+    let enable = chip.join(format!("pwm{channel}")).join("enable");
+    Ok(if enable.exists() { enable } else { chip.join("export") })
+}
+
 fn export(chip: &Path, channel: u32) -> Result<(), PwmError> {
     write(&chip.join("export"), &channel.to_string()).map_err(|error| match error {
         PwmError::Refused { source, .. } if source.raw_os_error().is_some_and(|no| NO_SUCH_CHANNEL.contains(&no)) => {

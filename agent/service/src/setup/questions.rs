@@ -30,6 +30,11 @@ impl Questions {
         Self { somebody_is_there: io::stdin().is_terminal() && io::stderr().is_terminal() }
     }
 
+    /// Whether a person can be asked.
+    pub fn is_somebody_there(&self) -> bool {
+        self.somebody_is_there
+    }
+
     /// What a flag gave; else what a person answers, who is shown the default; else the default.
     ///
     /// # Errors

@@ -1,0 +1,251 @@
+//! `grid-agent check`: what is configured, valid and reachable. It changes nothing and disturbs nothing that runs.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use grid_agent::meter::{MeterSettings, PhaseReading};
+use grid_agent::outbox;
+use grid_agent::settings::Settings;
+use grid_agent::status;
+use grid_protocol::identity::{Identity, named_in, validity_of};
+use grid_protocol::message::Role;
+use grid_service::chain;
+use grid_service::clock::unix_now;
+use grid_service::identity::{IdentityFiles, IdentitySettings};
+use grid_service::settings::SettingsError;
+use grid_service::setup::Report;
+use rustix::fs::{Access, access};
+use rustix::process::geteuid;
+
+/// How long a reading or the broker may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Tell what is configured, valid and reachable: one line a thing, `ok`, `--` (not configured, or not running) or `WRONG` with
+/// what to do.
+///
+/// It changes nothing and disturbs nothing that runs: the actuator is not set, the broker is greeted but not logged in to, and
+/// of an agent that runs the meter is not read, but what it says is told.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  sudo grid-agent check --config /etc/grid/agent/cp-1.toml\n\nExit codes: 0 nothing is \
+                        wrong, 1 something is, 2 the settings cannot be used."
+)]
+pub struct Arguments {
+    /// The agent's settings (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Does it, and returns the program's exit code.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    match check(&arguments.config) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("grid-agent: {}", chain(&error));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn check(config: &Path) -> Result<u8, SettingsError> {
+    let settings = Settings::load(config)?;
+    let mut out = io::stdout();
+    let mut report = Report::to(&mut out);
+    tell(&mut report, &settings, config);
+    Ok(report.exit_code())
+}
+
+/// Looks at everything.
+pub fn tell(report: &mut Report, settings: &Settings, config: &Path) {
+    let is = match (&settings.device, &settings.transformer) {
+        (Some(device), _) => format!("a device that obeys {}", device.transformer),
+        (None, transformer) => {
+            let devices = transformer.as_ref().map_or(0, |transformer| transformer.device.len());
+            format!("a transformer with {devices} devices")
+        }
+    };
+    let (name, site) = (&settings.name, &settings.site);
+    report.ok("settings", format!("{}: {name} of the site {site}, {is}", config.display()));
+    let identity = check_identity(report, settings);
+    check_secrets(report, &settings.identity);
+    let running = check_agent(report, settings);
+    match running {
+        Some(running) => report.none("meter", format!("is read by the agent that runs: {}", seen(&running))),
+        None => check_meter(report, settings),
+    }
+    check_actuator(report, settings);
+    check_broker(report, settings, identity.as_ref());
+    check_outbox(report, settings);
+}
+
+/// What an agent says of itself.
+pub fn seen(report: &outbox::Report) -> String {
+    let there = |is_there| if is_there { "there" } else { "not there" };
+    match report.is_running {
+        true => {
+            format!("the broker is {}, the anchor is {}", there(report.broker_is_there), there(report.anchor_is_there))
+        }
+        false => "it does not run".to_owned(),
+    }
+}
+
+/// Who it is, if the files tell.
+fn check_identity(report: &mut Report, settings: &Settings) -> Option<IdentityFiles> {
+    let files = match settings.identity.read() {
+        Ok(files) => files,
+        Err(error) => {
+            report.wrong("identity", error);
+            return None;
+        }
+    };
+    let role = if settings.device.is_some() { Role::Device } else { Role::Transformer };
+    let name = &settings.name;
+    let renew = format!("grid-broker ca issue {name} --role {role} --renew, and then grid-agent setup {name}.bundle");
+    match files.check(&settings.site, name).map(|()| named_in(&files.certificate)) {
+        Err(error) => report.wrong("identity", error),
+        Ok(Err(error)) => report.wrong("identity", error),
+        Ok(Ok(Identity { role: its_role, .. })) if its_role != role => {
+            report.wrong("identity", format!("its certificate is for the role {its_role}, not {role}: {renew}"));
+        }
+        Ok(Ok(_)) => report.ok("identity", format!("{name}, {role} of the site {}", settings.site)),
+    }
+    match validity_of(&files.certificate) {
+        Err(error) => report.wrong("certificate", error),
+        Ok(validity) => {
+            if files.authority.check(&files.certificate, validity.until).is_err() {
+                report.wrong("certificate", format!("the site's authority did not issue it: {renew}"));
+            }
+            report.holds("certificate", validity, unix_now(), &renew);
+        }
+    }
+    Some(files)
+}
+
+fn check_secrets(report: &mut Report, identity: &IdentitySettings) {
+    let secrets: Vec<(&str, &Path)> = match identity {
+        IdentitySettings::Bundle(bundle) => vec![("bundle", bundle)],
+        IdentitySettings::Files { message_key, tls_key, .. } => {
+            let tls_key = tls_key.as_deref().map(|key| ("tls key", key));
+            std::iter::once(("message key", message_key.as_path())).chain(tls_key).collect()
+        }
+    };
+    for (what, file) in secrets {
+        report.is_secret(what, file, false);
+    }
+}
+
+/// What the agent says, if it runs.
+fn check_agent(report: &mut Report, settings: &Settings) -> Option<outbox::Report> {
+    match status::ask(settings.outbox.dir.as_deref(), &settings.name) {
+        Ok(running) if running.is_running => {
+            match running.broker_is_there {
+                true => report.ok("agent", format!("runs: {}", seen(&running))),
+                false => {
+                    report.wrong("agent", "runs, but has no connection to the broker: what the broker's line says?")
+                }
+            }
+            return Some(running);
+        }
+        Ok(_) | Err(status::StatusError::Files(outbox::LookError::Nothing(_))) => {
+            report.none("agent", format!("does not run: systemctl enable --now grid-agent@{}", settings.name));
+        }
+        Err(status::StatusError::NoFolder) => report.none("agent", "without [outbox] dir it cannot be asked"),
+        Err(error) => report.wrong("agent", error),
+    }
+    None
+}
+
+fn check_meter(report: &mut Report, settings: &Settings) {
+    let reading = settings.meter.open(&settings.name, &settings.identity).map_err(|error| error.to_string());
+    let reading = reading.and_then(|mut meter| meter.read(PATIENCE).map_err(|error| error.to_string()));
+    let names = settings.phase_names();
+    match reading {
+        Err(why) => report.wrong("meter", why),
+        Ok(reading) => {
+            let phase = |(name, phase): (&String, &PhaseReading)| format!("{name} {}", phase.current);
+            let currents: Vec<String> = names.iter().zip(&reading.phases).map(phase).collect();
+            let currents = currents.join(", ");
+            match (&settings.meter, reading.is_saturated()) {
+                (_, true) => report.wrong("meter", format!("{currents} or more: the end of its range; see scale")),
+                (MeterSettings::None(_), _) => report.ok("meter", format!("none: {currents} are taken for what flows")),
+                (_, false) => report.ok("meter", format!("reads {currents}")),
+            }
+        }
+    }
+}
+
+fn check_actuator(report: &mut Report, settings: &Settings) {
+    let Some(actuator) = &settings.actuator else {
+        let said = if settings.device.is_some() { "none: the limit is only told" } else { "a transformer has none" };
+        report.none("actuator", said);
+        return;
+    };
+    match actuator.look(&settings.identity) {
+        Err(error) => report.wrong("actuator", error),
+        Ok(found) => match found.file.as_deref().map(may_be_written) {
+            Some(Err(why)) => report.wrong("actuator", format!("{}: {why}", found.said)),
+            Some(Ok(())) | None => report.ok("actuator", found.said),
+        },
+    }
+}
+
+/// Whether this process may write the file, and if it is root, whether the agent's group may, too.
+fn may_be_written(file: &Path) -> Result<(), String> {
+    let shown = file.display();
+    access(file, Access::WRITE_OK).map_err(|error| format!("{shown} may not be written ({error}): who owns it?"))?;
+    let is = fs::metadata(file).map_err(|error| format!("{shown} cannot be looked at: {error}"))?;
+    if geteuid().is_root() && is.uid() == 0 && is.permissions().mode() & 0o022 == 0 {
+        return Err(format!(
+            "{shown} is root's alone: give it to the agent's group (sudo chgrp gpio {shown} && sudo chmod g+w {shown}), for good by \
+             a udev rule as the package has it"
+        ));
+    }
+    Ok(())
+}
+
+fn check_broker(report: &mut Report, settings: &Settings, identity: Option<&IdentityFiles>) {
+    let Some(identity) = identity else {
+        report.none("broker", "cannot be asked without an identity");
+        return;
+    };
+    let broker = match settings.broker.resolve(identity) {
+        Ok(broker) => broker,
+        Err(error) => {
+            report.wrong("broker", error);
+            return;
+        }
+    };
+    let how = if broker.is_by_tls() { "answers by TLS, and takes our certificate" } else { "answers, without TLS" };
+    let reached = broker.reach(PATIENCE);
+    report.judge("broker", reached.map(|()| format!("{broker} {how}")).map_err(|why| format!("{broker}: {why}")));
+}
+
+fn check_outbox(report: &mut Report, settings: &Settings) {
+    let Some(folder) = &settings.outbox.dir else {
+        report.none("outbox", "none: what the anchor has not acknowledged is lost when the agent ends");
+        return;
+    };
+    let shown = folder.display();
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            report.none("outbox", format!("{shown} is not there yet: the agent makes it"));
+            return;
+        }
+        Err(error) => {
+            report.wrong("outbox", format!("{shown} cannot be read: {error}"));
+            return;
+        }
+    };
+    if let Err(error) = access(folder, Access::WRITE_OK) {
+        report.wrong("outbox", format!("{shown} may not be written ({error}): chown it to the agent's user"));
+        return;
+    }
+    let sizes = entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|file| file.len());
+    report.ok("outbox", format!("{shown} takes {} kB", sizes.sum::<u64>().div_ceil(1000)));
+}
