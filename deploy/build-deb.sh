@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the Debian packages grid-agent, grid-broker and grid-anchor into target/debian.
+# Builds the Debian packages grid-agent, grid-broker and grid-anchor into target/debian/REVISION.
 #
 # Usage: deploy/build-deb.sh [--arch ARCH] [--revision N] [--no-build]
 #
@@ -46,7 +46,7 @@ tool=target/tools/bin/cargo-deb
 ((build == 0)) || cargo build --release --workspace --bins "${cross[@]}"
 
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
-mkdir -p target/debian/work
+mkdir -p target/debian/work "target/debian/$revision"
 rm -rf target/debian/work/*
 for package in grid-agent grid-broker grid-anchor; do
     work=target/debian/work/$package
@@ -57,11 +57,11 @@ for package in grid-agent grid-broker grid-anchor; do
     {
         echo "$package ($version-$revision) stable; urgency=medium"
         echo
-        awk -v version="$version" '/^## /{in_it = ($2 == version)} in_it && /^- /{print "  * " substr($0, 3)} in_it && /^  /{print "  " $0}' \
-            CHANGELOG.md
+        awk -v version="$version" '/^## /{in_it = ($2 == version)} in_it && /^- /{print "* " substr($0, 3)} in_it && /^  /' CHANGELOG.md |
+            fold --spaces --width 74 | sed -E 's/^/    /; s/^    \*/  */; s/ +$//'
         echo
         echo " -- The self-balancing grid <grid@example.org>  $(date -R -u -d "@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}")"
     } >"$work/changelog"
-    "$tool" deb --package "$package" --no-build --quiet --deb-revision "$revision" --output target/debian "${cross[@]}"
+    "$tool" deb --package "$package" --no-build --quiet --strip --deb-revision "$revision" --output "target/debian/$revision" "${cross[@]}"
 done
-ls -l target/debian/*"_$version-${revision}_$arch.deb"
+ls -l "target/debian/$revision"/*"_$version-${revision}_$arch.deb"
