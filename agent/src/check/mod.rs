@@ -74,8 +74,12 @@ pub fn tell(report: &mut Report, settings: &Settings, config: &Path) {
     let identity = check_identity(report, settings);
     check_secrets(report, &settings.identity);
     let running = check_agent(report, settings);
-    match running {
-        Some(running) => report.none("meter", format!("is read by the agent that runs: {}", seen(&running))),
+    match running.map(|running| running.view) {
+        Some(Some(view)) if view.is_sound() => report.ok("meter", format!("the agent {view}")),
+        Some(Some(view)) => {
+            report.wrong("meter", format!("the agent {view}: journalctl -u grid-agent@{name} tells why"))
+        }
+        Some(None) => report.none("meter", "the agent has no reading yet"),
         None => check_meter(report, settings),
     }
     check_actuator(report, settings);
@@ -83,15 +87,12 @@ pub fn tell(report: &mut Report, settings: &Settings, config: &Path) {
     check_outbox(report, settings);
 }
 
-/// What an agent says of itself.
+/// What an agent that runs says of itself.
 pub fn seen(report: &outbox::Report) -> String {
     let there = |is_there| if is_there { "there" } else { "not there" };
-    match report.is_running {
-        true => {
-            format!("the broker is {}, the anchor is {}", there(report.broker_is_there), there(report.anchor_is_there))
-        }
-        false => "it does not run".to_owned(),
-    }
+    let view = report.view.as_ref().map(|view| format!("{view}; ")).unwrap_or_default();
+    let (broker, anchor) = (there(report.broker_is_there), there(report.anchor_is_there));
+    format!("{view}the broker is {broker}, the anchor is {anchor}")
 }
 
 /// Who it is, if the files tell.
@@ -143,11 +144,10 @@ fn check_secrets(report: &mut Report, identity: &IdentitySettings) {
 fn check_agent(report: &mut Report, settings: &Settings) -> Option<outbox::Report> {
     match status::ask(settings.outbox.dir.as_deref(), &settings.name) {
         Ok(running) if running.is_running => {
-            match running.broker_is_there {
-                true => report.ok("agent", format!("runs: {}", seen(&running))),
-                false => {
-                    report.wrong("agent", "runs, but has no connection to the broker: what the broker's line says?")
-                }
+            match (running.broker_is_there, running.anchor_is_there) {
+                (true, true) => report.ok("agent", "runs; broker and anchor are there"),
+                (true, false) => report.ok("agent", "runs; the broker is there, the anchor is not"),
+                (false, _) => report.wrong("agent", "runs, but has no connection to the broker: see below"),
             }
             return Some(running);
         }

@@ -277,10 +277,9 @@ fn compare(key: String, is: Option<&Value>, asked: Option<&Value>, differences: 
                 compare(format!("{key}[{place}]"), is.get(place), asked.get(place), differences);
             }
         }
-        (is, asked) if is != asked => {
-            let shown = |value: Option<&Value>| value.map_or("not there".to_owned(), |value| value.to_string());
-            differences.push(format!("{key} is {}, not {}", shown(is), shown(asked)));
-        }
-        _ => {}
+        (Some(is), Some(asked)) if is != asked => differences.push(format!("{key} is {is}, not {asked}")),
+        (Some(_), None) => differences.push(format!("{key} is there, and is not wanted")),
+        (None, Some(_)) => differences.push(format!("{key} is not there")),
+        (Some(_), Some(_)) | (None, None) => {}
     }
 }

@@ -242,13 +242,14 @@ fn say_what_it_sees(settings: &Settings) {
     let began = Instant::now();
     loop {
         let report = status::ask(settings.outbox.dir.as_deref(), &settings.name);
-        let is_settled = report.as_ref().is_ok_and(|report| report.is_running && report.broker_is_there);
+        let is_settled = report.as_ref().is_ok_and(|report| report.broker_is_there && report.view.is_some());
         if !is_settled && began.elapsed() < SETTLES_WITHIN {
             thread::sleep(LOOK_EVERY);
             continue;
         }
         match report {
-            Ok(report) => println!("sees       {}", check::seen(&report)),
+            Ok(report) if report.is_running => println!("it         {}", check::seen(&report)),
+            Ok(_) => println!("silent     it has ended: journalctl -u grid-agent@{}", settings.name),
             Err(error) => println!("silent     {error}"),
         }
         return;

@@ -184,7 +184,7 @@ impl Wanted {
                 )?;
                 device.kind = Some(kind);
                 let is_usual =
-                    self.meter.as_ref().map_or(ask.is_somebody_there(), |meter| meter.phases() == ALL_PHASES);
+                    self.meter.as_ref().is_none_or(|meter| meter.phases() == ALL_PHASES);
                 let all = "L1L2L3".parse().ok().filter(|_| is_usual);
                 let phases = device.phases.take();
                 let phases = ask.answer("The phases it is connected to (L1L2L3, L2)", "--phases", phases, all)?;
