@@ -502,7 +502,7 @@ fn check_names_what_is_wrong_and_what_to_do() {
     };
     put(Role::Transformer, unix_now().0);
     machine.check("cp-1").says(1, &["WRONG  identity        its certificate is for the role transformer, not device"]);
-    put(Role::Device, unix_now().0 + 2 * BACKDATED.0);
+    put(Role::Device, unix_now().0 + 2 * BACKDATED.as_millis() as u64);
     machine.check("cp-1").says(1, &["WRONG  certificate     is not valid yet"]);
     let own = machine.text("cp-1").replace("max_ma", "most_ma");
     fs::write(machine.config("cp-1"), own).unwrap();
@@ -516,8 +516,9 @@ fn what_a_restart_may_mend_ends_an_agent_with_another_code_than_what_takes_a_per
     let run = || Done::of(machine.with_paths("run", "cp-1").output().unwrap());
     run().says(1, &["/dev/gpiochip0"]);
     let text = machine.text("cp-1");
-    let without_actuator =
-        text.split("# The contactor").next().unwrap().to_owned() + "[device]" + text.split("\n[device]").nth(1).unwrap();
+    let without_actuator = text.split("# The contactor").next().unwrap().to_owned()
+        + "[device]"
+        + text.split("\n[device]").nth(1).unwrap();
     fs::write(machine.config("cp-1"), &without_actuator).unwrap();
     fs::remove_file(machine.at("etc/grid/agent/cp-1.bundle")).unwrap();
     run().says(2, &["cp-1.bundle"]);
