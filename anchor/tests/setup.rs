@@ -154,7 +154,7 @@ fn with_a_ledger_keys_and_a_sealed_trail_are_made_before_the_settings_that_need_
         .setup(&[&NOWHERE[..], &["--network", "mock", "--grpc", &mock.1]].concat())
         .says(0, &["trail ", "sealed in"]);
     let ledger = machine.settings().ledger.unwrap();
-    assert_eq!(ledger.grpc, [mock.1.clone()]);
+    assert_eq!(ledger.grpc, std::slice::from_ref(&mock.1));
     assert!(machine.at("var/lib/grid-anchor/site.policy").exists());
     machine.check().says(1, &["ok     ledger          mock has the trail 0x", "WRONG  broker"]);
     drop(mock);

@@ -1,6 +1,6 @@
 //! `grid-agent check`: what is configured, valid and reachable. It changes nothing and disturbs nothing that runs.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -149,7 +149,8 @@ fn check_actuator(report: &mut Report, settings: &Settings) {
 /// Whether this process may write the file, and if it is root, whether the agent's group may, too.
 fn may_be_written(file: &Path) -> Result<(), String> {
     let shown = file.display();
-    access(file, Access::WRITE_OK).map_err(|error| format!("{shown} may not be written ({error}): who owns it?"))?;
+    let opened = OpenOptions::new().write(true).open(file);
+    opened.map_err(|error| format!("{shown} may not be written ({error}): who owns it?"))?;
     let is = fs::metadata(file).map_err(|error| format!("{shown} cannot be looked at: {error}"))?;
     if geteuid().is_root() && is.uid() == 0 && is.permissions().mode() & 0o022 == 0 {
         return Err(format!(

@@ -131,9 +131,8 @@ fn set_up(arguments: Arguments) -> Result<u8, Failure> {
         return Ok(0);
     }
     let settings = Settings::load(&config).map_err(Failure::Settings)?;
-    match &found {
-        Some(unit) if runs && !is_same => unit.restart()?,
-        Some(_) | None => {}
+    if let Some(unit) = found.as_ref().filter(|_| runs && !is_same) {
+        unit.restart()?;
     }
     let mut out = std::io::stdout();
     let mut report = Report::to(&mut out);
