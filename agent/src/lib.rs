@@ -18,6 +18,7 @@
 //! | [`home_assistant`] | what Home Assistant is told | none |
 //! | [`run`] | the shell around all of it | MQTT, clock |
 //! | [`status`] | what a person asks a running agent | a socket, files |
+//! | [`view`] | what an agent sees now, for who asks | none |
 //! | [`settings`] | what a person configures | files |
 
 pub mod actuator;
@@ -37,3 +38,4 @@ pub mod settings;
 pub mod simulated_ina219;
 pub mod status;
 pub mod transformer;
+pub mod view;

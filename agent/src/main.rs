@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use grid_agent::actuator::{Actuator, Advice};
-use grid_agent::meter::{LinuxBus, bench, scan};
-use grid_agent::run::{Summary, run_device, run_transformer};
+use grid_agent::meter::{LinuxBus, Meter, bench, scan};
+use grid_agent::run::{AgentError, Summary, run_device, run_transformer};
 use grid_agent::settings::{Agent, Settings};
 use grid_agent::status;
 use grid_service::clock::unix_now;
@@ -35,7 +35,9 @@ enum Command {
     /// Run the agent until SIGINT or SIGTERM.
     ///
     /// A sensor that is not there does not end it: it says so, is in failsafe, and takes the sensor as soon as it is there.
-    /// Ends with 2 if the settings cannot be used, or identity or actuator.
+    /// Ends with 0 if it was asked to end, 1 if something else ended it or its actuator cannot be used now, so that starting it
+    /// again may help, 2 if that takes a person: the arguments, the settings or the identity cannot be used. In a systemd unit:
+    /// `RestartPreventExitStatus=2`.
     #[command(after_help = "Example:\n  grid-agent run --config /etc/grid/agent/cp-1.toml")]
     Run {
         /// The agent's settings (TOML). The environment goes over it: GRID__BROKER__HOST=192.0.2.7
@@ -130,7 +132,7 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => return setup::run(*arguments),
         Command::Check(arguments) => return check::run(&arguments),
         Command::Run { config, print_config: true } => print(&config).map(|()| true),
-        Command::Run { config, print_config: false } => run(&config).map(|()| true),
+        Command::Run { config, print_config: false } => run(&config),
         Command::Status { config, json } => tell_status(&config, json),
         Command::Read { config, json, count } => read(&config, count, json),
         Command::Scan { bus, json } => look_for_chips(&bus, json),
@@ -212,27 +214,45 @@ fn compare(config: &Path, through_ma: i64) -> Result<bool, Failure> {
     bench::tell_calibration(meter.as_mut(), &wirings, &names, through_ma, &mut std::io::stdout().lock())
 }
 
-fn run(config: &Path) -> Result<(), Failure> {
+/// Says whether it ended since it was asked to. Fails only with what takes a person: all else may be over when it is started
+/// again.
+fn run(config: &Path) -> Result<bool, Failure> {
     let settings = Settings::load(config)?;
     // The safe state comes before all that may fail or take a while.
-    let actuator = settings.guarded_actuator()?;
-    run_guarded(settings, actuator)
-}
-
-#[tokio::main(flavor = "current_thread")]
-async fn run_guarded(settings: Settings, actuator: Option<Box<dyn Actuator>>) -> Result<(), Failure> {
+    let actuator = match settings.guarded_actuator() {
+        Ok(actuator) => actuator,
+        Err(error) => return Ok(went_wrong(&error)),
+    };
     let (meter, name, identity) = (settings.meter.clone(), settings.name.clone(), settings.identity.clone());
     let agent = settings.resolve()?;
     let meter = meter.meter(&name, &identity)?;
-    let Summary { unacknowledged, .. } = match agent {
+    match run_guarded(agent, meter, actuator) {
+        Ok(Summary { unacknowledged, .. }) => {
+            tracing::info!(unacknowledged, "ended");
+            Ok(true)
+        }
+        Err(error) => Ok(went_wrong(&error)),
+    }
+}
+
+fn went_wrong(error: &dyn std::error::Error) -> bool {
+    eprintln!("grid-agent: {}", chain(error));
+    false
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run_guarded(
+    agent: Agent,
+    meter: Box<dyn Meter>,
+    actuator: Option<Box<dyn Actuator>>,
+) -> Result<Summary, AgentError> {
+    match agent {
         Agent::Device(common, device) => {
             let actuator = actuator.unwrap_or_else(|| Box::new(Advice::new(device.capabilities.max_ma)));
-            run_device(common, device, meter, actuator, shutdown::signalled()).await?
+            run_device(common, device, meter, actuator, shutdown::signalled()).await
         }
         Agent::Transformer(common, transformer) => {
-            run_transformer(common, transformer, meter, shutdown::signalled()).await?
+            run_transformer(common, transformer, meter, shutdown::signalled()).await
         }
-    };
-    tracing::info!(unacknowledged, "ended");
-    Ok(())
+    }
 }

@@ -85,6 +85,9 @@ pub fn text(report: &Report, now: UnixMillis) -> String {
         ),
         false => format!("{} does not run: this is what its outbox holds\n", report.name),
     };
+    if let Some(view) = &report.view {
+        let _ = writeln!(text, "{view}");
+    }
     let (memory, disk) = (report.memory, report.disk);
     let since = |oldest: Option<UnixMillis>| oldest.map(|oldest| since(oldest, now)).unwrap_or_default();
     // Writing to a string does not fail.
@@ -157,6 +160,7 @@ mod tests {
             is_running: true,
             broker_is_there: true,
             anchor_is_there: true,
+            view: None,
             memory,
             disk,
             disk_state: DiskReport::Works,

@@ -14,7 +14,7 @@ use crate::tls::{self, TlsConfigError};
 
 /// The ports that IANA assigned to MQTT, without and with TLS.
 const PORT: u16 = 1883;
-const TLS_PORT: u16 = 8883;
+pub(crate) const TLS_PORT: u16 = 8883;
 
 /// The section `[broker]`.
 ///

@@ -1,6 +1,6 @@
 //! `grid-agent check`: what is configured, valid and reachable. It changes nothing and disturbs nothing that runs.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -12,17 +12,14 @@ use grid_agent::meter::{MeterSettings, PhaseReading};
 use grid_agent::outbox;
 use grid_agent::settings::Settings;
 use grid_agent::status;
-use grid_protocol::identity::{Identity, named_in, validity_of};
 use grid_protocol::message::Role;
 use grid_service::chain;
-use grid_service::clock::unix_now;
-use grid_service::identity::{IdentityFiles, IdentitySettings};
 use grid_service::settings::SettingsError;
 use grid_service::setup::Report;
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 
-/// How long a reading or the broker may take.
+/// How long a reading may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Tell what is configured, valid and reachable: one line a thing, `ok`, `--` (not configured, or not running) or `WRONG` with
@@ -71,83 +68,38 @@ pub fn tell(report: &mut Report, settings: &Settings, config: &Path) {
     };
     let (name, site) = (&settings.name, &settings.site);
     report.ok("settings", format!("{}: {name} of the site {site}, {is}", config.display()));
-    let identity = check_identity(report, settings);
-    check_secrets(report, &settings.identity);
+    let role = if settings.device.is_some() { Role::Device } else { Role::Transformer };
+    let identity = report.identity(&settings.identity, (site, name, role), "grid-agent");
     let running = check_agent(report, settings);
-    match running {
-        Some(running) => report.none("meter", format!("is read by the agent that runs: {}", seen(&running))),
+    match running.map(|running| running.view) {
+        Some(Some(view)) if view.is_sound() => report.ok("meter", format!("the agent {view}")),
+        Some(Some(view)) => {
+            report.wrong("meter", format!("the agent {view}: journalctl -u grid-agent@{name} tells why"))
+        }
+        Some(None) => report.none("meter", "the agent has no reading yet"),
         None => check_meter(report, settings),
     }
     check_actuator(report, settings);
-    check_broker(report, settings, identity.as_ref());
+    report.broker(&settings.broker, identity.as_ref());
     check_outbox(report, settings);
 }
 
-/// What an agent says of itself.
+/// What an agent that runs says of itself.
 pub fn seen(report: &outbox::Report) -> String {
     let there = |is_there| if is_there { "there" } else { "not there" };
-    match report.is_running {
-        true => {
-            format!("the broker is {}, the anchor is {}", there(report.broker_is_there), there(report.anchor_is_there))
-        }
-        false => "it does not run".to_owned(),
-    }
-}
-
-/// Who it is, if the files tell.
-fn check_identity(report: &mut Report, settings: &Settings) -> Option<IdentityFiles> {
-    let files = match settings.identity.read() {
-        Ok(files) => files,
-        Err(error) => {
-            report.wrong("identity", error);
-            return None;
-        }
-    };
-    let role = if settings.device.is_some() { Role::Device } else { Role::Transformer };
-    let name = &settings.name;
-    let renew = format!("grid-broker ca issue {name} --role {role} --renew, and then grid-agent setup {name}.bundle");
-    match files.check(&settings.site, name).map(|()| named_in(&files.certificate)) {
-        Err(error) => report.wrong("identity", error),
-        Ok(Err(error)) => report.wrong("identity", error),
-        Ok(Ok(Identity { role: its_role, .. })) if its_role != role => {
-            report.wrong("identity", format!("its certificate is for the role {its_role}, not {role}: {renew}"));
-        }
-        Ok(Ok(_)) => report.ok("identity", format!("{name}, {role} of the site {}", settings.site)),
-    }
-    match validity_of(&files.certificate) {
-        Err(error) => report.wrong("certificate", error),
-        Ok(validity) => {
-            if files.authority.check(&files.certificate, validity.until).is_err() {
-                report.wrong("certificate", format!("the site's authority did not issue it: {renew}"));
-            }
-            report.holds("certificate", validity, unix_now(), &renew);
-        }
-    }
-    Some(files)
-}
-
-fn check_secrets(report: &mut Report, identity: &IdentitySettings) {
-    let secrets: Vec<(&str, &Path)> = match identity {
-        IdentitySettings::Bundle(bundle) => vec![("bundle", bundle)],
-        IdentitySettings::Files { message_key, tls_key, .. } => {
-            let tls_key = tls_key.as_deref().map(|key| ("tls key", key));
-            std::iter::once(("message key", message_key.as_path())).chain(tls_key).collect()
-        }
-    };
-    for (what, file) in secrets {
-        report.is_secret(what, file, false);
-    }
+    let view = report.view.as_ref().map(|view| format!("{view}; ")).unwrap_or_default();
+    let (broker, anchor) = (there(report.broker_is_there), there(report.anchor_is_there));
+    format!("{view}the broker is {broker}, the anchor is {anchor}")
 }
 
 /// What the agent says, if it runs.
 fn check_agent(report: &mut Report, settings: &Settings) -> Option<outbox::Report> {
     match status::ask(settings.outbox.dir.as_deref(), &settings.name) {
         Ok(running) if running.is_running => {
-            match running.broker_is_there {
-                true => report.ok("agent", format!("runs: {}", seen(&running))),
-                false => {
-                    report.wrong("agent", "runs, but has no connection to the broker: what the broker's line says?")
-                }
+            match (running.broker_is_there, running.anchor_is_there) {
+                (true, true) => report.ok("agent", "runs; broker and anchor are there"),
+                (true, false) => report.ok("agent", "runs; the broker is there, the anchor is not"),
+                (false, _) => report.wrong("agent", "runs, but has no connection to the broker: see below"),
             }
             return Some(running);
         }
@@ -197,7 +149,8 @@ fn check_actuator(report: &mut Report, settings: &Settings) {
 /// Whether this process may write the file, and if it is root, whether the agent's group may, too.
 fn may_be_written(file: &Path) -> Result<(), String> {
     let shown = file.display();
-    access(file, Access::WRITE_OK).map_err(|error| format!("{shown} may not be written ({error}): who owns it?"))?;
+    let opened = OpenOptions::new().write(true).open(file);
+    opened.map_err(|error| format!("{shown} may not be written ({error}): who owns it?"))?;
     let is = fs::metadata(file).map_err(|error| format!("{shown} cannot be looked at: {error}"))?;
     if geteuid().is_root() && is.uid() == 0 && is.permissions().mode() & 0o022 == 0 {
         return Err(format!(
@@ -206,23 +159,6 @@ fn may_be_written(file: &Path) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-fn check_broker(report: &mut Report, settings: &Settings, identity: Option<&IdentityFiles>) {
-    let Some(identity) = identity else {
-        report.none("broker", "cannot be asked without an identity");
-        return;
-    };
-    let broker = match settings.broker.resolve(identity) {
-        Ok(broker) => broker,
-        Err(error) => {
-            report.wrong("broker", error);
-            return;
-        }
-    };
-    let how = if broker.is_by_tls() { "answers by TLS, and takes our certificate" } else { "answers, without TLS" };
-    let reached = broker.reach(PATIENCE);
-    report.judge("broker", reached.map(|()| format!("{broker} {how}")).map_err(|why| format!("{broker}: {why}")));
 }
 
 fn check_outbox(report: &mut Report, settings: &Settings) {

@@ -38,5 +38,5 @@ pub fn look(folder: &Path, name: &Name) -> Result<Report, LookError> {
         outcome => outbox.done(outcome, BootTime(0)),
     }
     let name = name.clone();
-    Ok(outbox.report(Around { name, is_running: false, broker_is_there: false, anchor_is_there: false }))
+    Ok(outbox.report(Around { name, is_running: false, broker_is_there: false, anchor_is_there: false, view: None }))
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keeping::Outbox;
 use super::message::Worth;
+use crate::view::View;
 
 /// Messages and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +65,9 @@ pub struct Report {
     pub broker_is_there: bool,
     /// Whether the anchor is there, as far as the agent has heard.
     pub anchor_is_there: bool,
+    /// What the agent sees, if it runs and has seen something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<View>,
     /// All that waits in memory.
     pub memory: Amount,
     /// All that waits on disk.
@@ -95,6 +99,8 @@ pub struct Around {
     pub broker_is_there: bool,
     /// Whether the anchor was heard of.
     pub anchor_is_there: bool,
+    /// What it sees.
+    pub view: Option<View>,
 }
 
 impl Outbox {
@@ -127,12 +133,13 @@ impl Outbox {
             memory.add(report.memory.messages, report.memory.bytes);
             disk.add(report.disk.messages, report.disk.bytes);
         }
-        let Around { name, is_running, broker_is_there, anchor_is_there } = around;
+        let Around { name, is_running, broker_is_there, anchor_is_there, view } = around;
         Report {
             name,
             is_running,
             broker_is_there,
             anchor_is_there,
+            view,
             memory,
             disk,
             disk_state: match &self.disk {

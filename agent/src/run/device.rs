@@ -20,6 +20,7 @@ use crate::actuator::{Actuator, ActuatorError};
 use crate::commands::{Command, Kept};
 use crate::device::{Action, Device, Nature, Sample};
 use crate::meter::Meter;
+use crate::view::View;
 
 /// What a device is and whom it obeys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,6 +218,7 @@ impl Running {
                     let at = boot_now();
                     let report = self.core.report(at);
                     let obeys = report.obeys;
+                    self.station.sees(View::Device(report.clone()));
                     let seq = self.station.tell(Kind::Measurement, report, Delivery::Once)?;
                     self.core.measurement_sent(seq, at);
                     tracing::trace!(device = %self.common.credentials.name, seq, ?obeys, "reported");

@@ -280,7 +280,8 @@ mod tests {
     }
 
     fn drive(evidence: &mut Evidence) {
-        let around = || Around { name: name(), is_running: true, broker_is_there: true, anchor_is_there: false };
+        let around =
+            || Around { name: name(), is_running: true, broker_is_there: true, anchor_is_there: false, view: None };
         evidence.drive(boot_now(), around);
     }
 

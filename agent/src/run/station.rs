@@ -27,6 +27,7 @@ use crate::commands::{self, Command, Kept, Refusal};
 use crate::directory::{Directory, Distrust};
 use crate::home_assistant::{self, HomeAssistant};
 use crate::outbox::{Around, Lost};
+use crate::view::View;
 
 /// Missing messages are said again at most 200 times a second: ten every 50 ms.
 const REPLAY_EVERY: Millis = Millis(50);
@@ -79,6 +80,8 @@ pub struct Station {
     ignored: u64,
     reported_at: BootTime,
     systemd: Systemd,
+    /// What it said last of what flows.
+    view: Option<View>,
 }
 
 impl Station {
@@ -113,6 +116,7 @@ impl Station {
             ignored: 0,
             reported_at: boot_now(),
             systemd: Systemd::of_this_process(),
+            view: None,
         };
         station.evidence.outbox.begin(station.author.session());
         // A birth is the first message of its session, so that the log shows the key before anything signed with it.
@@ -182,6 +186,11 @@ impl Station {
     pub fn tell<B: Serialize>(&mut self, kind: Kind, body: B, delivery: Delivery) -> Result<u64, AgentError> {
         let name = self.author.name().clone();
         self.say(&name, kind, body, delivery)
+    }
+
+    /// Remembers what is seen now, for who asks.
+    pub fn sees(&mut self, view: View) {
+        self.view = Some(view);
     }
 
     /// Publishes an event.
@@ -400,7 +409,8 @@ impl Station {
             self.declare_losses()?;
         }
         let (name, broker_is_there, anchor_is_there) = (self.author.name(), self.greeted, self.anchor.is_some());
-        let around = || Around { name: name.clone(), is_running: true, broker_is_there, anchor_is_there };
+        let view = self.view.clone();
+        let around = || Around { name: name.clone(), is_running: true, broker_is_there, anchor_is_there, view };
         let told = self.evidence.drive(now, around);
         told.into_iter().try_for_each(|event| self.event(event))?;
         // What is new goes first.

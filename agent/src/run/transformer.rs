@@ -25,6 +25,7 @@ use crate::commands::{Command, Kept, LIMIT_W, Order, Refusal};
 use crate::gpio::{Line, Pull};
 use crate::meter::Meter;
 use crate::transformer::{Dim, Plan, REPEAT, Transformer, Voice};
+use crate::view::View;
 
 const BALANCE_EVERY: Millis = Millis(1000);
 /// So many messages are heard before what they change is decided: then readings have their turn.
@@ -181,6 +182,7 @@ impl Running {
                 _ = tick.tick() => self.lead(None, |core, speaker| core.on_tick(boot_now(), speaker))?,
                 _ = balance.tick() => {
                     if let Some(balance) = self.core.balance(boot_now()) {
+                        self.station.sees(View::Transformer(balance.clone()));
                         self.station.tell(Kind::Balance, balance, Delivery::OnceRetained)?;
                     }
                 }

@@ -1,12 +1,10 @@
 //! Why a setup was not done, and what to do about it.
 
-use std::io;
 use std::path::PathBuf;
 
-use grid_protocol::identity::{BundleError, IdentityError};
 use grid_protocol::message::Role;
 use grid_service::settings::SettingsError;
-use grid_service::setup::SetupError;
+use grid_service::setup::{BadCredentials, SetupError};
 
 /// Why the agent is not set up.
 #[derive(Debug, thiserror::Error)]
@@ -14,25 +12,9 @@ pub enum Failure {
     /// A question, a file or the service.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// The bundle cannot be read.
-    #[error("the bundle {file} cannot be read: {source}")]
-    Unreadable {
-        /// Which.
-        file: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is no bundle.
-    #[error("{file} is no bundle of grid-broker ca issue: {source}")]
-    NoBundle {
-        /// Which.
-        file: PathBuf,
-        /// Why.
-        source: BundleError,
-    },
-    /// Its certificate names nobody.
+    /// The bundle.
     #[error(transparent)]
-    Identity(#[from] IdentityError),
+    Credentials(#[from] BadCredentials),
     /// Nobody of this role has an agent.
     #[error("this is the bundle of an {0}, who has no agent{hint}", hint = if *.0 == Role::Anchor { ": use grid-anchor setup" } else { "" })]
     NoAgent(Role),
@@ -49,16 +31,6 @@ pub enum Failure {
     /// There is no device.
     #[error("--failsafe-ma is for each --device of a transformer, and none is given")]
     ReservesForNobody,
-    /// The bundle that is there is not this one's predecessor.
-    #[error(
-        "{file} is there, {why}, and stays as it is: move it away if it is of no use any more, and run setup again"
-    )]
-    OtherBundle {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
     /// The settings that are there cannot be used.
     #[error("{0}\nMend that file, or move it away and run setup again")]
     Settings(SettingsError),
@@ -80,9 +52,6 @@ pub enum Failure {
     /// What was made of the example is no settings: a fault of this program.
     #[error("the settings that were made cannot be read: {0}")]
     Made(#[from] toml::de::Error),
-    /// They cannot be compared: a fault of this program.
-    #[error("the settings cannot be compared: {0}")]
-    Compared(#[from] toml::ser::Error),
     /// The example is broken, or the settings that are there are no text: a fault of this program.
     #[error("the settings cannot be filled in: {0}")]
     Example(#[from] toml_edit::TomlError),

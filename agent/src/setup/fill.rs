@@ -1,8 +1,6 @@
 //! Settings, made of an example whose comments stay in them.
 
-use grid_agent::settings::Settings;
 use grid_protocol::message::Phase;
-use toml::Value;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TomlError, value};
 
 use super::state_of;
@@ -253,34 +251,4 @@ fn fill_devices(document: &mut DocumentMut, devices: &[DeviceWord]) {
     };
     let devices: ArrayOfTables = devices.iter().enumerate().map(enrolled).collect();
     transformer.insert("device", Item::ArrayOfTables(devices));
-}
-
-/// What `new` settings say otherwise than those that are `there`, one line each.
-pub fn differences(there: &Settings, new: &Settings) -> Result<Vec<String>, toml::ser::Error> {
-    let (there, new) = (Value::try_from(there)?, Value::try_from(new)?);
-    let mut differences = Vec::new();
-    compare(String::new(), Some(&there), Some(&new), &mut differences);
-    Ok(differences)
-}
-
-fn compare(key: String, is: Option<&Value>, asked: Option<&Value>, differences: &mut Vec<String>) {
-    match (is, asked) {
-        (Some(Value::Table(is)), Some(Value::Table(asked))) => {
-            let keys = is.keys().chain(asked.keys().filter(|key| !is.contains_key(*key)));
-            for inner in keys {
-                let path = if key.is_empty() { inner.clone() } else { format!("{key}.{inner}") };
-                compare(path, is.get(inner), asked.get(inner), differences);
-            }
-        }
-        (Some(Value::Array(is)), Some(Value::Array(asked))) if is.iter().chain(asked).any(Value::is_table) => {
-            for place in 0..is.len().max(asked.len()) {
-                compare(format!("{key}[{place}]"), is.get(place), asked.get(place), differences);
-            }
-        }
-        (is, asked) if is != asked => {
-            let shown = |value: Option<&Value>| value.map_or("not there".to_owned(), |value| value.to_string());
-            differences.push(format!("{key} is {}, not {}", shown(is), shown(asked)));
-        }
-        _ => {}
-    }
 }

@@ -17,8 +17,7 @@ mod reserve;
 mod wanted;
 mod words;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,21 +25,16 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use grid_agent::settings::Settings;
 use grid_agent::status;
-use grid_protocol::identity::{Bundle, brokers_in, named_in, validity_of};
 use grid_protocol::topic::Name;
-use grid_service::broker::BrokerSettings;
 use grid_service::chain;
-use grid_service::identity::IdentitySettings;
-use grid_service::setup::{Put, Questions, Readers, Report, Root, Unit};
+use grid_service::setup::{Credentials, Questions, Readers, Report, Root, Unit, differences};
 
 use crate::check;
 use error::Failure;
 use reserve::Reserve;
 use wanted::{Device, Given, Part, Transformer, Wanted};
-use words::{At, DeviceWord};
+use words::DeviceWord;
 
-/// How long a broker may take to answer.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// How long an agent that was started may take to find its broker.
 const SETTLES_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -102,19 +96,16 @@ fn set_up(arguments: Arguments) -> Result<u8, Failure> {
     let Arguments { bundle: file, given, root } = arguments;
     let root = Root::new(root);
     root.check_rights()?;
-    let pem = fs::read(&file).map_err(|source| Failure::Unreadable { file: file.clone(), source })?;
-    let bundle = Bundle::read(&pem).map_err(|source| Failure::NoBundle { file: file.clone(), source })?;
-    let identity = named_in(&bundle.certificate)?;
-    let name = identity.name.clone();
-    let wanted = Wanted::of_flags(given, &identity)?;
+    let credentials = Credentials::read(&file)?;
+    let name = credentials.identity.name.clone();
+    let wanted = Wanted::of_flags(given, &credentials.identity)?;
 
     // All that could keep this from being done comes before the first thing is written.
-    check_bundle_there(&root, &name, &bundle)?;
+    credentials.check_against(&root, &bundle_of(&name))?;
     let new = match root.read(config_of(&name))? {
         Some(there) => check_against(&root, &String::from_utf8_lossy(&there), &wanted).map(|()| None)?,
         None => {
-            let wanted =
-                wanted.complete(&Questions::on_terminal(), || find_broker(&file, &String::from_utf8_lossy(&pem)))?;
+            let wanted = wanted.complete(&Questions::on_terminal(), || credentials.find_broker())?;
             Some((new_settings(&wanted)?, next_steps(&wanted)))
         }
     };
@@ -122,10 +113,7 @@ fn set_up(arguments: Arguments) -> Result<u8, Failure> {
     let found = if root.is_this_machine() { Unit::find(&unit)? } else { None };
     let runs = found.as_ref().map(Unit::is_active).transpose()?.unwrap_or(false);
 
-    let is_same = root.put(bundle_of(&name), &pem, Readers::Owner)? == Put::Unchanged;
-    if !is_same {
-        root.write(bundle_of(&name), &pem, Readers::Owner)?;
-    }
+    let is_same = !credentials.put(&root, &bundle_of(&name))?;
     let tell = |is_same, path| {
         let mark = if is_same { "unchanged" } else { "written  " };
         println!("{mark}  {}", root.at(path).display());
@@ -143,9 +131,8 @@ fn set_up(arguments: Arguments) -> Result<u8, Failure> {
         return Ok(0);
     }
     let settings = Settings::load(&config).map_err(Failure::Settings)?;
-    match &found {
-        Some(unit) if runs && !is_same => unit.restart()?,
-        Some(_) | None => {}
+    if let Some(unit) = found.as_ref().filter(|_| runs && !is_same) {
+        unit.restart()?;
     }
     let mut out = std::io::stdout();
     let mut report = Report::to(&mut out);
@@ -163,26 +150,12 @@ fn set_up(arguments: Arguments) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// Fails if a bundle is there that this one should not replace.
-fn check_bundle_there(root: &Root, name: &Name, new: &Bundle) -> Result<(), Failure> {
-    let Some(there) = root.read(bundle_of(name))? else { return Ok(()) };
-    let other = |why: String| Failure::OtherBundle { file: root.at(bundle_of(name)), why };
-    let there = Bundle::read(&there).map_err(|error| other(format!("cannot be read ({error})")))?;
-    if there.authority.der() != new.authority.der() {
-        return Err(other("is of another site's authority".to_owned()));
-    }
-    if validity_of(&there.certificate)?.until > validity_of(&new.certificate)?.until {
-        return Err(other("is newer than the one that was given".to_owned()));
-    }
-    Ok(())
-}
-
 /// Fails if settings that are there say otherwise than the flags, with each difference.
 fn check_against(root: &Root, there: &str, wanted: &Wanted) -> Result<(), Failure> {
     let file = root.at(config_of(&wanted.name));
     Settings::load(&file).map_err(Failure::Settings)?;
     let asked = fill::changed(there, wanted)?;
-    let differences = fill::differences(&toml::from_str(there)?, &toml::from_str(&asked)?)?;
+    let differences = differences::<Settings>(&toml::from_str(there)?, &toml::from_str(&asked)?);
     if differences.is_empty() { Ok(()) } else { Err(Failure::Otherwise { file, differences }) }
 }
 
@@ -222,33 +195,19 @@ fn next_steps(wanted: &Wanted) -> String {
     }
 }
 
-/// The first broker that the bundle names and that answers; if none does, the first that it names.
-fn find_broker(file: &Path, bundle: &str) -> Option<At> {
-    let named = brokers_in(bundle);
-    let identity = IdentitySettings::Bundle(file.to_owned()).read().ok()?;
-    for at in &named {
-        let settings = BrokerSettings { tls: true, ..BrokerSettings::plain(&at.host, at.port) };
-        let answers = settings.resolve(&identity).map_err(|error| error.to_string());
-        match answers.and_then(|broker| broker.reach(PATIENCE)) {
-            Ok(()) => return Some(At(at.clone())),
-            Err(why) => println!("no answer  {at}: {why}"),
-        }
-    }
-    named.into_iter().next().map(At)
-}
-
 /// What the agent says of itself, once it is connected or has had its time for that.
 fn say_what_it_sees(settings: &Settings) {
     let began = Instant::now();
     loop {
         let report = status::ask(settings.outbox.dir.as_deref(), &settings.name);
-        let is_settled = report.as_ref().is_ok_and(|report| report.is_running && report.broker_is_there);
+        let is_settled = report.as_ref().is_ok_and(|report| report.broker_is_there && report.view.is_some());
         if !is_settled && began.elapsed() < SETTLES_WITHIN {
             thread::sleep(LOOK_EVERY);
             continue;
         }
         match report {
-            Ok(report) => println!("sees       {}", check::seen(&report)),
+            Ok(report) if report.is_running => println!("it         {}", check::seen(&report)),
+            Ok(_) => println!("silent     it has ended: journalctl -u grid-agent@{}", settings.name),
             Err(error) => println!("silent     {error}"),
         }
         return;

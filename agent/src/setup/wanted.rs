@@ -8,11 +8,11 @@ use grid_protocol::identity::Identity;
 use grid_protocol::message::{DeviceKind, Role};
 use grid_protocol::topic::Name;
 use grid_protocol::units::MilliAmps;
-use grid_service::setup::Questions;
+use grid_service::setup::{BrokerAt, Questions};
 
 use super::error::Failure;
 use super::reserve::Reserve;
-use super::words::{ActuatorWord, At, Current, DeviceWord, DeviceWords, Kind, MeterWord, Phases};
+use super::words::{ActuatorWord, Current, DeviceWord, DeviceWords, Kind, MeterWord, Phases};
 
 /// What a car draws at least (IEC 61851-1), which a short gap in the radio should leave it.
 const USUAL: Current = Current(MilliAmps(6_000));
@@ -24,7 +24,7 @@ const ALL_PHASES: usize = 3;
 pub struct Given {
     /// Where the broker is. Default: the first that the bundle names and that answers.
     #[arg(long, value_name = "HOST[:PORT]")]
-    broker: Option<At>,
+    broker: Option<BrokerAt>,
     /// What measures, with a value for each phase: ina219:ADDRESS,… or hwmon[:DEVICE,…] or none:MA,… (a constant).
     #[arg(long, value_name = "METER")]
     meter: Option<MeterWord>,
@@ -72,7 +72,7 @@ pub struct Wanted {
     /// The agent's name.
     pub name: Name,
     /// Where the broker is.
-    pub broker: Option<At>,
+    pub broker: Option<BrokerAt>,
     /// What measures.
     pub meter: Option<MeterWord>,
     /// The bus of an INA219.
@@ -167,7 +167,7 @@ impl Wanted {
     ///
     /// # Errors
     /// Names the flag of what has no default, if nobody can be asked.
-    pub fn complete(mut self, ask: &Questions, broker: impl FnOnce() -> Option<At>) -> Result<Self, Failure> {
+    pub fn complete(mut self, ask: &Questions, broker: impl FnOnce() -> Option<BrokerAt>) -> Result<Self, Failure> {
         let default = if self.broker.is_some() { None } else { broker() };
         self.broker = Some(ask.answer("Where the broker is (HOST or HOST:PORT)", "--broker", self.broker, default)?);
         match &mut self.part {
@@ -183,8 +183,7 @@ impl Wanted {
                     Some(Kind(DeviceKind::Ev)),
                 )?;
                 device.kind = Some(kind);
-                let is_usual =
-                    self.meter.as_ref().map_or(ask.is_somebody_there(), |meter| meter.phases() == ALL_PHASES);
+                let is_usual = self.meter.as_ref().is_none_or(|meter| meter.phases() == ALL_PHASES);
                 let all = "L1L2L3".parse().ok().filter(|_| is_usual);
                 let phases = device.phases.take();
                 let phases = ask.answer("The phases it is connected to (L1L2L3, L2)", "--phases", phases, all)?;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use grid_protocol::identity::Endpoint;
 use grid_protocol::message::{DeviceKind, Phase};
 use grid_protocol::topic::Name;
 use grid_protocol::units::MilliAmps;
@@ -18,28 +17,6 @@ pub struct BadWord {
 
 fn bad(word: &str, expected: &'static str) -> BadWord {
     BadWord { word: word.to_owned(), expected }
-}
-
-/// Where the broker is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct At(pub Endpoint);
-
-/// MQTT over TLS, as IANA has it.
-const TLS_PORT: u16 = 8883;
-
-impl FromStr for At {
-    type Err = BadWord;
-
-    fn from_str(word: &str) -> Result<Self, BadWord> {
-        let at = word.parse().or_else(|_| format!("{word}:{TLS_PORT}").parse());
-        at.map(Self).map_err(|_| bad(word, "HOST or HOST:PORT, such as broker.local or [2001:db8::1]:8883"))
-    }
-}
-
-impl fmt::Display for At {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }
 
 /// A current per phase: milliamps, without sign.
@@ -303,15 +280,12 @@ mod tests {
         ]);
         reads_back::<ActuatorWord>(&["control-pilot", "pwm", "relay:17", "none"]);
         reads_back::<DeviceWords>(&["cp-1:L1L2L3 heat-pump-1:L2:0", ""]);
-        reads_back::<At>(&["broker.local:1", "[2001:db8::1]:8883"]);
-        assert_eq!("192.0.2.7".parse::<At>().unwrap().to_string(), "192.0.2.7:8883");
         assert_eq!("L1, L2".parse::<Phases>().unwrap().to_string(), "L1L2");
         assert_eq!("ina219:64".parse::<MeterWord>().unwrap().to_string(), "ina219:0x40");
     }
 
     #[test]
     fn what_means_nothing_is_said_with_what_was_expected() {
-        is_none::<At>(&["", "a b", "broker:x"]);
         is_none::<Current>(&["6A", "-1", ""]);
         is_none::<Phases>(&["", "L1L1", "L4", "1"]);
         is_none::<Kind>(&["car", "EV"]);

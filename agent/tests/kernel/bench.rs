@@ -36,6 +36,15 @@ fn a_chip_is_found_read_and_calibrated_through_the_device_file() {
     assert!(code == 0 && text.contains("set up with configuration 0x39e7"), "it was set up by now: {text}");
 }
 
+#[test]
+fn check_reads_the_meter_through_the_device_file() {
+    let machine = Machine::boot();
+    machine.kernel.i2c.solder(0x40, SIX_AMPERES_UV);
+    let (code, text) = machine.result("check", &device(INA219), &[]);
+    assert!(code == 1 && text.contains("ok     meter           reads L1 6000 mA\n"), "{text}");
+    assert!(text.contains("WRONG  identity        bundle \"/nowhere/cp-1.bundle\""), "{text}");
+}
+
 /// What is wrong when the program starts, and words that must be said of it.
 type AtStart = (&'static str, fn(&Kernel), &'static str);
 

@@ -40,10 +40,15 @@ pub struct Broker {
 
 impl Broker {
     pub fn start() -> Self {
+        Self::with(|_| "allow_anonymous true\n".to_owned())
+    }
+
+    /// One that lets in whom these lines of its settings let in. Their files are in its folder.
+    pub fn with(admission: impl FnOnce(&Path) -> String) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("mosquitto.conf");
-        std::fs::write(&file, format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).unwrap();
+        std::fs::write(&file, format!("listener {port} 127.0.0.1\n{}", admission(folder.path()))).unwrap();
         let program = if Path::new("/usr/sbin/mosquitto").exists() { "/usr/sbin/mosquitto" } else { "mosquitto" };
         let child = Command::new(program).arg("-c").arg(&file).stderr(Stdio::null()).stdout(Stdio::null()).spawn();
         let _process = Process(child.unwrap());

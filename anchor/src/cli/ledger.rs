@@ -74,6 +74,19 @@ pub struct InitArguments {
     packages: PackageArguments,
 }
 
+impl InitArguments {
+    /// For a new trail, with keys and log in `data_dir`.
+    pub fn new(
+        network: Network,
+        site: Name,
+        (ca, data_dir): (PathBuf, PathBuf),
+        (grpc, faucet): (Vec<String>, Option<String>),
+    ) -> Self {
+        let packages = PackageArguments { audit_trails: None, tf_components: None };
+        Self { network, site, ca, data_dir, grpc, faucet, origin: None, continues: None, old_log_key: None, packages }
+    }
+}
+
 /// Where the packages are, on a network that has none of its own.
 #[derive(Args)]
 struct PackageArguments {

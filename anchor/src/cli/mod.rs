@@ -1,11 +1,13 @@
 //! The command line.
 
+mod check;
 mod fsck;
 mod keys;
 mod ledger;
 mod progress;
 mod prove;
 mod report;
+mod setup;
 mod show;
 mod status;
 #[cfg(test)]
@@ -19,10 +21,12 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::sync::watch;
 
+use check::CheckArguments;
 use fsck::FsckArguments;
 use keys::KeysCommand;
 use ledger::{InitArguments, MockArguments, init, mock_ledger};
 use prove::ProveArguments;
+use setup::SetupArguments;
 use show::ShowArguments;
 use status::StatusArguments;
 use verify::VerifyArguments;
@@ -42,6 +46,20 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Set up the anchor on this machine: keys and a trail, credentials, settings, service.
+    ///
+    /// Takes the bundle that `grid-broker ca issue` made. Asks what is not given, if there is a terminal; else takes the
+    /// defaults, and names what has none. It may be run again: what is there and the same is left alone, and so is what says
+    /// otherwise, which is then told.
+    #[command(after_help = setup::EXAMPLES)]
+    Setup(SetupArguments),
+    /// Tell what is configured, valid and reachable: one line a thing, `ok`, `--` (not configured, or not running) or `WRONG`
+    /// with what to do.
+    ///
+    /// It changes nothing and disturbs nothing that runs: the broker is greeted but not logged in to. Exit code 0: nothing is
+    /// wrong. 1: something is. 2: the settings cannot be used.
+    #[command(after_help = "Example:\n  sudo grid-anchor check")]
+    Check(CheckArguments),
     /// Make keys and a sealed trail on a ledger. Interrupted anywhere, run it again.
     #[command(after_help = ledger::INIT_EXAMPLES)]
     Init(InitArguments),
@@ -122,6 +140,8 @@ pub fn run(arguments: Arguments) -> Result<u8, Failure> {
             Ok(0)
         }
         Command::Run { config, print_config: false } => serve(&config),
+        Command::Setup(arguments) => setup::set_up(arguments),
+        Command::Check(arguments) => check::check(&arguments),
         Command::Init(arguments) => init(&arguments),
         Command::Keys(command) => keys::keys(&command),
         Command::MockLedger(arguments) => mock_ledger(&arguments),

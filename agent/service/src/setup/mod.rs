@@ -6,10 +6,16 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `questions` | [`Questions`]: from a flag, from a person, or the default |
+//! | `credentials` | [`Credentials`]: the bundle that says who a service is |
+//! | `differences` | [`differences()`]: what settings say otherwise than is wanted |
+//! | `looks` | what `check` looks at for all who have an identity |
 //! | `root` | [`Root`]: the files of this machine, or of another one below a folder |
 //! | `unit` | [`Unit`]: a service of systemd |
 //! | `report` | [`Report`]: what `check` found |
 
+mod credentials;
+mod differences;
+mod looks;
 mod questions;
 mod report;
 mod root;
@@ -18,6 +24,8 @@ mod unit;
 use std::io;
 use std::path::PathBuf;
 
+pub use credentials::{BadBrokerAt, BadCredentials, BrokerAt, Credentials};
+pub use differences::differences;
 pub use questions::{Questions, first_line_of};
 pub use report::Report;
 pub use root::{Put, Readers, Root};

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, lchown};
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
@@ -107,6 +107,28 @@ impl Root {
             },
         };
         fs::set_permissions(&file, Permissions::from_mode(mode)).map_err(failed("set the mode of", &file))
+    }
+
+    /// Gives a folder and all in it to a service's user, if there is one: passwd(5), `name:password:uid:gid:…`.
+    pub fn give(&self, path: impl AsRef<Path>, user: &str) -> Result<(), SetupError> {
+        let users = self.read("/etc/passwd")?.unwrap_or_default();
+        let numbers = |line: &str| {
+            let mut parts = line.split(':');
+            let is_it = parts.next() == Some(user);
+            is_it.then(|| Some((parts.nth(1)?.parse().ok()?, parts.next()?.parse().ok()?))).flatten()
+        };
+        let Some((user, group)) = String::from_utf8_lossy(&users).lines().find_map(numbers) else { return Ok(()) };
+        let mut left = vec![self.at(path)];
+        while let Some(path) = left.pop() {
+            let give = failed("give away", &path);
+            lchown(&path, Some(user), Some(group)).map_err(&give)?;
+            if fs::symlink_metadata(&path).map_err(&give)?.is_dir() {
+                for entry in fs::read_dir(&path).map_err(&give)? {
+                    left.push(entry.map_err(&give)?.path());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The number of a group (group(5)): `name:password:number:members`.

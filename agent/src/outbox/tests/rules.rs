@@ -190,7 +190,7 @@ fn on_disk_balances_go_before_setpoints_and_setpoints_before_events() {
     assert_eq!(setpoints.len() + events.len() + lost.len(), 900);
     assert_eq!((bench.outbox.worst_lost, bench.outbox.take_given_up()), (Some(Worth::Lasting), Some(Worth::Lasting)));
     let name = "cp-1".parse().unwrap();
-    let around = Around { name, is_running: true, broker_is_there: true, anchor_is_there: false };
+    let around = Around { name, is_running: true, broker_is_there: true, anchor_is_there: false, view: None };
     assert_eq!(bench.outbox.report(around).worst_lost, Some(Worth::Lasting));
 }
 
@@ -373,7 +373,7 @@ fn the_report_names_each_session_with_what_waits_and_since_when() {
     assert_eq!((asleep.is_running, asleep.disk.messages, asleep.memory.messages), (false, 40, 0));
     let mut next = Bench::new(folder.path(), 2);
     next.say("event", 100);
-    let around = Around { name, is_running: true, broker_is_there: true, anchor_is_there: false };
+    let around = Around { name, is_running: true, broker_is_there: true, anchor_is_there: false, view: None };
     let report = next.outbox.report(around);
     assert_eq!((report.memory, report.disk.messages), (Amount { messages: 1, bytes: 100 }, 40));
     assert!((40 * LONG as u64..45 * LONG as u64).contains(&report.disk.bytes), "{report:?}");

@@ -15,7 +15,9 @@ fn answer(arguments: &[&str]) -> (u8, String) {
     let done = match arguments.unwrap_or_else(|error| panic!("{error}")).command {
         Command::Prove(arguments) => prove::prove_message(&arguments, &mut out),
         Command::Verify(arguments) => verify::verify(&arguments, &mut out),
-        Command::Run { .. }
+        Command::Setup(_)
+        | Command::Check(_)
+        | Command::Run { .. }
         | Command::Init(_)
         | Command::Keys(_)
         | Command::MockLedger(_)
