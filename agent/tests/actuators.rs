@@ -268,6 +268,20 @@ fn a_charger_that_does_not_follow_is_a_failure_until_it_does() {
 }
 
 #[test]
+fn a_charger_that_cannot_be_told_its_limit_is_one_failure_for_as_long_as_that_lasts() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut actuator = guarded(&charge_point(folder.path(), &wallbox(1), 0));
+    actuator.set(MilliAmps(8_000), Some(boot_now() + Millis(60_000))).unwrap_err();
+    let began = Instant::now();
+    // Over several rounds of `repeat_ms`.
+    while began.elapsed() < Duration::from_millis(1_500) {
+        let demand = actuator.demand();
+        assert!(demand.as_ref().is_err_and(|why| why.0.contains("cannot be told")), "{demand:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
 fn safe_tells_a_charger_to_be_off_and_does_not_wait_long_for_a_broker_that_is_not_there() {
     let broker = Broker::start();
     let charger = Charger::at(&broker);

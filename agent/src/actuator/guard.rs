@@ -2,7 +2,9 @@
 //!
 //! It is told a limit and until when that may stand. If it is not told again by then, it sets the failsafe limit, whether
 //! control has crashed, hangs or only sleeps. What it cannot outlive is its process: when that dies,
-//! `ExecStopPost=grid-agent safe` sets the safe state.
+//! `ExecStopPost=grid-agent safe` sets the safe state. And what it cannot break off is a call to the hardware that does not
+//! come back, in which the end of a lease would be missed: [`Actuator::is_overdue`] says so, systemd's watchdog is fed no more,
+//! and the process ends.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -20,6 +22,8 @@ const AGAIN: Millis = Millis(100);
 /// A condition variable waits on `CLOCK_MONOTONIC`, which stands still while the machine sleeps. So the clock of leases is
 /// looked at this often: a lease that ran out during the sleep ends so soon after it.
 const LOOK_AT_THE_CLOCK: Duration = Duration::from_millis(100);
+/// Longer than anything takes that the hardware will do after all.
+const OVERDUE: Duration = Duration::from_secs(1);
 /// How long the end waits for the hardware.
 const LAST_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -72,6 +76,8 @@ struct State {
     given: u64,
     answered: u64,
     answer: Option<Result<(), ActuatorError>>,
+    /// Since when the thread owes something: an answer, or its return from the hardware.
+    owes_since: Option<Instant>,
     /// What the hardware does not do now, though nobody asked.
     fault: Option<ActuatorError>,
     /// What it did not do since that was last told, though it may do it again.
@@ -134,6 +140,7 @@ impl Actuator for Guard {
         state.given += 1;
         let number = state.given;
         state.order = Some(Order { number, limit, until });
+        state.owes_since.get_or_insert_with(Instant::now);
         self.shared.changed.notify_all();
         // Who hangs is not waited for again and again: control has other things to do.
         let patience = if hangs { Duration::ZERO } else { PATIENCE };
@@ -152,6 +159,10 @@ impl Actuator for Guard {
 
     fn change_time(&self) -> Millis {
         self.manners.change_time
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.shared.lock().owes_since.is_some_and(|since| since.elapsed() >= OVERDUE)
     }
 }
 
@@ -181,6 +192,7 @@ fn run(mut watch: Watch, shared: &Shared) {
             continue;
         }
         // The hardware may take its time: nobody waits for the lock meanwhile.
+        state.owes_since.get_or_insert_with(Instant::now);
         drop(state);
         let answer = order.map(|order| (order.number, watch.order(order.limit, order.until, now)));
         watch.attend(now);
@@ -188,6 +200,7 @@ fn run(mut watch: Watch, shared: &Shared) {
         if let Some((number, answer)) = answer {
             (state.answered, state.answer) = (number, Some(answer));
         }
+        state.owes_since = state.order.map(|_| Instant::now());
         state.fault.clone_from(&watch.fault);
         if watch.fault.is_some() {
             state.untold.clone_from(&watch.fault);
@@ -364,12 +377,40 @@ mod tests {
             assert!(error.0.contains("does not answer"), "{error}");
         }
         assert!(began.elapsed() < PATIENCE * 50, "only the first was waited for");
+        while !guard.is_overdue() {
+            assert!(began.elapsed() < SOON);
+            thread::sleep(Duration::from_millis(5));
+        }
         drop(go_on);
         assert_eq!(told.recv_timeout(SOON).unwrap().0, MilliAmps(12_000));
         while guard.set(MilliAmps(7_000), None).is_err() {
             assert!(began.elapsed() < SOON * 2);
             thread::sleep(Duration::from_millis(5));
         }
+        assert!(!guard.is_overdue());
+    }
+
+    #[test]
+    fn the_end_of_a_lease_that_hangs_in_the_hardware_is_overdue_and_a_refusal_is_not() {
+        let (go_on, hangs) = channel();
+        let (hardware, _told, fails) = bench(Some(hangs));
+        go_on.send(()).unwrap();
+        let mut guard = Guard::start(hardware, MANNERS).unwrap();
+        guard.set(MilliAmps(12_000), Some(boot_now() + Millis(100))).unwrap();
+        assert!(!guard.is_overdue());
+        // Nobody orders anything any more.
+        let began = Instant::now();
+        while !guard.is_overdue() {
+            assert!(began.elapsed() < SOON);
+            thread::sleep(Duration::from_millis(5));
+        }
+        *fails.lock().unwrap() = Some("a wire is loose");
+        drop(go_on);
+        while guard.demand().is_ok() {
+            assert!(began.elapsed() < SOON * 2);
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!guard.is_overdue(), "it is tried again");
     }
 
     #[test]

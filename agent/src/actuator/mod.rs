@@ -38,6 +38,11 @@ pub trait Actuator: Send {
 
     /// How long a change takes at most.
     fn change_time(&self) -> Millis;
+
+    /// Whether it has not come back for so long that only the end of this process can free it.
+    fn is_overdue(&self) -> bool {
+        false
+    }
 }
 
 /// An actuator does not do what it is told.

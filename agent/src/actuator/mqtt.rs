@@ -107,7 +107,8 @@ impl Charger {
     }
 
     fn say(&mut self, now: BootTime) -> Result<(), ActuatorError> {
-        self.repeat_at = Some(now + self.words.section.repeat_ms);
+        // What does not get through is not said: it stays due.
+        self.repeat_at = Some(now);
         let Some(link) = &self.link else { return Ok(()) };
         for (topic, payload) in self.words.of(self.limit) {
             link.publish(topic, payload.into_bytes(), Delivery::Assured).map_err(|not_sent| {
@@ -115,6 +116,7 @@ impl Charger {
                 ActuatorError(format!("the charger cannot be told its limit: {not_sent}{why}"))
             })?;
         }
+        self.repeat_at = Some(now + self.words.section.repeat_ms);
         Ok(())
     }
 

@@ -19,8 +19,10 @@ use grid_protocol::units::{BootTime, MilliAmps, Millis};
 use super::guard::Hardware;
 use super::{ActuatorError, pilot};
 
-/// After `export` udev gives the channel's files to the group `gpio`, which takes a moment.
+/// udev gives a new chip's files to the group `gpio`, and after `export` those of the channel, which takes a moment.
 const UDEV_TIME: Duration = Duration::from_secs(2);
+/// So long once it runs: nothing else can be set meanwhile, and it is tried again.
+const UDEV_TIME_AGAIN: Duration = Duration::from_millis(300);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The files of a channel.
 const FILES: [&str; 4] = ["period", "duty_cycle", "polarity", "enable"];
@@ -92,9 +94,14 @@ pub enum PwmError {
     /// Another driver has it.
     #[error("{} is busy: something else in the kernel uses the channel (another overlay, audio, a backlight)", .0.display())]
     Busy(PathBuf),
-    /// The channel's folder does not come.
-    #[error("{} did not appear within 2 s after `export`", .0.display())]
-    NotExported(PathBuf),
+    /// The channel's files do not come.
+    #[error("{} did not appear within {} ms after `export`", file.display(), waited.as_millis())]
+    NotExported {
+        /// The first that is missing.
+        file: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// Somebody gave the channel back, switched it off or set it otherwise.
     #[error(
         "{} did not run as it was set ({found}) and was taken again: find out what else uses the channel", folder.display()
@@ -144,19 +151,29 @@ impl Pwm {
         let folder = chip.join(format!("pwm{}", config.channel));
         let duty_ns = signal.duty_ns(safe, config.period_ns);
         let pwm = Self { config, signal, chip, folder, duty_ns };
-        pwm.take()?;
+        pwm.take(UDEV_TIME)?;
         Ok(pwm)
     }
 
-    /// Takes the channel, and sets it.
-    fn take(&self) -> Result<(), PwmError> {
+    /// Takes the channel, for whose files it waits so long, and sets it.
+    fn take(&self, patience: Duration) -> Result<(), PwmError> {
         if !self.chip.exists() {
             return Err(PwmError::NoChip(self.chip.clone()));
         }
+        let until = Instant::now() + patience;
         if !self.folder.exists() {
+            wait_for_udev(&self.chip.join("export"), until)?;
             export(&self.chip, self.config.channel)?;
         }
-        wait_for_udev(&self.folder)?;
+        // Its rule gives them away one after the other.
+        for file in FILES {
+            wait_for_udev(&self.folder.join(file), until).map_err(|error| match error {
+                PwmError::Refused { file, source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                    PwmError::NotExported { file, waited: patience }
+                }
+                other => other,
+            })?;
+        }
         if !self.runs_as_it_should() {
             // A channel that was never used has no period, and takes nothing else before it has one (Linux before 6.11).
             if self.read("period").as_deref() != Some("0") {
@@ -182,7 +199,7 @@ impl Pwm {
         }
         let says = |file| format!("{file} {}", self.read(file).unwrap_or_else(|| "not there".to_owned()));
         let found = ["enable", "period", "polarity", "duty_cycle"].map(says).join(", ");
-        self.take()?;
+        self.take(UDEV_TIME_AGAIN)?;
         Err(PwmError::TakenAway { folder: self.folder.clone(), found })
     }
 
@@ -258,27 +275,20 @@ fn export(chip: &Path, channel: u32) -> Result<(), PwmError> {
     })
 }
 
-fn wait_for_udev(folder: &Path) -> Result<(), PwmError> {
-    let began = Instant::now();
-    // Its rule gives them away one after the other.
-    let mut left = FILES.map(|file| folder.join(file)).into_iter().peekable();
-    while let Some(file) = left.peek() {
-        let error = match OpenOptions::new().write(true).open(file) {
-            Ok(_) => {
-                left.next();
-                continue;
+/// Until the file may be written.
+fn wait_for_udev(file: &Path, until: Instant) -> Result<(), PwmError> {
+    loop {
+        match OpenOptions::new().write(true).open(file) {
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                let may_come = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
+                if !may_come || Instant::now() >= until {
+                    return Err(refused(file, "", error));
+                }
+                thread::sleep(LOOK_EVERY);
             }
-            Err(error) => error,
-        };
-        if began.elapsed() >= UDEV_TIME {
-            return Err(match error.kind() {
-                io::ErrorKind::NotFound => PwmError::NotExported(folder.to_owned()),
-                _ => refused(file, "", error),
-            });
         }
-        thread::sleep(LOOK_EVERY);
     }
-    Ok(())
 }
 
 fn write(file: &Path, value: &str) -> Result<(), PwmError> {
@@ -373,22 +383,6 @@ mod tests {
         drop(pilot);
         assert_eq!(tree.says()[3], "1", "the car must go on seeing that it may not charge");
         assert_eq!(fs::read_to_string(tree.chip().join("unexport")).unwrap(), "");
-    }
-
-    #[test]
-    fn a_pilot_that_runs_is_not_interrupted_by_a_restart() {
-        let tree = Tree::new(true);
-        let pilot = Pwm::open(tree.channel(false, pilot::PERIOD_NS), Signal::ControlPilot, MilliAmps(6_000)).unwrap();
-        drop(pilot);
-        // Nothing but the duty may be written now.
-        let folder = tree.chip().join("pwm0");
-        fs::remove_file(folder.join("polarity")).unwrap();
-        fs::write(folder.join("polarity"), "normal\n").unwrap();
-        let before = fs::metadata(folder.join("period")).unwrap().modified().unwrap();
-        thread::sleep(Duration::from_millis(20));
-        Pwm::open(tree.channel(false, pilot::PERIOD_NS), Signal::ControlPilot, MilliAmps(6_000)).unwrap();
-        assert_eq!(tree.says(), ["1000000", "100000", "normal", "1"]);
-        assert_eq!(fs::metadata(folder.join("period")).unwrap().modified().unwrap(), before);
     }
 
     #[test]

@@ -191,6 +191,11 @@ impl Device {
     /// told: what fails beside the meter is told, too.
     pub fn on_meter_complaint(&mut self, why: String, wanted: Result<MilliAmps, String>, now: BootTime) -> Vec<Action> {
         self.health.on_complaint(why);
+        self.on_wanted(wanted, now)
+    }
+
+    /// Takes the current that is wanted, or why that cannot be told, between two readings.
+    pub fn on_wanted(&mut self, wanted: Result<MilliAmps, String>, now: BootTime) -> Vec<Action> {
         self.hear_actuator(wanted, now);
         self.on_tick(now)
     }

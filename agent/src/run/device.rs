@@ -104,11 +104,14 @@ impl Running {
                 () = &mut shutdown => break,
                 incoming = self.station.next() => self.on_incoming(incoming?)?,
                 sampled = samples.recv() => self.on_sampled(sampled.ok_or(AgentError::MeterEnded)?)?,
-                () = sleep(nap) => self.core.on_tick(boot_now()),
+                () = sleep(nap) => self.on_tick(),
             };
             self.perform(actions)?;
             self.station.replay(boot_now())?;
-            self.station.alive();
+            // What hangs in the hardware would outlast every lease: systemd is to end this process, and to run `safe`.
+            if !self.actuator.is_overdue() {
+                self.station.alive();
+            }
         }
         self.set_safe()
     }
@@ -189,9 +192,19 @@ impl Running {
         })
     }
 
+    /// What an actuator has to say is heard, also when the meter says nothing.
+    fn on_tick(&mut self) -> Vec<Action> {
+        let wanted = self.wanted();
+        self.core.on_wanted(wanted, boot_now())
+    }
+
+    fn wanted(&mut self) -> Result<MilliAmps, String> {
+        self.actuator.demand().map_err(|error| error.to_string())
+    }
+
     fn on_sampled(&mut self, sampled: Sampled) -> Result<Vec<Action>, AgentError> {
         self.core.expect_readings_within(sampled.expected_interval);
-        let wanted = self.actuator.demand().map_err(|error| error.to_string());
+        let wanted = self.wanted();
         Ok(match sampled.reading {
             Ok(reading) => {
                 if let Some(event) = self.complaints.saturation(&reading, boot_now()) {

@@ -1,16 +1,19 @@
 //! PWM and relay: the safe state at the start, on stop and from outside, and what the kernel has against it.
 
 use std::thread;
+use std::time::Duration;
 
 use grid_protocol::message::Event;
 
-use crate::agent::{INA219, Machine, SIX_AMPERES_UV, Site, TTL, device, until};
+use crate::agent::{INA219, Machine, SIX_AMPERES_UV, Site, TTL, device, is_fed, starves, until};
 use crate::emulated::{Channel, EACCES, EBUSY, EINVAL, EIO, ENOENT, Errno, Kernel};
 
 const PILOT: &str = "[meter.none]\nbase_ma = [0]\n[actuator.control_pilot]\n";
 const RELAY: &str = "[meter.none]\nbase_ma = [0]\n[actuator.relay]\nline = 17\nactive_low = true\n";
 const CONSTANT: &str = "[meter.none]\nbase_ma = [2000, 2000, 2000]\n";
 const DUTY: &str = "/sys/class/pwm/pwmchip0/pwm0/duty_cycle";
+
+const EXPORT: &str = "/sys/class/pwm/pwmchip0/export";
 
 /// The control pilot of 6 A: a tenth of 1 ms.
 const SIX_AMPERES: Channel = Channel { period: 1_000_000, duty_cycle: 100_000, inversed: false, enabled: true };
@@ -60,6 +63,34 @@ fn a_lamp_that_is_dark_when_safe_gives_its_channel_back() {
     assert!(machine.kernel.journal().contains(&"write /sys/class/pwm/pwmchip0/unexport 0".to_owned()));
 }
 
+#[test]
+fn what_udev_has_not_given_away_yet_is_waited_for() {
+    let machine = Machine::boot();
+    refuse_to_export(&machine.kernel, EACCES);
+    thread::scope(|scope| {
+        let kernel = &machine.kernel;
+        scope.spawn(|| {
+            until("it is tried", || kernel.journal().contains(&format!("open {EXPORT}")));
+            thread::sleep(Duration::from_millis(100));
+            kernel.allow(EXPORT);
+        });
+        let (code, text) = safe(&machine, PILOT);
+        assert_eq!(code, 0, "{text}");
+    });
+    assert_eq!(machine.kernel.sysfs.channel(), Some(SIX_AMPERES));
+}
+
+#[test]
+fn a_pilot_that_runs_is_not_interrupted_by_a_restart() {
+    let machine = Machine::boot();
+    let writes = || machine.kernel.journal().into_iter().filter(|entry| entry.starts_with("write")).collect::<Vec<_>>();
+    assert_eq!(safe(&machine, PILOT).0, 0);
+    let before = writes().len();
+    assert_eq!(safe(&machine, PILOT).0, 0);
+    let enable = "write /sys/class/pwm/pwmchip0/pwm0/enable 1".to_owned();
+    assert_eq!(writes()[before..], [format!("write {DUTY} 100000"), enable], "what it says already");
+}
+
 /// What keeps the safe state from being set, and words that must be said of it.
 type InTheWay = (&'static str, &'static str, fn(&Kernel), &'static str);
 
@@ -88,7 +119,7 @@ const IN_THE_WAY: [InTheWay; 9] = [
 const CHANNEL_9: &str = "[meter.none]\nbase_ma = [0]\n[actuator.control_pilot]\nchannel = 9\n";
 
 fn refuse_to_export(kernel: &Kernel, errno: Errno) {
-    kernel.refuse("/sys/class/pwm/pwmchip0/export", errno);
+    kernel.refuse(EXPORT, errno);
 }
 
 #[test]
@@ -202,9 +233,9 @@ fn the_watchdog_bites_a_stopped_agent_and_only_then_its_line_is_free_for_the_saf
     let (mut agent, notified) = site.run_watched(&settings, TTL / 2);
     heard.measurement(|said| said.limit_ma.0 > 6_000);
     until("it closes", || !site.kernel().gpio.is_high(17));
+    is_fed(&notified);
     agent.signal("-STOP");
-    // What was said before is read, then nothing comes for as long as the watchdog waits.
-    while notified.recv(&mut [0; 64]).is_ok() {}
+    starves(&notified);
     let (code, text) = site.machine.result("safe", &settings, &[]);
     assert!(code == 1 && text.contains("line 17 of /dev/gpiochip0 is busy"), "{text}");
     assert!(!site.kernel().gpio.is_high(17));
@@ -240,4 +271,43 @@ fn an_actuator_that_the_kernel_refuses_is_told_of_and_taken_up_again_when_it_wor
     site.kernel().go_on(DUTY);
     heard.event(|event| *event == Event::Recovered {});
     heard.measurement(|said| said.limit_ma.0 > 12_000);
+}
+
+#[test]
+fn a_call_that_does_not_come_back_outlives_no_lease_for_longer_than_the_watchdog_waits() {
+    let site = Site::new();
+    let heard = site.hear("cp-1");
+    let _transformer = site.transformer(CONSTANT, "[\"L1\"]", "");
+    let settings = site.device(PILOT, "phases = [\"L1\"]\nfailsafe_ma = 6000\n");
+    let (mut agent, notified) = site.run_watched(&settings, TTL / 2);
+    heard.measurement(|said| said.limit_ma.0 > 12_000);
+    is_fed(&notified);
+    site.kernel().hang(DUTY);
+    starves(&notified);
+    assert!(site.kernel().sysfs.channel().unwrap().duty_cycle > 200_000, "nobody can set it");
+    // It goes on measuring and telling meanwhile.
+    heard.measurement(|_| true);
+
+    agent.signal("-KILL");
+    agent.ended();
+    site.kernel().go_on(DUTY);
+    let (code, text) = site.machine.result("safe", &settings, &[]);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(site.kernel().sysfs.channel(), Some(SIX_AMPERES));
+}
+
+#[test]
+fn an_actuator_that_fails_is_heard_while_the_meter_says_nothing() {
+    let site = Site::new();
+    site.kernel().i2c.solder(0x40, SIX_AMPERES_UV);
+    let heard = site.hear("cp-1");
+    let _transformer = site.transformer(CONSTANT, "[\"L1\"]", "");
+    let with_pilot = format!("{INA219}[actuator.control_pilot]\n");
+    let _agent = site.run(&site.device(&with_pilot, "phases = [\"L1\"]\nfailsafe_ma = 6000\n"));
+    heard.measurement(|said| said.limit_ma.0 > 12_000);
+    site.kernel().hang("/dev/i2c-1");
+    heard.event(|event| matches!(event, Event::MeterFailed { .. }));
+    site.kernel().sysfs.switch_off();
+    let told = heard.event(|event| matches!(event, Event::ActuatorFailed { .. }));
+    assert!(matches!(&told, Event::ActuatorFailed { why } if why.contains("enable 0")), "{told:?}");
 }

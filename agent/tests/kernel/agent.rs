@@ -133,6 +133,7 @@ impl Site {
     pub fn run_watched(&self, settings: &str, watchdog: Duration) -> (Agent, UnixDatagram) {
         let socket = self.broker.folder.path().join("notify");
         let notified = UnixDatagram::bind(&socket).unwrap();
+        // So long nothing may come before systemd ends it.
         notified.set_read_timeout(Some(watchdog)).unwrap();
         let mut command = self.machine.command("run", settings, &[]);
         command.env("NOTIFY_SOCKET", socket).env("WATCHDOG_USEC", watchdog.as_micros().to_string());
@@ -147,6 +148,23 @@ impl Site {
     pub fn command(&self, device: &str, what: &str, value: &str) {
         let topic = format!("grid/demo/{device}/set/{what}");
         assert!(self.broker.client("mosquitto_pub", &["-t", &topic, "-m", value]).status().unwrap().success());
+    }
+}
+
+/// Waits until the agent says that it lives.
+pub fn is_fed(notified: &UnixDatagram) {
+    let began = Instant::now();
+    let mut said = [0; 256];
+    while !notified.recv(&mut said).is_ok_and(|length| said[..length].starts_with(b"WATCHDOG=1")) {
+        assert!(began.elapsed() < SOON, "the watchdog is not fed");
+    }
+}
+
+/// Waits until the agent has said nothing for as long as the watchdog waits.
+pub fn starves(notified: &UnixDatagram) {
+    let began = Instant::now();
+    while notified.recv(&mut [0; 256]).is_ok() {
+        assert!(began.elapsed() < SOON, "the watchdog is fed on");
     }
 }
 

@@ -57,6 +57,11 @@ impl Sysfs {
         folder.exists().then(|| state(&folder))
     }
 
+    /// Somebody else switches channel 0 off.
+    pub fn switch_off(&self) {
+        self.store(&self.chip().join("pwm0/enable"), "0").unwrap();
+    }
+
     /// Each write to a channel ends with this, or works again.
     pub fn break_channels(&self, errno: Option<Errno>) {
         *lock(&self.broken) = errno;
