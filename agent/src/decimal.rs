@@ -54,7 +54,7 @@ pub fn decimal(text: &str, places: i32, rounding: Rounding) -> Option<i64> {
         return None;
     }
     let (text, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.strip_prefix('+').unwrap_or(exponent).parse::<i8>().ok()?),
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i8>().ok()?),
         None => (text, 0),
     };
     let (negative, text) = match text.strip_prefix('-') {
@@ -126,6 +126,8 @@ mod tests {
             "+5",
             "1e",
             "1e999",
+            "1e+-5",
+            "1e++5",
             " 1",
             "99999999999999999999",
         ] {

@@ -282,6 +282,56 @@ fn a_charger_that_cannot_be_told_its_limit_is_one_failure_for_as_long_as_that_la
 }
 
 #[test]
+fn safe_does_not_believe_that_a_charger_was_told_what_nobody_hears() {
+    let broker = Broker::start();
+    let output = grid_agent("safe", &charge_point(broker.folder.path(), &wallbox(broker.port), 0));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("does not hear what it is told on wb/enable: nobody has subscribed"), "{said}");
+}
+
+#[test]
+fn a_charger_that_nobody_passes_its_limit_to_is_a_failure_until_it_is_there() {
+    let broker = Broker::start();
+    let without_read_back =
+        wallbox(broker.port).replace("[actuator.mqtt.read_back]\ntopic = \"wb/state\"\npointer = \"/amps\"\n", "");
+    let mut actuator = guarded(&charge_point(broker.folder.path(), &without_read_back, 0));
+    actuator.set(MilliAmps(8_000), Some(boot_now() + Millis(60_000))).unwrap();
+    let began = Instant::now();
+    while actuator.demand().is_ok() {
+        assert!(began.elapsed() < SOON);
+        thread::sleep(Duration::from_millis(10));
+    }
+    let charger = Charger::at(&broker);
+    charger.hears("wb/limit {\"amps\":8}");
+    while actuator.demand().is_err() {
+        assert!(began.elapsed() < SOON * 2);
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_charger_that_has_fallen_silent_is_a_failure_where_what_it_says_may_grow_too_old() {
+    let broker = Broker::start();
+    let charger = Charger::at(&broker);
+    charger.says("wb/state", "{\"amps\":8}");
+    let section = wallbox(broker.port).replace("pointer = \"/amps\"", "pointer = \"/amps\"\nmax_age_ms = 1500");
+    let mut actuator = guarded(&charge_point(broker.folder.path(), &section, 0));
+    let failing = |actuator: &mut Box<dyn Actuator>, wanted: bool| {
+        let began = Instant::now();
+        while actuator.demand().is_err() != wanted {
+            assert!(began.elapsed() < SOON);
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    actuator.set(MilliAmps(8_000), Some(boot_now() + Millis(60_000))).unwrap();
+    failing(&mut actuator, true);
+    charger.says("wb/state", "{\"amps\":8}");
+    failing(&mut actuator, false);
+    failing(&mut actuator, true);
+}
+
+#[test]
 fn safe_tells_a_charger_to_be_off_and_does_not_wait_long_for_a_broker_that_is_not_there() {
     let broker = Broker::start();
     let charger = Charger::at(&broker);
@@ -292,5 +342,5 @@ fn safe_tells_a_charger_to_be_off_and_does_not_wait_long_for_a_broker_that_is_no
     let output = grid_agent("safe", &charge_point(broker.folder.path(), &wallbox(1), 0));
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8(output.stderr).unwrap().contains("cannot be told"));
-    assert!(began.elapsed() < Duration::from_secs(20));
+    assert!(began.elapsed() < Duration::from_secs(20), "ten times what it may wait");
 }

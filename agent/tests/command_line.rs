@@ -216,7 +216,7 @@ fn a_scan_of_a_bus_that_is_missing_or_none_cannot_tell() {
 
 #[test]
 fn each_command_has_an_example() {
-    for command in ["run", "status", "read", "scan", "calibrate"] {
+    for command in ["run", "status", "safe", "read", "scan", "calibrate"] {
         let output = Command::new(env!("CARGO_BIN_EXE_grid-agent")).args([command, "--help"]).output().unwrap();
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(help.contains("Example") && help.contains(&format!("grid-agent {command} ")), "{help}");

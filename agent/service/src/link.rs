@@ -12,15 +12,15 @@
 //! - Attempts back off with jitter, so that a street that comes back after a power cut does not arrive in step. Who is
 //!   thrown out because somebody else uses its name waits thirty seconds (lease rule 8).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use grid_protocol::topic::Name;
 use rand::Rng;
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{DisconnectReasonCode, Filter, LastWill, Packet, Publish};
+use rumqttc::v5::mqttbytes::v5::{DisconnectReasonCode, Filter, LastWill, Packet, PubAckReason, Publish};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
 use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
 use tokio::sync::{mpsc, oneshot};
@@ -116,6 +116,17 @@ pub struct Received {
 #[error("not sent: no connection to the broker, or it is congested")]
 pub struct NotSent;
 
+/// What the broker says of the messages that are to be delivered at least once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// How many it has not answered yet.
+    pub waiting: usize,
+    /// How many it has answered.
+    pub given: u64,
+    /// Why one was not delivered, since [`Link::forget_refusal`].
+    pub refused: Option<String>,
+}
+
 /// A connection to the broker that is made again whenever it breaks.
 pub struct Link {
     client: AsyncClient,
@@ -123,6 +134,7 @@ pub struct Link {
     up: Arc<AtomicBool>,
     /// Messages that were handed over and are not on their way yet.
     queued: Arc<AtomicUsize>,
+    answers: Arc<Mutex<Answers>>,
     task: JoinHandle<()>,
 }
 
@@ -149,6 +161,7 @@ impl Link {
         let (incoming, receiver) = mpsc::channel(QUEUE);
         let up = Arc::new(AtomicBool::new(false));
         let queued = Arc::new(AtomicUsize::new(0));
+        let answers = Arc::new(Mutex::new(Answers::default()));
         let host = broker.host.clone();
         let task = Task {
             events,
@@ -158,8 +171,9 @@ impl Link {
             incoming,
             up: up.clone(),
             queued: queued.clone(),
+            answers: answers.clone(),
         };
-        (Self { client, filters, up, queued, task: tokio::spawn(task.run()) }, receiver)
+        (Self { client, filters, up, queued, answers, task: tokio::spawn(task.run()) }, receiver)
     }
 
     /// Hands a message over for sending. Never waits.
@@ -168,10 +182,28 @@ impl Link {
             return Err(NotSent);
         }
         self.queued.fetch_add(1, Ordering::AcqRel);
+        let is_answered = delivery.qos() == QoS::AtLeastOnce;
+        if is_answered {
+            lock(&self.answers).waiting += 1;
+        }
         self.client.try_publish(topic, delivery.qos(), delivery.is_retained(), payload).map_err(|_| {
             one_less(&self.queued);
+            if is_answered {
+                let mut answers = lock(&self.answers);
+                answers.waiting = answers.waiting.saturating_sub(1);
+            }
             NotSent
         })
+    }
+
+    /// What the broker has said so far of what was to be delivered at least once.
+    pub fn answers(&self) -> Answers {
+        lock(&self.answers).clone()
+    }
+
+    /// [`Answers::refused`] tells of what is answered from now on.
+    pub fn forget_refusal(&self) {
+        lock(&self.answers).refused = None;
     }
 
     /// Subscribes again: the broker says once more what it keeps, and loses nothing meanwhile (MQTT 5 section 3.8.4).
@@ -203,6 +235,11 @@ impl Drop for Link {
     }
 }
 
+fn lock(answers: &Mutex<Answers>) -> MutexGuard<'_, Answers> {
+    // Plain values, whole at any time.
+    answers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn one_less(queued: &AtomicUsize) {
     // None are left if a new connection has begun meanwhile.
     let _ = queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1));
@@ -216,6 +253,7 @@ struct Task {
     incoming: mpsc::Sender<Incoming>,
     up: Arc<AtomicBool>,
     queued: Arc<AtomicUsize>,
+    answers: Arc<Mutex<Answers>>,
 }
 
 /// A subscription. Of a command it must be seen whether it was published to be retained, also by who is there when it is.
@@ -275,6 +313,7 @@ impl Task {
                     up_since = Some(Instant::now());
                     // What waited for the connection before was dropped.
                     self.queued.store(0, Ordering::Release);
+                    lost_answers(&mut lock(&self.answers));
                     self.up.store(true, Ordering::Release);
                     let filters = self.filters.iter().map(|path| filter(path));
                     if !self.filters.is_empty() && self.client.try_subscribe_many(filters).is_err() {
@@ -287,6 +326,10 @@ impl Task {
                 }
                 Event::Outgoing(rumqttc::Outgoing::Disconnect) => {
                     leaving = true;
+                    Ok(())
+                }
+                Event::Incoming(Packet::PubAck(answer)) => {
+                    answered(&mut lock(&self.answers), answer.reason);
                     Ok(())
                 }
                 Event::Outgoing(rumqttc::Outgoing::Publish(_)) => {
@@ -302,6 +345,26 @@ impl Task {
         self.up.store(false, Ordering::Release);
         (end, up_since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
+}
+
+/// What was on its way when the connection broke is answered no more.
+fn lost_answers(answers: &mut Answers) {
+    if std::mem::take(&mut answers.waiting) > 0 {
+        answers.refused = Some("the connection broke before the broker had answered".to_owned());
+    }
+}
+
+/// One message was answered (MQTT 5 section 3.4.2.1).
+fn answered(answers: &mut Answers, reason: PubAckReason) {
+    answers.waiting = answers.waiting.saturating_sub(1);
+    answers.given += 1;
+    let refused = match reason {
+        PubAckReason::Success => return,
+        PubAckReason::NoMatchingSubscribers => "nobody has subscribed to it".to_owned(),
+        PubAckReason::NotAuthorized => "the broker does not allow it".to_owned(),
+        other => format!("the broker refuses it ({other:?})"),
+    };
+    answers.refused = Some(refused);
 }
 
 fn received(publish: Publish) -> Received {
@@ -321,5 +384,34 @@ fn loss(error: ConnectionError, host: &str) -> Loss {
             ..
         }) => Loss::ThrownOut,
         other => Loss::Broken(explain(&other, host).unwrap_or_else(|| other.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_answer_is_counted_and_a_refusal_is_kept_until_it_is_forgotten() {
+        let mut answers = Answers { waiting: 3, ..Answers::default() };
+        answered(&mut answers, PubAckReason::Success);
+        assert_eq!(answers, Answers { waiting: 2, given: 1, refused: None });
+        answered(&mut answers, PubAckReason::NotAuthorized);
+        answered(&mut answers, PubAckReason::Success);
+        let refused = Some("the broker does not allow it".to_owned());
+        assert_eq!(answers, Answers { waiting: 0, given: 3, refused });
+        // An answer to what an earlier connection sent.
+        answered(&mut answers, PubAckReason::NoMatchingSubscribers);
+        assert_eq!(answers.waiting, 0);
+    }
+
+    #[test]
+    fn what_the_broker_had_not_answered_when_the_connection_broke_counts_as_refused() {
+        let mut answers = Answers::default();
+        lost_answers(&mut answers);
+        assert_eq!(answers, Answers::default());
+        answers.waiting = 1;
+        lost_answers(&mut answers);
+        assert!(answers.waiting == 0 && answers.refused.is_some());
     }
 }

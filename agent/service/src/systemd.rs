@@ -52,6 +52,11 @@ impl Systemd {
         Ok(Self { socket: Some(datagram), every: bites_after.map(|after| after / 4), ..Self::none() })
     }
 
+    /// How long the watchdog waits for a word, if there is one.
+    pub fn watchdog(&self) -> Option<Duration> {
+        self.every.map(|every| every * 4)
+    }
+
     /// It serves from now on; `status` is the line that `systemctl status` shows.
     pub fn ready(&mut self, status: &str) {
         self.say(format!("READY=1\n{}", status_line(status)));
@@ -125,6 +130,7 @@ mod tests {
         systemd.alive();
         systemd.alive();
         systemd.stopping();
+        assert_eq!(systemd.watchdog(), HOUR);
         assert_eq!(heard(socket).unwrap(), "READY=1\nSTATUS=serves at two addresses");
         assert_eq!(heard(socket).unwrap(), "WATCHDOG=1");
         assert_eq!(heard(socket).unwrap(), "STOPPING=1\nSTATUS=stopping", "life is not told at each call");

@@ -43,6 +43,14 @@ pub trait Hardware: Send {
         let _ = now;
         Ok(None)
     }
+
+    /// Waits until what was applied is known to have arrived: who sets the safe state and ends has nobody to tell later.
+    ///
+    /// # Errors
+    /// If it has not.
+    fn prove(&mut self) -> Result<(), ActuatorError> {
+        Ok(())
+    }
 }
 
 /// How a guarded actuator behaves.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use grid_protocol::topic::Name;
 use grid_protocol::units::{BootTime, MilliAmps, Millis};
 use grid_service::broker::Broker;
+use grid_service::clock::boot_now;
 use grid_service::link::{Delivery, Incoming, Link, Loss};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -24,8 +25,10 @@ use super::settings::{MqttSection, ReadBack};
 /// How long a start waits for the broker. What comes later is sent when it is there.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// What the charger says is looked at this often.
+/// What the broker and the charger say is looked at this often.
 const LOOK_BACK_EVERY: Millis = Millis(100);
+/// A broker that is there answers much sooner.
+const ANSWERS_WITHIN: Millis = Millis(2_000);
 /// A charger that did not obey is left off for so long.
 const DISTRUST: Millis = Millis(60_000);
 
@@ -39,6 +42,11 @@ pub struct Charger {
     limit: MilliAmps,
     /// When it is to be told again.
     repeat_at: Option<BootTime>,
+    /// Why the charger has not heard what it was told last, as the broker says.
+    unheard: Option<String>,
+    /// How many answers the broker had given, and since when it gave no other though it owes some.
+    heard: u64,
+    silent_since: Option<BootTime>,
     obedience: Obedience,
 }
 
@@ -54,8 +62,8 @@ struct Words {
 struct Seen {
     connected: bool,
     lost: Option<String>,
-    /// The limit that the charger says it obeys.
-    limit: Option<MilliAmps>,
+    /// The limit that the charger says it obeys, and when that came.
+    limit: Option<(MilliAmps, BootTime)>,
 }
 
 impl Words {
@@ -102,14 +110,25 @@ impl Charger {
             thread::sleep(LOOK_EVERY);
         }
         let words = Words { section, min_ma, phases };
-        let limit = MilliAmps::ZERO;
-        Ok(Self { words, seen, link: Some(link), runtime, limit, repeat_at: None, obedience: Obedience::default() })
+        Ok(Self {
+            words,
+            seen,
+            link: Some(link),
+            runtime,
+            limit: MilliAmps::ZERO,
+            repeat_at: None,
+            unheard: None,
+            heard: 0,
+            silent_since: None,
+            obedience: Obedience::default(),
+        })
     }
 
     fn say(&mut self, now: BootTime) -> Result<(), ActuatorError> {
         // What does not get through is not said: it stays due.
         self.repeat_at = Some(now);
         let Some(link) = &self.link else { return Ok(()) };
+        link.forget_refusal();
         for (topic, payload) in self.words.of(self.limit) {
             link.publish(topic, payload.into_bytes(), Delivery::Assured).map_err(|not_sent| {
                 let why = lock(&self.seen).lost.clone().map_or_else(String::new, |why| format!(" ({why})"));
@@ -120,10 +139,32 @@ impl Charger {
         Ok(())
     }
 
+    /// Whether the broker has passed on what was said last, or may still take its time.
+    fn heed_answers(&mut self, now: BootTime) -> Result<(), ActuatorError> {
+        let Some(link) = &self.link else { return Ok(()) };
+        let answers = link.answers();
+        if answers.waiting == 0 {
+            self.unheard = answers.refused;
+        }
+        if answers.waiting == 0 || answers.given != self.heard {
+            (self.heard, self.silent_since) = (answers.given, None);
+        } else if now.since(*self.silent_since.get_or_insert(now)) >= ANSWERS_WITHIN {
+            self.unheard = Some(format!("the broker has not answered within {ANSWERS_WITHIN}"));
+        }
+        let Some(why) = &self.unheard else { return Ok(()) };
+        let topics: Vec<&str> = self.words.of(self.limit).into_iter().map(|(topic, _)| topic).collect();
+        Err(ActuatorError(format!(
+            "the charger does not hear what it is told on {}: {why}; check its connection, the topics, and the grants of the \
+             broker",
+            topics.join(" and ")
+        )))
+    }
+
     /// Whether the charger says that it obeys, or may still take its time.
     fn look_back(&mut self, now: BootTime) -> Result<(), ActuatorError> {
         let Some(back) = &self.words.section.read_back else { return Ok(()) };
-        let said = lock(&self.seen).limit;
+        let is_new = |said: BootTime| back.max_age_ms.is_none_or(|most| now.since(said) <= most);
+        let said = lock(&self.seen).limit.filter(|(_, said)| is_new(*said)).map(|(limit, _)| limit);
         // While it is switched off, what it would draw if it were not says nothing.
         let limit = if self.words.is_off(self.limit) { None } else { Some(self.limit) };
         self.obedience.judge(limit, said, self.words.section.change_time_ms, now).map_err(|disobeys| {
@@ -200,9 +241,23 @@ impl Hardware for Charger {
         if self.repeat_at.is_some_and(|at| at <= now) {
             self.say(now)?;
         }
+        self.heed_answers(now)?;
         self.look_back(now)?;
-        let look = self.words.section.read_back.as_ref().map(|_| now + LOOK_BACK_EVERY);
-        Ok([self.repeat_at, look].into_iter().flatten().min())
+        let look = now + LOOK_BACK_EVERY;
+        Ok(Some(self.repeat_at.map_or(look, |at| at.min(look))))
+    }
+
+    fn prove(&mut self) -> Result<(), ActuatorError> {
+        let began = boot_now();
+        let is_owed = |charger: &Self| charger.link.as_ref().is_some_and(|link| link.answers().waiting > 0);
+        while is_owed(self) && boot_now().since(began) < ANSWERS_WITHIN {
+            thread::sleep(LOOK_EVERY);
+        }
+        if let Some(link) = &self.link {
+            // All this time counts, whatever else was answered in it.
+            (self.heard, self.silent_since) = (link.answers().given, Some(began));
+        }
+        self.heed_answers(boot_now())
     }
 }
 
@@ -226,8 +281,11 @@ async fn listen(
             Incoming::Dialing(answer) => drop(answer),
             Incoming::Connected => lock(&seen).connected = true,
             Incoming::Message(received) => {
-                if let Some(back) = &read_back {
-                    lock(&seen).limit = back.unit.read(&received.payload, &back.pointer, phases);
+                // How old a kept copy is nobody knows.
+                let counts = |back: &&ReadBack| !received.retained || back.max_age_ms.is_none();
+                if let Some(back) = read_back.as_ref().filter(counts) {
+                    let limit = back.unit.read(&received.payload, &back.pointer, phases);
+                    lock(&seen).limit = limit.map(|limit| (limit, boot_now()));
                 }
             }
             Incoming::Lost(loss) => {
@@ -236,7 +294,8 @@ async fn listen(
                     Loss::Broken(why) => why,
                 };
                 let mut seen = lock(&seen);
-                (seen.connected, seen.lost) = (false, Some(why));
+                // What it says meanwhile is missed.
+                (seen.connected, seen.lost, seen.limit) = (false, Some(why), None);
             }
         }
     }

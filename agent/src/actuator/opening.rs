@@ -27,8 +27,8 @@ impl Settings {
     pub fn make_safe(&self) -> Result<Option<MilliAmps>, ActuatorError> {
         let (Some(device), Some(actuator)) = (&self.device, &self.actuator) else { return Ok(None) };
         let safe = device.safe_limit();
-        let (_hardware, set) = actuator.open(&device.ratings(), safe, self.owner())?;
-        set.map(|()| Some(safe))
+        let (mut hardware, set) = actuator.open(&device.ratings(), safe, self.owner())?;
+        set.and_then(|()| hardware.prove()).map(|()| Some(safe))
     }
 
     fn owner(&self) -> Owner<'_> {

@@ -10,7 +10,7 @@ use grid_protocol::units::{BootTime, MilliAmps, Millis};
 
 use super::ActuatorError;
 use super::guard::Hardware;
-use crate::gpio::Output;
+use crate::gpio::{GpioError, Output};
 
 /// When it closes, and how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +30,14 @@ impl Habits {
     }
 }
 
+/// Takes the line, which is closed or open from the first moment on.
+pub type Opener = Box<dyn FnMut(bool) -> Result<Box<dyn Output>, GpioError> + Send>;
+
 /// A relay on a line.
 pub struct Relay {
-    line: Box<dyn Output>,
+    open: Opener,
+    /// None after it failed: it is taken again, as its chip may have gone and come back.
+    line: Option<Box<dyn Output>>,
     habits: Habits,
     limit: MilliAmps,
     closed: bool,
@@ -42,15 +47,32 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// On a line that was just made as `safe` demands. When it was closed or opened before is not known, so minimum times
-    /// begin anew.
-    pub fn new(line: Box<dyn Output>, habits: Habits, safe: MilliAmps, now: BootTime) -> Self {
+    /// Takes the line as `safe` demands. When it was closed or opened before is not known, so minimum times begin anew.
+    ///
+    /// # Errors
+    /// If it is not there, not ours or in use.
+    pub fn open(mut open: Opener, habits: Habits, safe: MilliAmps, now: BootTime) -> Result<Self, ActuatorError> {
         let closed = habits.is_closed_at(safe);
-        Self { line, habits, limit: safe, closed, rests_until: now + habits.min_off, closed_at: now }
+        let line = Some(open(closed).map_err(|error| ActuatorError(error.to_string()))?);
+        Ok(Self { open, line, habits, limit: safe, closed, rests_until: now + habits.min_off, closed_at: now })
     }
 
     fn switch(&mut self, closed: bool, now: BootTime) -> Result<(), ActuatorError> {
-        self.line.set(closed).map_err(|error| ActuatorError(error.to_string()))?;
+        let set = match &mut self.line {
+            Some(line) => line.set(closed),
+            None => (self.open)(closed).map(|line| self.line = Some(line)),
+        };
+        if let Err(error) = set {
+            self.line = None;
+            // What it does now nobody knows. It rests as if it had opened.
+            self.note(false, now);
+            return Err(ActuatorError(error.to_string()));
+        }
+        self.note(closed, now);
+        Ok(())
+    }
+
+    fn note(&mut self, closed: bool, now: BootTime) {
         match (self.closed, closed) {
             (false, true) => self.closed_at = now,
             (true, false) => {
@@ -60,7 +82,6 @@ impl Relay {
             (true, true) | (false, false) => {}
         }
         self.closed = closed;
-        Ok(())
     }
 }
 
@@ -113,8 +134,13 @@ mod tests {
 
     fn relay(safe: i64) -> (Relay, Wire) {
         let wire = Wire::default();
-        wire.0.lock().unwrap().0 = HABITS.is_closed_at(MilliAmps(safe));
-        (Relay::new(Box::new(wire.clone()), HABITS, MilliAmps(safe), BootTime(1_000)), wire)
+        let end = wire.clone();
+        let open: Opener = Box::new(move |closed| {
+            let mut line = end.clone();
+            line.set(closed)?;
+            Ok(Box::new(line))
+        });
+        (Relay::open(open, HABITS, MilliAmps(safe), BootTime(1_000)).unwrap(), wire)
     }
 
     #[test]
@@ -149,9 +175,14 @@ mod tests {
         wire.0.lock().unwrap().1 = true;
         let error = relay.apply(MilliAmps(0), BootTime(5_000)).unwrap_err();
         assert!(error.0.contains("line 17") && error.0.contains("gone"), "{error}");
+        relay.apply(MilliAmps(0), BootTime(5_050)).unwrap_err();
         wire.0.lock().unwrap().1 = false;
         relay.apply(MilliAmps(0), BootTime(5_100)).unwrap();
         assert!(!wire.is_closed());
+        relay.apply(MilliAmps(9_000), BootTime(5_200)).unwrap();
+        assert!(!wire.is_closed(), "it rests as after any opening");
+        assert_eq!(relay.attend(BootTime(5_300)), Ok(None));
+        assert!(wire.is_closed());
     }
 
     proptest! {

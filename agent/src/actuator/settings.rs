@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::guard::{Guard, Hardware, Manners};
 use super::mqtt::Charger;
 use super::pwm::{Channel, Pwm, Signal};
-use super::relay::{Habits, Relay};
-use super::template::{Template, Unit};
+use super::relay::{Habits, Opener, Relay};
+use super::template::{ChargerUnit, Template};
 use super::{ActuatorError, pilot};
 use crate::gpio::Line;
 
@@ -26,6 +26,8 @@ const HERE: Millis = Millis(20);
 const PERIOD_NS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000_000;
 /// Less would flood the charger, more would feed nothing.
 const REPEAT_MS: std::ops::RangeInclusive<u64> = 100..=60_000;
+/// Less says nothing of a charger that tells what it obeys once a second, more is no check.
+const MAX_AGE_MS: std::ops::RangeInclusive<u64> = 500..=600_000;
 /// MQTT client ids of our site's names have at most so many characters.
 const LONGEST_NAME: usize = 32;
 const CLIENT: &str = "-charger";
@@ -57,7 +59,8 @@ pub struct PwmSection {
     /// The number of the PWM chip, as in `/sys/class/pwm/pwmchip0`. Default: 0.
     #[serde(default)]
     pub chip: u32,
-    /// The number of its channel. Default: 0, which `dtoverlay=pwm` puts on GPIO 18 of a Raspberry Pi.
+    /// The number of its channel. Default: 0, which `dtoverlay=pwm` puts on GPIO 18 of a Raspberry Pi before the 5; on a Pi 5
+    /// chip and channel are others.
     #[serde(default)]
     pub channel: u32,
     /// The period in nanoseconds. Default: 1000000 (1 kHz).
@@ -84,7 +87,8 @@ pub struct PilotSection {
     /// The number of the PWM chip, as in `/sys/class/pwm/pwmchip0`. Default: 0.
     #[serde(default)]
     pub chip: u32,
-    /// The number of its channel. Default: 0, which `dtoverlay=pwm` puts on GPIO 18 of a Raspberry Pi.
+    /// The number of its channel. Default: 0, which `dtoverlay=pwm` puts on GPIO 18 of a Raspberry Pi before the 5; on a Pi 5
+    /// chip and channel are others.
     #[serde(default)]
     pub channel: u32,
     /// Turns the output over, for a pilot driver (±12 V) that turns it over once more. Default: false.
@@ -163,8 +167,8 @@ pub struct MqttSection {
     /// How long it takes to obey, in milliseconds. Default: 2000.
     #[serde(default = "default_change_time")]
     pub change_time_ms: Millis,
-    /// Where it says which limit it obeys. If that is above what it was told for longer than `change_time_ms`, or is not
-    /// said, that is a fault. Default: nowhere, and it is believed.
+    /// Where it says which limit it obeys. It is a fault if for longer than `change_time_ms` that is above what it was told,
+    /// cannot be read, or was never said since the connection stands. Default: nowhere, and it is believed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_back: Option<ReadBack>,
     /// The broker that it is connected to, as in `[broker]`. Default: one on this machine, without login.
@@ -183,7 +187,12 @@ pub struct ReadBack {
     pub pointer: String,
     /// `A`, `mA` or `W`. Default: `A`.
     #[serde(default)]
-    pub unit: Unit,
+    pub unit: ChargerUnit,
+    /// What it said counts for so long, in milliseconds; a copy that the broker kept (retained) does not count then, as
+    /// nobody knows how old it is. For a charger that says it again and again. Default: until it says something else, also if
+    /// it has fallen silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_ms: Option<Millis>,
 }
 
 fn default_period() -> u64 {
@@ -289,9 +298,12 @@ impl ActuatorSection {
             }
             Self::Relay(relay) => {
                 let habits = relay.habits(ratings);
-                let line = Line::output(&relay.chip, relay.line, relay.active_low, habits.is_closed_at(safe));
-                let line = line.map_err(|error| ActuatorError(error.to_string()))?;
-                (Box::new(Relay::new(Box::new(line), habits, safe, boot_now())), Ok(()))
+                let RelaySection { chip, line, active_low, .. } = relay.clone();
+                let open: Opener = Box::new(move |closed| {
+                    let line = Line::output(&chip, line, active_low, closed)?;
+                    Ok(Box::new(line))
+                });
+                (Box::new(Relay::open(open, habits, safe, boot_now())?), Ok(()))
             }
             Self::Mqtt(mqtt) => {
                 let mut charger = mqtt.open(ratings, owner)?;
@@ -344,6 +356,11 @@ impl MqttSection {
         if let Some(back) = &self.read_back {
             wrong.unless(back.pointer.is_empty() || back.pointer.starts_with('/'), || {
                 format!("actuator.mqtt.read_back.pointer = {:?}: expected / and a key, or nothing", back.pointer)
+            });
+            let max_age = back.max_age_ms.map_or(*MAX_AGE_MS.end(), |most| most.0);
+            wrong.unless(MAX_AGE_MS.contains(&max_age), || {
+                let (least, most) = MAX_AGE_MS.into_inner();
+                format!("actuator.mqtt.read_back.max_age_ms = {max_age}: expected {least} to {most}")
             });
         }
         let (repeat, half) = (self.repeat_ms, Millis(ratings.max_ttl.0 / 2));

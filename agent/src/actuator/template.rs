@@ -134,7 +134,7 @@ fn volts(phases: usize) -> i64 {
 
 /// The unit of what a charger says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Unit {
+pub enum ChargerUnit {
     /// Amperes per phase.
     #[default]
     A,
@@ -145,7 +145,7 @@ pub enum Unit {
     W,
 }
 
-impl Unit {
+impl ChargerUnit {
     /// The current per phase that `payload` says at the JSON pointer, rounded up. `None`: no number, or a negative one.
     pub fn read(self, payload: &[u8], pointer: &str, phases: usize) -> Option<MilliAmps> {
         let text = text_at(payload, pointer)?;
@@ -198,20 +198,20 @@ mod tests {
     #[test]
     fn what_a_charger_says_is_read_in_its_unit() {
         for (payload, pointer, unit, phases, ma) in [
-            ("16", "", Unit::A, 1, Some(16_000)),
-            ("{\"set\":{\"amps\":13.5}}", "/set/amps", Unit::A, 1, Some(13_500)),
-            ("{\"amps\":\"6\"}", "/amps", Unit::A, 1, Some(6_000)),
-            ("[13500]", "/0", Unit::MilliA, 1, Some(13_500)),
-            ("6900", "", Unit::W, 3, Some(10_000)),
-            ("6900.5", "", Unit::W, 3, Some(10_001)),
-            ("6.0001", "", Unit::A, 1, Some(6_001)),
-            ("6.0000000000000000001", "", Unit::A, 1, Some(6_001)),
-            ("1.35e1", "", Unit::A, 1, Some(13_500)),
-            ("{\"amps\":\" 1.6E+1 \"}", "/amps", Unit::A, 1, Some(16_000)),
-            ("-6", "", Unit::A, 1, None),
-            ("1e9", "/x", Unit::A, 1, None),
-            ("true", "", Unit::A, 1, None),
-            ("off", "", Unit::A, 1, None),
+            ("16", "", ChargerUnit::A, 1, Some(16_000)),
+            ("{\"set\":{\"amps\":13.5}}", "/set/amps", ChargerUnit::A, 1, Some(13_500)),
+            ("{\"amps\":\"6\"}", "/amps", ChargerUnit::A, 1, Some(6_000)),
+            ("[13500]", "/0", ChargerUnit::MilliA, 1, Some(13_500)),
+            ("6900", "", ChargerUnit::W, 3, Some(10_000)),
+            ("6900.5", "", ChargerUnit::W, 3, Some(10_001)),
+            ("6.0001", "", ChargerUnit::A, 1, Some(6_001)),
+            ("6.0000000000000000001", "", ChargerUnit::A, 1, Some(6_001)),
+            ("1.35e1", "", ChargerUnit::A, 1, Some(13_500)),
+            ("{\"amps\":\" 1.6E+1 \"}", "/amps", ChargerUnit::A, 1, Some(16_000)),
+            ("-6", "", ChargerUnit::A, 1, None),
+            ("1e9", "/x", ChargerUnit::A, 1, None),
+            ("true", "", ChargerUnit::A, 1, None),
+            ("off", "", ChargerUnit::A, 1, None),
         ] {
             assert_eq!(unit.read(payload.as_bytes(), pointer, phases), ma.map(MilliAmps), "{payload}");
         }
@@ -221,7 +221,7 @@ mod tests {
         #[test]
         fn what_is_written_reads_as_the_same_limit_or_less(ma in 0_i64..100_000, phases in 1_usize..4) {
             for (template, unit) in [
-                ("{{amps}}", Unit::A), ("{{whole_amps}}", Unit::A), ("{{milliamps}}", Unit::MilliA), ("{{watts}}", Unit::W),
+                ("{{amps}}", ChargerUnit::A), ("{{whole_amps}}", ChargerUnit::A), ("{{milliamps}}", ChargerUnit::MilliA), ("{{watts}}", ChargerUnit::W),
             ] {
                 let read = unit.read(filled(template, ma, phases).as_bytes(), "", phases).unwrap();
                 prop_assert!(read.0 <= ma && ma - read.0 < 1_000, "{template} {ma}: {read:?}");

@@ -10,7 +10,7 @@ use grid_protocol::units::MilliAmps;
 use grid_service::clock::boot_micros;
 use serde_json::{Value, json};
 
-use super::{Advice, Calibration, Found, Meter, MeterError, Reading, What, Wiring, calibrate};
+use super::{Calibration, Correction, Found, Meter, MeterError, Reading, What, Wiring, calibrate};
 
 /// How long one reading is waited for: longer than the slowest usual meter publishes.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -155,7 +155,7 @@ pub fn tell_calibration(
     for (place, wiring) in wirings.iter().enumerate() {
         let of_phase: Vec<MilliAmps> = readings.iter().filter_map(|currents| currents.get(place).copied()).collect();
         let Some(calibration) = calibrate(wiring, &of_phase, through_ma) else { continue };
-        right &= matches!(calibration, Calibration { advice: Advice::Right, .. });
+        right &= matches!(calibration, Calibration { advice: Correction::Right, .. });
         writeln!(out, "{}: {calibration}", names.get(place).map_or("?", String::as_str))?;
     }
     Ok(right)

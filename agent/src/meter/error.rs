@@ -39,7 +39,7 @@ pub enum MeterError {
     /// No chip acknowledges the address.
     #[error(
         "no chip answers at {address:#04x} on {bus}: check supply, ground, SDA and SCL, and the address pins; \
-         `grid-agent scan` shows which addresses answer"
+         `grid-agent scan --bus {bus}` shows which addresses answer"
     )]
     NotAnswering {
         /// Path of the device file.
@@ -132,6 +132,17 @@ pub enum MeterError {
         /// Since the last conversion.
         for_ms: u64,
     },
+    /// The chip answers and is set up as it should be, and shows more than a chip that is set up so can.
+    #[error(
+        "the INA219 at {address:#04x} on {bus} shows a voltage beyond its range: is there more than 26 V at Vin-, or does the \
+         bus garble what it says (cables, pull-ups)?"
+    )]
+    BeyondRange {
+        /// Path of the device file.
+        bus: String,
+        /// The chip's address.
+        address: u8,
+    },
     /// The chip does not keep what is written to it.
     #[error(
         "the INA219 at {address:#04x} on {bus} holds configuration {read:#06x} after {wrote:#06x} was written: check supply and cables"
@@ -148,8 +159,9 @@ pub enum MeterError {
     },
     /// Linux shows no such sensor.
     #[error(
-        "no sensor {wanted} below {folder}: there is {found}. Is the driver loaded (`sudo modprobe ina2xx`, or the overlay \
-         `i2c-sensor` of a Raspberry Pi), and is the chip wired?"
+        "no sensor {wanted} below {folder}: there is {found}. The driver does not look for chips: load it \
+         (`sudo modprobe ina2xx`) and name the chip to its bus (`echo ina219 0x40 | sudo tee \
+         /sys/bus/i2c/devices/i2c-1/new_device`, after each start anew); and is it wired?"
     )]
     HwmonMissing {
         /// The folder that was searched.

@@ -206,6 +206,9 @@ impl<I2C: I2c<Error: BusError>> Chip<I2C> {
             return Err(self.config.configuration_lost());
         }
         self.driver = Some(driver);
+        if matches!(look, Look::Beyond) {
+            return Err(self.config.beyond_range());
+        }
         self.fresh = taken.or(self.fresh);
         Ok(())
     }
@@ -218,7 +221,7 @@ enum Look {
     NotReady,
     /// A conversion: shunt voltage in microvolts and bus voltage in millivolts.
     Ready(i64, i64),
-    /// Something beyond the range that was set: it is no longer set.
+    /// Something beyond the range that was set: mostly it is no longer set.
     Beyond,
 }
 
@@ -306,6 +309,10 @@ impl ChipConfig {
 
     fn configuration_lost(&self) -> MeterError {
         MeterError::ConfigurationLost { bus: self.bus.clone(), address: self.address }
+    }
+
+    fn beyond_range(&self) -> MeterError {
+        MeterError::BeyondRange { bus: self.bus.clone(), address: self.address }
     }
 
     fn not_converting(&self, for_ms: u64) -> MeterError {

@@ -34,7 +34,7 @@ use grid_protocol::units::{BootTime, MilliAmps, MilliVolts, Millis};
 use grid_service::clock::boot_micros;
 
 pub use bus::{BusError, BusFault};
-pub use calibrate::{Advice, Calibration, Wiring, calibrate};
+pub use calibrate::{Calibration, Correction, Wiring, calibrate};
 pub use config::{Adc, ChipConfig, ConfigError, ShuntRange, problems};
 pub use error::MeterError;
 pub use hwmon::{HwmonConfig, HwmonMeter, SYSFS};

@@ -12,6 +12,10 @@ const BUS_VOLTAGE_ZEROS: u16 = 0b100;
 /// Bit 0 of the calibration register cannot be set (section 8.6.4.1).
 const CALIBRATION_ZEROS: u16 = 1;
 
+/// What is read: all but power, as reading that clears the conversion-ready bit (section 8.6.3.2), for which an agent that runs
+/// may be waiting.
+const READ: [u8; 5] = [0, 1, 2, 4, 5];
+
 /// What was found at one address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Found {
@@ -54,11 +58,11 @@ pub fn scan(bus: &mut impl I2c) -> Vec<Found> {
 
 fn ask<I2C: I2c>(bus: &mut I2C, address: u8) -> Option<What> {
     use embedded_hal::i2c::Error as _;
-    let mut registers = [0_u16; 6];
-    for (pointer, register) in (0_u8..).zip(&mut registers) {
+    let mut registers = [0_u16; READ.len()];
+    for (pointer, register) in READ.into_iter().zip(&mut registers) {
         let mut bytes = [0; 2];
-        // Two messages: the Raspberry Pi's driver refuses a combined transaction of some lengths.
-        match bus.write(address, &[pointer]).and_then(|()| bus.read(address, &mut bytes)) {
+        // In one transaction: nobody else can move the register pointer in between.
+        match bus.write_read(address, &[pointer], &mut bytes) {
             Ok(()) => *register = u16::from_be_bytes(bytes),
             Err(error) => {
                 let silent = matches!(error.kind(), ErrorKind::NoAcknowledge(_));
@@ -73,14 +77,14 @@ fn ask<I2C: I2c>(bus: &mut I2C, address: u8) -> Option<What> {
     Some(judge(registers))
 }
 
-fn judge(registers: [u16; 6]) -> What {
-    let [configuration, shunt, bus_voltage, _, _, calibration] = registers;
+fn judge(registers: [u16; READ.len()]) -> What {
+    let [configuration, shunt, bus_voltage, _, calibration] = registers;
     let pga = u32::from(configuration >> 11 & 0b11);
     // 40 mV in steps of 10 µV, doubled by each step of the range (table 7).
     let full_scale = 4_000_u16 << pga;
-    let why = if registers == [0; 6] {
+    let why = if registers == [0; READ.len()] {
         "all registers read zero: is SDA held down?".to_owned()
-    } else if registers == [u16::MAX; 6] {
+    } else if registers == [u16::MAX; READ.len()] {
         "all registers read ones: it acknowledges and says nothing".to_owned()
     } else if configuration & CONFIGURATION_ZEROS != 0 {
         format!("its configuration reads {configuration:#06x}, whose upper two bits an INA219 has as zero")
@@ -122,12 +126,12 @@ mod tests {
     fn other_chips_and_a_line_that_is_held_down_are_told_from_an_ina219() {
         for (registers, named) in [
             // Defaults of an INA226 (SBOS547A, table 4): configuration 0x4127.
-            ([0x4127, 0, 0, 0, 0, 0], "0x4127"),
-            ([0; 6], "SDA"),
-            ([u16::MAX; 6], "ones"),
-            ([0x399F, 0, 0x0004, 0, 0, 0], "bit 2"),
-            ([0x399F, 0, 0, 0, 0, 1], "calibration"),
-            ([0x019F, 4_001, 0, 0, 0, 0], "shunt"),
+            ([0x4127, 0, 0, 0, 0], "0x4127"),
+            ([0; READ.len()], "SDA"),
+            ([u16::MAX; READ.len()], "ones"),
+            ([0x399F, 0, 0x0004, 0, 0], "bit 2"),
+            ([0x399F, 0, 0, 0, 1], "calibration"),
+            ([0x019F, 4_001, 0, 0, 0], "shunt"),
         ] {
             let What::Other { why } = judge(registers) else { panic!("{registers:x?}") };
             assert!(why.contains(named), "{why}");

@@ -69,6 +69,9 @@ pub async fn run_device(
     let part = Part::Device(settings.capabilities.clone());
     let mut station = Station::open(common.clone(), part, &subscriptions).await?;
     station.introduce(Some(&settings.transformer));
+    if let Some(warning) = station.watchdog().and_then(|waits| late_watchdog(waits, settings.max_ttl)) {
+        tracing::warn!("{warning}");
+    }
     let core = Device::new(nature, &kept, station.session(), boot_now());
     let complaints = Complaints::default();
     let DeviceSettings { transformer, commands_file, .. } = settings;
@@ -77,6 +80,20 @@ pub async fn run_device(
     running.was_set(safe, made_safe)?;
     running.run(meter, shutdown).await?;
     running.station.close().await
+}
+
+/// What is to be said of a watchdog that waits longer than half of the longest lease: an agent that hangs altogether would
+/// outlast its lease by more.
+fn late_watchdog(waits: Duration, max_ttl: Millis) -> Option<String> {
+    let most = max_ttl.0 / 2;
+    (waits > Duration::from_millis(most)).then(|| {
+        format!(
+            "WatchdogSec= of the systemd unit is {} ms, but device.max_ttl_ms = {}: a hanging agent would outlast its lease; set \
+             WatchdogSec={most}ms or less (`systemctl edit`)",
+            waits.as_millis(),
+            max_ttl.0
+        )
+    })
 }
 
 struct Running {
@@ -266,5 +283,17 @@ impl Running {
     /// The failsafe limit; nothing, if the device is switched off.
     fn set_safe(&mut self) -> Result<(), AgentError> {
         self.set(if self.core.is_on() { self.failsafe_ma } else { MilliAmps::ZERO }, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watchdog_that_waits_longer_than_half_of_the_longest_lease_is_warned_of() {
+        assert_eq!(late_watchdog(Duration::from_millis(1_500), Millis(3_000)), None);
+        let warning = late_watchdog(Duration::from_millis(1_500), Millis(2_999)).unwrap();
+        assert!(warning.contains("WatchdogSec=1499ms") && warning.contains("max_ttl_ms = 2999"), "{warning}");
     }
 }

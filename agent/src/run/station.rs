@@ -129,6 +129,11 @@ impl Station {
         self.systemd.ready(&format!("connecting to the broker at {}", self.common.broker));
     }
 
+    /// How long systemd's watchdog waits for [`alive`](Self::alive), if there is one.
+    pub fn watchdog(&self) -> Option<Duration> {
+        self.systemd.watchdog()
+    }
+
     /// To be called in each round of what controls.
     pub fn alive(&mut self) {
         self.systemd.alive();

@@ -311,3 +311,21 @@ fn an_actuator_that_fails_is_heard_while_the_meter_says_nothing() {
     let told = heard.event(|event| matches!(event, Event::ActuatorFailed { .. }));
     assert!(matches!(&told, Event::ActuatorFailed { why } if why.contains("enable 0")), "{told:?}");
 }
+
+#[test]
+fn a_relay_whose_chip_was_gone_takes_its_line_again() {
+    let site = Site::new();
+    let heard = site.hear("cp-1");
+    let transformer = site.transformer(CONSTANT, "[\"L1\"]", "");
+    let _agent = site.run(&site.device(RELAY, "phases = [\"L1\"]\n"));
+    heard.measurement(|said| said.limit_ma.0 > 6_000);
+    site.kernel().gpio.is_gone(true);
+    let told = heard.event(|event| matches!(event, Event::ActuatorFailed { .. }));
+    assert!(matches!(&told, Event::ActuatorFailed { why } if why.contains("line 17 of /dev/gpiochip0")), "{told:?}");
+    site.kernel().gpio.is_gone(false);
+    heard.event(|event| *event == Event::Recovered {});
+    heard.measurement(|said| said.limit_ma.0 > 6_000);
+    until("it has its line and closes", || site.kernel().gpio.is_taken(17) && !site.kernel().gpio.is_high(17));
+    drop(transformer);
+    until("it opens", || site.kernel().gpio.is_high(17));
+}

@@ -244,6 +244,27 @@ fn what_a_chip_shows_at_the_end_of_its_range_and_the_wrong_way_round_is_read_as_
 }
 
 #[test]
+fn noise_is_read_as_it_comes_and_a_value_that_is_stuck_looks_like_a_current_that_does_not_change() {
+    let machine = Machine::boot();
+    let shunt = machine.kernel.i2c.solder(0x40, SIX_AMPERES_UV);
+    let reading = Reading::begin(&machine, &device(INA219));
+    reading.shows("at the start", "\"current_ma\":6000,");
+    let next = || {
+        let line: Value = serde_json::from_str(&reading.lines.recv_timeout(SOON).unwrap()).unwrap();
+        line["phases"][0]["current_ma"].as_i64().unwrap()
+    };
+    machine.kernel.i2c.set_fault(0x40, Fault::StuckValue);
+    shunt.becomes(160_000);
+    (0..20).for_each(|_| assert_eq!(next(), 6_000));
+    shunt.becomes(SIX_AMPERES_UV);
+    // 2 mV are 300 mA.
+    machine.kernel.i2c.set_fault(0x40, Fault::Noise(2_000));
+    let noisy: Vec<i64> = (0..40).map(|_| next()).collect();
+    assert!(noisy.iter().all(|ma| (5_690..=6_310).contains(ma)), "{noisy:?}");
+    assert!(noisy.iter().any(|ma| *ma != 6_000), "{noisy:?}");
+}
+
+#[test]
 fn three_chips_on_one_bus_are_three_phases_and_one_that_fails_is_named() {
     let machine = Machine::boot();
     let adapter: &Adapter = &machine.kernel.i2c;

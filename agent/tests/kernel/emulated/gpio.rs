@@ -1,5 +1,6 @@
 //! `/dev/gpiochip0` by the second version of its interface (linux/gpio.h, `GPIO_V2_…`), one line a request.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use super::{Answer, EBUSY, EINVAL, ENODEV, ENOTTY, Errno, OpenFile, lock};
@@ -27,6 +28,8 @@ const OUTPUT_VALUES: u32 = 2;
 pub struct GpioChip {
     lines: Mutex<Vec<Line>>,
     gone: Mutex<bool>,
+    /// Counts how often its driver was unbound. A line that was requested before is worth nothing.
+    unbound: AtomicU32,
 }
 
 #[derive(Clone, Default)]
@@ -52,7 +55,11 @@ impl Line {
 
 impl GpioChip {
     pub fn new(lines: usize) -> Arc<Self> {
-        Arc::new(Self { lines: Mutex::new(vec![Line::default(); lines]), gone: Mutex::new(false) })
+        Arc::new(Self {
+            lines: Mutex::new(vec![Line::default(); lines]),
+            gone: Mutex::new(false),
+            unbound: AtomicU32::new(0),
+        })
     }
 
     /// Whether the pin has the supply's voltage.
@@ -77,6 +84,10 @@ impl GpioChip {
 
     /// The chip's driver is unbound, or bound again.
     pub fn is_gone(&self, gone: bool) {
+        if gone {
+            self.unbound.fetch_add(1, Relaxed);
+            lock(&self.lines).iter_mut().for_each(|line| (line.taken, line.flags) = (false, 0));
+        }
         *lock(&self.gone) = gone;
     }
 
@@ -86,7 +97,7 @@ impl GpioChip {
 
     /// The line that a request gave away.
     pub fn line(self: &Arc<Self>, line: usize) -> Box<dyn OpenFile> {
-        Box::new(Request { chip: self.clone(), line })
+        Box::new(Request { chip: self.clone(), line, unbound: self.unbound.load(Relaxed) })
     }
 
     fn check(&self) -> Result<(), Errno> {
@@ -138,12 +149,23 @@ impl OpenFile for Chip {
 struct Request {
     chip: Arc<GpioChip>,
     line: usize,
+    /// How often the driver was unbound before.
+    unbound: u32,
+}
+
+impl Request {
+    fn is_void(&self) -> bool {
+        self.unbound != self.chip.unbound.load(Relaxed)
+    }
 }
 
 impl OpenFile for Request {
     /// The argument is `struct gpio_v2_line_values`: bits and mask, one bit a line of the request.
     fn ioctl(&mut self, request: u64, argument: &[u8]) -> Answer {
         self.chip.check()?;
+        if self.is_void() {
+            return Err(ENODEV);
+        }
         let mut lines = lock(&self.chip.lines);
         let line = &mut lines[self.line];
         let active_low = line.flags & ACTIVE_LOW != 0;
@@ -160,6 +182,8 @@ impl OpenFile for Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        lock(&self.chip.lines)[self.line].taken = false;
+        if !self.is_void() {
+            lock(&self.chip.lines)[self.line].taken = false;
+        }
     }
 }
