@@ -38,6 +38,9 @@ const CONNECT_SECONDS: u64 = 5;
 /// Payloads have at most 8 KiB; topic and properties need a little more.
 const LARGEST_PACKET: u32 = 16 * 1024;
 const QUEUE: usize = 1024;
+/// So many messages may wait for the broker's acknowledgement. The client makes room for all of them at once: for the most
+/// that MQTT can have, 65535, that would be 14 MB.
+const UNACKNOWLEDGED: u16 = 1024;
 /// How long a goodbye may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -150,6 +153,7 @@ impl Link {
             .set_keep_alive(KEEP_ALIVE)
             .set_clean_start(true)
             .set_max_packet_size(Some(LARGEST_PACKET))
+            .set_outgoing_inflight_upper_limit(UNACKNOWLEDGED)
             .set_connection_timeout(CONNECT_SECONDS);
         if let Some(config) = &broker.tls {
             options.set_transport(Transport::Tls(TlsConfiguration::Rustls(config.clone())));

@@ -178,5 +178,5 @@ fn a_contact_whose_line_is_taken_at_the_start_is_named() {
     site.kernel().gpio.take(27, true);
     let contact = "[transformer.dimming_contact]\nline = 27\nlimit_w = 4200\n";
     let (code, text) = site.machine.result("run", &site.transformer_settings(CONSTANT, "[\"L1\"]", contact), &[]);
-    assert!(code != 0 && text.contains("line 27 of /dev/gpiochip0 is busy"), "{text}");
+    assert!(code == 1 && text.contains("line 27 of /dev/gpiochip0 is busy"), "{text}");
 }
