@@ -168,7 +168,7 @@ fn without_a_terminal_what_has_no_default_is_named_and_a_password_is_made_up_and
         assert!(there.password_hash.matches(password(user).as_bytes()));
     }
     let grants: Vec<_> = settings.grant.iter().map(|grant| grant.to.as_deref()).collect();
-    assert_eq!(grants, [Some("homeassistant"), None], "Home Assistant's, and what devices may say to it");
+    assert_eq!(grants, [Some("homeassistant"), None, None], "Home Assistant's, and what agents may say to it");
     assert!(!machine.setup(&[]).text.contains("The password of"), "that was once");
 }
 
