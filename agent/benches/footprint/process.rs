@@ -4,44 +4,33 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// The thread that reads the meter, as the agent calls it.
-const METER: &str = "meter";
+/// Linux tells processor time in hundredths of a second (`USER_HZ`).
+const TICK: Duration = Duration::from_millis(10);
 
 pub struct Usage {
     pub resident_kb: u64,
     pub threads: usize,
-    /// Processor time of all threads.
-    pub processor: Duration,
-    /// That of the thread that reads the meter.
-    pub meter: Duration,
+    /// Processor time in the program.
+    pub user: Duration,
+    /// Processor time in the kernel, on its behalf.
+    pub system: Duration,
 }
 
 impl Usage {
     pub fn of(process: u32) -> Self {
         let folder = Path::new("/proc").join(process.to_string());
-        let (mut threads, mut processor, mut meter) = (0, Duration::ZERO, Duration::ZERO);
-        for thread in fs::read_dir(folder.join("task")).unwrap() {
-            let thread = thread.unwrap().path();
-            let used = processor_time(&thread);
-            threads += 1;
-            processor += used;
-            if fs::read_to_string(thread.join("comm")).unwrap().trim() == METER {
-                meter += used;
-            }
-        }
-        Self { resident_kb: resident_kb(&folder), threads, processor, meter }
+        let threads = fs::read_dir(folder.join("task")).unwrap().count();
+        let stat = fs::read_to_string(folder.join("stat")).unwrap();
+        // The name in brackets may hold spaces. utime and stime are the 14th and 15th field; the 3rd comes after it.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks = |place: usize| TICK * fields[place].parse::<u32>().unwrap();
+        Self { resident_kb: resident_kb(&folder), threads, user: ticks(11), system: ticks(12) }
     }
 
     /// What was used since then, and what is resident now.
     pub fn since(self, before: &Self) -> Self {
-        Self { processor: self.processor - before.processor, meter: self.meter - before.meter, ..self }
+        Self { user: self.user - before.user, system: self.system - before.system, ..self }
     }
-}
-
-/// The first number of `schedstat` is nanoseconds on a processor (Linux, Documentation/scheduler/sched-stats.rst).
-fn processor_time(thread: &Path) -> Duration {
-    let text = fs::read_to_string(thread.join("schedstat")).unwrap();
-    Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
 }
 
 fn resident_kb(folder: &Path) -> u64 {
