@@ -7,15 +7,16 @@
 //!
 //! The agent is the real program, leased by a real transformer through mosquitto, with one INA219 on an emulated kernel
 //! (`agent/tests/kernel`), whose chip it reads at the rate at which that converts. The current moves all the time, so that
-//! measurements come as often as they may. The agent's own work is what it takes as `user`. What it takes in the kernel is
-//! another on a Raspberry Pi: here each transfer, and each look at a file of PWM, is two calls on a socket and a change to
-//! another process, there it is a call of the I2C driver. What the emulation takes in its own process is not counted.
+//! measurements come as often as they may. What the emulation takes in its own process is not counted; what a call to it
+//! takes in the agent's is measured alone, multiplied by the calls that came, and shown beside the whole. On a Raspberry
+//! Pi there is in its place what the drivers of I2C and PWM take.
 //!
 //! The pieces of the way are the same functions, called here one after the other. Nothing is asserted.
 
 // The tests of the kernel's interface use more of what they share with this than is measured here.
 #![allow(clippy::unwrap_used, dead_code, unused_imports)]
 
+mod emulation;
 mod pieces;
 mod process;
 
@@ -57,12 +58,24 @@ struct Arguments {
 fn main() {
     let watched = Duration::from_secs(Arguments::parse().seconds);
     println!("an agent with one INA219 and a control pilot");
-    println!("{:<8}{:>12}{:>13}{:>8}{:>8}{:>10}", "adc", "readings/s", "resident MB", "user", "kernel", "threads");
+    println!(
+        "{:<8}{:>12}{:>13}{:>11}{:>9}{:>14}{:>11}{:>9}",
+        "adc", "readings/s", "resident MB", "of a core", "calls/s", "of that they", "the agent", "threads"
+    );
+    let call = emulation::cost_of_a_call();
     let percent = |used: Duration| used.as_secs_f64() / watched.as_secs_f64() * 100.0;
     for adc in ["avg128", "avg16", "12bit", "9bit"] {
-        let Usage { resident_kb, threads, user, system } = watch(adc, watched);
-        let (rate, megabytes) = (readings_per_second(adc), resident_kb as f64 / 1000.0);
-        println!("{adc:<8}{rate:>12.0}{megabytes:>13.1}{:>7.1}%{:>7.1}%{threads:>10}", percent(user), percent(system));
+        let (Usage { resident_kb, threads, processor }, calls) = watch(adc, watched);
+        let emulation = call * u32::try_from(calls).unwrap();
+        println!(
+            "{adc:<8}{:>12.0}{:>13.1}{:>10.1}%{:>9.0}{:>13.1}%{:>10.1}%{threads:>9}",
+            readings_per_second(adc),
+            resident_kb as f64 / 1000.0,
+            percent(processor),
+            calls as f64 / watched.as_secs_f64(),
+            percent(emulation),
+            percent(processor.saturating_sub(emulation)),
+        );
     }
     println!();
     pieces::measure();
@@ -72,14 +85,15 @@ fn meter_and_actuator(adc: &str) -> String {
     format!("[[meter.ina219]]\nscale = 15\nadc = \"{adc}\"\n[actuator.control_pilot]\n")
 }
 
-fn watch(adc: &str, watched: Duration) -> Usage {
+/// What it used, and how many calls it made to the emulated kernel.
+fn watch(adc: &str, watched: Duration) -> (Usage, u64) {
     let site = Site::new();
     let shunt = site.kernel().i2c.solder(0x40, SIX_AMPERES_UV);
     let _transformer = site.transformer(CONSTANT, "[\"L1\"]", "");
     let settings = site.device(&meter_and_actuator(adc), DEVICE);
     let agent = Process(site.machine.command("run", &settings, &[]).stderr(Stdio::null()).spawn().unwrap());
     thread::sleep(WARM_UP);
-    let before = Usage::of(agent.0.id());
+    let (before, calls_before) = (Usage::of(agent.0.id()), site.kernel().calls());
     let end = Instant::now() + watched;
     for step in 0.. {
         if Instant::now() >= end {
@@ -88,7 +102,7 @@ fn watch(adc: &str, watched: Duration) -> Usage {
         shunt.becomes(SIX_AMPERES_UV + if step % 2 == 0 { STEP_UV } else { 0 });
         thread::sleep(STEPS_EVERY);
     }
-    Usage::of(agent.0.id()).since(&before)
+    (Usage::of(agent.0.id()).since(&before), site.kernel().calls() - calls_before)
 }
 
 /// How often `grid-agent read` has a new reading from the same chip.

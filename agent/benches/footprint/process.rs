@@ -10,10 +10,8 @@ const TICK: Duration = Duration::from_millis(10);
 pub struct Usage {
     pub resident_kb: u64,
     pub threads: usize,
-    /// Processor time in the program.
-    pub user: Duration,
-    /// Processor time in the kernel, on its behalf.
-    pub system: Duration,
+    /// Processor time, in the program and in the kernel on its behalf.
+    pub processor: Duration,
 }
 
 impl Usage {
@@ -24,13 +22,20 @@ impl Usage {
         // The name in brackets may hold spaces. utime and stime are the 14th and 15th field; the 3rd comes after it.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         let ticks = |place: usize| TICK * fields[place].parse::<u32>().unwrap();
-        Self { resident_kb: resident_kb(&folder), threads, user: ticks(11), system: ticks(12) }
+        Self { resident_kb: resident_kb(&folder), threads, processor: ticks(11) + ticks(12) }
     }
 
     /// What was used since then, and what is resident now.
     pub fn since(self, before: &Self) -> Self {
-        Self { user: self.user - before.user, system: self.system - before.system, ..self }
+        Self { processor: self.processor - before.processor, ..self }
     }
+}
+
+/// Processor time of the thread that asks; the first number of `schedstat` is nanoseconds (Linux,
+/// Documentation/scheduler/sched-stats.rst).
+pub fn of_this_thread() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
 }
 
 fn resident_kb(folder: &Path) -> u64 {

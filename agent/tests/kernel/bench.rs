@@ -36,6 +36,21 @@ fn a_chip_is_found_read_and_calibrated_through_the_device_file() {
     assert!(code == 0 && text.contains("set up with configuration 0x39e7"), "it was set up by now: {text}");
 }
 
+/// Of three chips on a bus of 100 kHz, where a transfer takes half a millisecond, each may have so many in its 9 ms.
+#[test]
+fn a_reading_takes_no_more_transfers_than_a_slow_bus_has_room_for() {
+    let machine = Machine::boot();
+    machine.kernel.i2c.solder(0x40, SIX_AMPERES_UV);
+    let calls = |readings: u64| {
+        let before = machine.kernel.calls();
+        let (code, text) = machine.result("read", &device(INA219), &["--json", "--count", &readings.to_string()]);
+        assert_eq!(code, 0, "{text}");
+        machine.kernel.calls() - before
+    };
+    let (few, many) = (calls(5), calls(55));
+    assert!((many - few) / 50 <= 12, "{few} calls for 5 readings, {many} for 55");
+}
+
 #[test]
 fn check_reads_the_meter_through_the_device_file() {
     let machine = Machine::boot();

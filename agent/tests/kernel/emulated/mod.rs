@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread;
 use std::time::Duration;
@@ -73,6 +74,8 @@ pub struct Machine {
     refused: Mutex<BTreeMap<String, Errno>>,
     hanging: Mutex<BTreeSet<String>>,
     journal: Mutex<Vec<String>>,
+    /// How many calls came.
+    calls: AtomicU64,
 }
 
 impl Kernel {
@@ -88,6 +91,7 @@ impl Kernel {
             refused: Mutex::default(),
             hanging: Mutex::default(),
             journal: Mutex::default(),
+            calls: AtomicU64::new(0),
         });
         let listener = UnixListener::bind(root.path().join("socket")).unwrap();
         let shared = machine.clone();
@@ -127,6 +131,11 @@ impl Kernel {
         lock(&self.machine.hanging).remove(path);
     }
 
+    /// How many calls programs have made so far: each opened file, read, write, or `ioctl`.
+    pub fn calls(&self) -> u64 {
+        self.machine.calls.load(Ordering::Relaxed)
+    }
+
     /// What was opened, and what was written to files of sysfs, in this order: `open PATH`, `write PATH TEXT`.
     pub fn journal(&self) -> Vec<String> {
         lock(&self.machine.journal).clone()
@@ -146,6 +155,7 @@ impl Machine {
     fn serve(&self, mut connection: UnixStream) {
         let (mut file, mut path, mut access): (Option<Box<dyn OpenFile>>, _, _) = (None, String::new(), 0);
         while let Ok((what, question)) = receive(&mut connection) {
+            self.calls.fetch_add(1, Ordering::Relaxed);
             while lock(&self.hanging).contains(&path) {
                 thread::sleep(Duration::from_millis(5));
             }
