@@ -23,6 +23,8 @@ container_start() {
     container_prepare
     tree=$(mktemp -d "$PWD/target/debian/$1.XXXXXX")
     cp -a --reflink=auto "$cache/." "$tree"
+    # What an installer writes, and debootstrap does not.
+    echo "127.0.0.1 localhost" >"$tree/etc/hosts"
     container_boot
 }
 
