@@ -35,15 +35,23 @@ enum Kind {
     Texts,
 }
 
-/// <https://www.home-assistant.io/integrations/sensor.mqtt/#configuration-variables>; `p` and `unique_id` are required by
+/// What every entity of ours has; `p`, the platform, and `unique_id` are required by
 /// <https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload>.
-const SENSOR: Documented = &[
-    ("p", true, Kind::OneOf(&["sensor"])),
+const EVERY: Documented = &[
+    ("p", true, Kind::OneOf(&["sensor", "switch", "number"])),
     ("unique_id", true, Kind::Text),
     ("default_entity_id", true, Kind::Text),
     ("name", true, Kind::Text),
     ("state_topic", true, Kind::Topic),
     ("value_template", true, Kind::Template),
+];
+
+/// What is commanded has besides.
+const COMMANDED: Documented =
+    &[("command_topic", true, Kind::Topic), ("qos", true, Kind::Qos), ("retain", true, Kind::Bool)];
+
+/// <https://www.home-assistant.io/integrations/sensor.mqtt/#configuration-variables>
+const SENSOR: Documented = &[
     ("expire_after", true, Kind::Positive),
     ("device_class", false, Kind::OneOf(&["current", "power", "energy", "enum"])),
     ("state_class", false, Kind::OneOf(&["measurement", "total", "total_increasing"])),
@@ -53,37 +61,16 @@ const SENSOR: Documented = &[
 ];
 
 /// <https://www.home-assistant.io/integrations/switch.mqtt/#configuration-variables>
-const SWITCH: Documented = &[
-    ("p", true, Kind::OneOf(&["switch"])),
-    ("unique_id", true, Kind::Text),
-    ("default_entity_id", true, Kind::Text),
-    ("name", true, Kind::Text),
-    ("state_topic", true, Kind::Topic),
-    ("value_template", true, Kind::Template),
-    ("command_topic", true, Kind::Topic),
-    ("payload_on", true, Kind::OneOf(&["ON"])),
-    ("payload_off", true, Kind::OneOf(&["OFF"])),
-    ("qos", true, Kind::Qos),
-    ("retain", true, Kind::Bool),
-];
+const SWITCH: Documented = &[("payload_on", true, Kind::OneOf(&["ON"])), ("payload_off", true, Kind::OneOf(&["OFF"]))];
 
 /// <https://www.home-assistant.io/integrations/number.mqtt/#configuration-variables>
 const NUMBER: Documented = &[
-    ("p", true, Kind::OneOf(&["number"])),
-    ("unique_id", true, Kind::Text),
-    ("default_entity_id", true, Kind::Text),
-    ("name", true, Kind::Text),
-    ("state_topic", true, Kind::Topic),
-    ("value_template", true, Kind::Template),
-    ("command_topic", true, Kind::Topic),
     ("device_class", true, Kind::OneOf(&["power"])),
     ("unit_of_measurement", true, Kind::OneOf(&["W"])),
     ("min", true, Kind::Number),
     ("max", true, Kind::Number),
     ("step", true, Kind::Positive),
     ("mode", true, Kind::OneOf(&["auto", "box", "slider"])),
-    ("qos", true, Kind::Qos),
-    ("retain", true, Kind::Bool),
 ];
 
 fn fits(kind: Kind, value: &Value) -> bool {
@@ -102,19 +89,20 @@ fn fits(kind: Kind, value: &Value) -> bool {
 }
 
 fn check_component(key: &str, component: &Value) {
-    let documented = match component["p"].as_str() {
-        Some("sensor") => SENSOR,
-        Some("switch") => SWITCH,
-        Some("number") => NUMBER,
+    let own = match component["p"].as_str() {
+        Some("sensor") => [SENSOR, &[]],
+        Some("switch") => [SWITCH, COMMANDED],
+        Some("number") => [NUMBER, COMMANDED],
         other => panic!("{key}: platform {other:?}"),
     };
+    let documented = [EVERY, own[0], own[1]].concat();
     for (name, value) in component.as_object().unwrap() {
         let (_, _, kind) =
             documented.iter().find(|(known, _, _)| known == name).unwrap_or_else(|| panic!("{key}.{name}"));
         assert!(fits(*kind, value), "{key}.{name} = {value}: {kind:?}");
     }
     for (name, required, _) in documented {
-        assert!(!required || component.get(*name).is_some(), "{key} has no {name}");
+        assert!(!required || component.get(name).is_some(), "{key} has no {name}");
     }
     // <https://developers.home-assistant.io/docs/core/entity/sensor/>: each class has its units and its state classes.
     let (class, unit, state_class) =

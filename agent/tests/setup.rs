@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod mosquitto;
+#[path = "../service/tests/program/mod.rs"]
+mod program;
 
 use std::fs;
-use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,10 @@ use grid_protocol::identity::{BACKDATED, Endpoint, Issuer};
 use grid_protocol::message::Role;
 use grid_protocol::units::UnixMillis;
 use grid_service::clock::unix_now;
-use mosquitto::{Broker, Process};
+use mosquitto::Broker;
+use program::{Conversation, Done, LONG, NOWHERE, Running};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_grid-agent");
-const LONG: Duration = Duration::from_secs(30);
-/// Nobody listens there.
-const NOWHERE: &str = "127.0.0.1:1";
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// What a script says of a charge point.
@@ -52,25 +50,6 @@ const TRANSFORMER: [&str; 10] = [
     NOWHERE,
 ];
 
-struct Done {
-    code: Option<i32>,
-    text: String,
-}
-
-impl Done {
-    fn of(output: Output) -> Self {
-        let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
-        Self { code: output.status.code(), text }
-    }
-
-    fn says(&self, code: i32, named: &[&str]) {
-        assert_eq!(self.code, Some(code), "{}", self.text);
-        for named in named {
-            assert!(self.text.contains(named), "{named:?} in {}", self.text);
-        }
-    }
-}
-
 /// A machine in a folder, and the authority of its site.
 struct Machine {
     folder: tempfile::TempDir,
@@ -94,14 +73,12 @@ impl Machine {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
-        command.args(arguments).current_dir(self.folder.path()).env_remove("RUST_LOG").stdin(Stdio::null());
-        command
+        program::command(BINARY, self.folder.path(), arguments)
     }
 
     fn setup(&self, name: &str, arguments: &[&str]) -> Done {
         let bundle = format!("{name}.bundle");
-        Done::of(self.command(&[&["setup", &bundle, "--root", "machine"], arguments].concat()).output().unwrap())
+        Done::of(&mut self.command(&[&["setup", &bundle, "--root", "machine"], arguments].concat()))
     }
 
     fn config(&self, name: &str) -> PathBuf {
@@ -120,7 +97,7 @@ impl Machine {
     }
 
     fn check(&self, name: &str) -> Done {
-        Done::of(self.with_paths("check", name).output().unwrap())
+        Done::of(&mut self.with_paths("check", name))
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -155,7 +132,10 @@ impl Machine {
 #[test]
 fn a_script_sets_a_device_up_and_nothing_changes_when_it_does_so_again() {
     let machine = Machine::new();
-    machine.setup("cp-1", &CHARGE_POINT).says(0, &["written", "trafo-1 reserves", "--device cp-1:L1L2L3:6000"]);
+    machine.setup("cp-1", &CHARGE_POINT).says(
+        0,
+        &["written", "trafo-1 has to know cp-1", "--device cp-1:L1L2L3:6000", "phases = [\"L1\", \"L2\", \"L3\"]"],
+    );
     let settings = Settings::load(&machine.config("cp-1")).unwrap();
     assert_eq!((settings.site.as_str(), settings.name.as_str()), ("main-street", "cp-1"));
     let device = settings.device.unwrap();
@@ -178,7 +158,7 @@ fn a_script_sets_a_device_up_and_nothing_changes_when_it_does_so_again() {
     machine.setup("cp-1", &CHARGE_POINT).says(0, &["unchanged  machine/etc/grid/agent/cp-1.toml"]);
     machine.setup("cp-1", &[]).says(0, &["unchanged  machine/etc/grid/agent/cp-1.bundle"]);
     assert_eq!(machine.text("cp-1"), text);
-    let printed = Done::of(machine.with_paths("run", "cp-1").arg("--print-config").output().unwrap());
+    let printed = Done::of(machine.with_paths("run", "cp-1").arg("--print-config"));
     printed.says(0, &["max_ma = 32000"]);
 }
 
@@ -221,8 +201,8 @@ fn a_transformer_reserves_six_amperes_for_each_device_where_they_fit_and_says_so
         0,
         &[
             "L1 6000 mA, L2 6000 mA, L3 6000 mA of 113624 mA",
-            "grid-agent setup cp-1.bundle --failsafe-ma 6000",
-            "grid-agent setup cp-2.bundle --failsafe-ma 0",
+            "grid-agent setup cp-1.bundle --phases L1L2L3 --failsafe-ma 6000",
+            "grid-agent setup cp-2.bundle --phases L2 --failsafe-ma 0",
         ],
     );
     let settings = Settings::load(&machine.config("trafo-1")).unwrap();
@@ -238,7 +218,9 @@ fn a_transformer_reserves_six_amperes_for_each_device_where_they_fit_and_says_so
     small.extend(["a:L1", "b:L1", "c:L1", "d:L1L2L3"].iter().flat_map(|device| ["--device", device]));
     let too_much = machine.setup("trafo-1", &[&small[..], &["--failsafe-ma", "6000"]].concat());
     too_much.says(2, &["failsafes on L1 come to 24000 mA", "19600 mA"]);
-    machine.setup("trafo-1", &small).says(0, &["L1 0 mA, L2 0 mA, L3 0 mA of 19600 mA", "d.bundle --failsafe-ma 0"]);
+    machine
+        .setup("trafo-1", &small)
+        .says(0, &["L1 0 mA, L2 0 mA, L3 0 mA of 19600 mA", "d.bundle --phases L1L2L3 --failsafe-ma 0"]);
 
     fs::remove_file(machine.config("trafo-1")).unwrap();
     machine.setup("trafo-1", &["--limit-w", "13800", "--meter", "none:0,0,0", "--broker", NOWHERE]).says(0, &[]);
@@ -368,38 +350,11 @@ fn the_first_broker_of_the_bundle_that_answers_is_taken() {
     assert_eq!(Settings::load(&machine.config("cp-1")).unwrap().broker.port, 1);
 }
 
-/// Answers each question when it comes.
 #[test]
 fn a_person_is_asked_and_may_answer_wrongly_first() {
     let machine = Machine::new();
-    let typescript = machine.folder.path().join("typescript");
-    let command = format!("{BINARY} setup cp-1.bundle --root machine");
-    let script = ["--quiet", "--flush", "--return", "--command", &command, typescript.to_str().unwrap()];
-    let mut script = Command::new("script")
-        .args(script)
-        .current_dir(machine.folder.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("install util-linux");
-    let (sender, said) = mpsc::channel();
-    let mut output = script.stdout.take().unwrap();
-    thread::spawn(move || {
-        let mut bytes = [0; 1024];
-        while let Ok(length @ 1..) = output.read(&mut bytes) {
-            let _ = sender.send(String::from_utf8_lossy(&bytes[..length]).into_owned());
-        }
-    });
-    let mut input = script.stdin.take().unwrap();
-    let mut program = Process(script);
-    let mut unseen = String::new();
-    let mut hears = |question: &str| {
-        while !unseen.contains(question) {
-            unseen += &said.recv_timeout(LONG).unwrap_or_else(|_| panic!("{question:?} is not asked: {unseen}"));
-        }
-        unseen = unseen.split_once(question).unwrap().1.to_owned();
-    };
-    for (question, answer) in [
+    let mut setup = Conversation::begin(BINARY, machine.folder.path(), "setup cp-1.bundle --root machine");
+    setup.answers(&[
         ("Where the broker is (HOST or HOST:PORT): ", "127.0.0.1:1"),
         ("The transformer it obeys [trafo-1]: ", ""),
         ("What it is (ev, heat_pump, battery, other) [ev]: ", "other"),
@@ -411,12 +366,9 @@ fn a_person_is_asked_and_may_answer_wrongly_first() {
         ("What measures", "hwmon"),
         ("(it has to show 1.5 times 16000 mA): ", "15"),
         ("What limits it (control-pilot, pwm, relay:LINE, none): ", "pwm"),
-    ] {
-        hears(question);
-        input.write_all(format!("{answer}\n").as_bytes()).unwrap();
-    }
-    hears("written    machine/etc/grid/agent/cp-1.toml");
-    assert_eq!(program.0.wait().unwrap().code(), Some(0));
+    ]);
+    setup.hears("written    machine/etc/grid/agent/cp-1.toml");
+    assert_eq!(setup.ends().code(), Some(0));
     assert!(machine.text("cp-1").contains("[actuator.pwm]"));
     Settings::load(&machine.config("cp-1")).unwrap();
 }
@@ -449,11 +401,11 @@ fn check_says_what_is_reachable_and_what_a_running_agent_sees_without_disturbing
     fs::create_dir_all(machine.at("var/lib/grid-agent/cp-1")).unwrap();
     let journal = machine.folder.path().join("journal");
     let mut agent = machine.with_paths("run", "cp-1");
-    let _agent = Process(agent.stderr(fs::File::create(&journal).unwrap()).spawn().unwrap());
+    let _agent = Running(agent.stderr(fs::File::create(&journal).unwrap()).spawn().unwrap());
     let began = Instant::now();
     let runs = loop {
         let done = machine.check("cp-1");
-        if done.text.contains("runs; the broker is there, the anchor is not") && done.text.contains("measures") {
+        if !done.text.contains("agent           does not run") {
             break done;
         }
         assert!(began.elapsed() < LONG, "{}{}", done.text, fs::read_to_string(&journal).unwrap());
@@ -462,6 +414,8 @@ fn check_says_what_is_reachable_and_what_a_running_agent_sees_without_disturbing
     runs.says(
         0,
         &[
+            // However short it has run: it is given its time to find the broker.
+            "ok     agent           runs; the broker is there, the anchor is not",
             "the agent measures 0 mA, 0 mA, 0 mA; is in failsafe, and may draw 6000 mA",
             "answers by TLS, and takes our certificate",
             "ok     outbox          ",
@@ -513,7 +467,7 @@ fn check_names_what_is_wrong_and_what_to_do() {
 fn what_a_restart_may_mend_ends_an_agent_with_another_code_than_what_takes_a_person() {
     let machine = Machine::new();
     machine.setup("cp-1", &CHARGE_POINT).says(0, &[]);
-    let run = || Done::of(machine.with_paths("run", "cp-1").output().unwrap());
+    let run = || Done::of(&mut machine.with_paths("run", "cp-1"));
     run().says(1, &["/dev/gpiochip0"]);
     let text = machine.text("cp-1");
     let without_actuator = text.split("# The contactor").next().unwrap().to_owned()

@@ -19,7 +19,7 @@ use crate::checkpoint::{BadCheckpoint, read_unsigned};
 use crate::entry::{self, Payload};
 use crate::journal::{BadJournal, Records};
 use crate::pruning::{dropped_with, minimum_index};
-use crate::recorder::FEW_DAYS;
+use crate::recorder::{FEW_DAYS, POLICY};
 use crate::settings::{DAY, Settings};
 use crate::store::in_log;
 use crate::tile::{FULL, Level, Tile};
@@ -32,6 +32,9 @@ const HOUR: u64 = 3_600_000;
 const MISSED: u64 = 10;
 /// How many bundles are searched for what was said last of the ledger. An anchor repeats it with each checkpoint.
 const SEARCHED: u64 = 64;
+/// So much later than an interval after the log has begun its first record may come: the ledger takes its time, and what
+/// failed is tried again within a minute.
+const FIRST_RECORD_TAKES: u64 = 60_000;
 /// A disk that is full sooner, in days, is a problem.
 const SOON: u64 = 14;
 /// How often a folder that changes meanwhile is looked at again.
@@ -91,6 +94,8 @@ pub struct Status {
     pub checkpoint_ms: UnixMillis,
     /// The newest receipt of the ledger, as far as it was found in the log.
     pub receipt: Option<LedgerReceipt>,
+    /// By when the first record is to be on the ledger, if there is one and nothing is on it yet.
+    pub first_record_ms: Option<UnixMillis>,
     /// What there is to pay records with, likewise.
     pub purse: Option<LedgerPurse>,
     /// The first entry that is not dropped.
@@ -109,11 +114,17 @@ pub struct Status {
     pub full_in_days: Option<u64>,
 }
 
+/// Whether an anchor runs on this `data_dir`.
+pub fn is_running(data_dir: &Path) -> Result<bool, StatusError> {
+    Folder { data_dir }.is_locked()
+}
+
 impl Status {
     /// Reads it from the `data_dir` of the settings.
     pub fn read(settings: &Settings, now: UnixMillis) -> Result<Self, StatusError> {
         let folder = Folder { data_dir: &settings.data_dir };
         let (head, journal) = folder.head_and_journal(settings)?;
+        let first_in_journal = journal.first;
         let Head { origin, size: checkpoint_size, root_hash, written } = head;
         let minimum_index = minimum_index(&folder.path("log")).map_err(unreadable(folder.path("log/tile")))?;
         let bytes_per_day = folder.bytes_per_day(minimum_index / u64::from(FULL), checkpoint_size)?;
@@ -133,6 +144,7 @@ impl Status {
             root_hash,
             checkpoint_ms: written,
             receipt,
+            first_record_ms: None,
             purse,
             minimum_index,
             begins_ms,
@@ -143,8 +155,24 @@ impl Status {
             full_in_days: None,
         };
         status.full_in_days = status.full_in_days(now);
-        status.look_for_problems(settings);
+        if let (Some(ledger), None) = (&settings.ledger, &status.receipt) {
+            // The trail may be younger than the log. As long as nothing is logged, nothing is due.
+            let began = begins_ms.or(first_in_journal).map(|began| began.max(folder.trail_made()));
+            let takes = ledger.interval().0.saturating_add(FIRST_RECORD_TAKES);
+            status.first_record_ms = Some(UnixMillis(began.unwrap_or(now).0.saturating_add(takes)));
+        }
+        status.look_for_problems(settings, now);
         Ok(status)
+    }
+
+    /// That the first record is still to come, and how soon; nothing if there is one, or it is overdue.
+    pub fn first_record(&self, now: UnixMillis) -> Option<String> {
+        let left = self.first_record_ms?.0.checked_sub(now.0).filter(|left| *left > 0)?.div_ceil(1000);
+        let within = if left < 120 { format!("{left} s") } else { format!("{} min", left.div_ceil(60)) };
+        Some(match self.logged {
+            0 => format!("nothing is logged yet; the first record comes within {within} after that"),
+            _ => format!("nothing is on the ledger yet: the first record comes within {within}"),
+        })
     }
 
     /// With retention the log grows only until its first entry is old enough.
@@ -161,7 +189,7 @@ impl Status {
         Some(lasts)
     }
 
-    fn look_for_problems(&mut self, settings: &Settings) {
+    fn look_for_problems(&mut self, settings: &Settings, now: UnixMillis) {
         let mut note = |is_one: bool, problem: String| {
             if is_one {
                 self.problems.push(problem);
@@ -173,8 +201,14 @@ impl Status {
             days < SOON,
             format!("the disk is full in {days} days: lower log.retention_days, or give it a larger disk"),
         );
-        let waits = settings.ledger.is_some() && self.receipt.is_none();
-        note(waits, "nothing is on the ledger, as far as the log says".to_owned());
+        let overdue = self.first_record_ms.and_then(|due| now.0.checked_sub(due.0)).filter(|overdue| *overdue > 0);
+        note(
+            overdue.is_some(),
+            format!(
+                "nothing is on the ledger, as far as the log says, and the first record was due {} min ago: see the anchor's journal",
+                overdue.unwrap_or_default() / 60_000
+            ),
+        );
         let Some(ledger) = &settings.ledger else { return };
         if let Some(receipt) = &self.receipt {
             let late = self.checkpoint_ms.0.saturating_sub(receipt.added_ms.0);
@@ -199,6 +233,8 @@ struct Head {
 
 #[derive(Default)]
 struct Journal {
+    /// When its first entry was received.
+    first: Option<UnixMillis>,
     next: u64,
     synced: u64,
     said: OfLedger,
@@ -245,12 +281,23 @@ impl Folder<'_> {
         }
     }
 
+    /// When a file was written; long ago if it is not there.
+    fn changed(&self, path: &str) -> UnixMillis {
+        let changed = fs::metadata(self.path(path)).and_then(|file| file.modified()).unwrap_or(UNIX_EPOCH);
+        UnixMillis(changed.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64)
+    }
+
+    /// When `init` named a trail. An anchor that starts leaves that file alone.
+    fn trail_made(&self) -> UnixMillis {
+        self.changed(POLICY)
+    }
+
     /// A checkpoint may be written in between; then the journal begins behind the one that was read.
     fn head_and_journal(&self, settings: &Settings) -> Result<(Head, Journal), StatusError> {
         for _ in 0..TRIES {
             let path = "log/checkpoint";
             let note = self.read(path)?.ok_or_else(|| StatusError::NoLog(self.data_dir.to_owned()))?;
-            let changed = fs::metadata(self.path(path)).and_then(|file| file.modified()).unwrap_or(UNIX_EPOCH);
+            let written = self.changed(path);
             let head = read_unsigned(&note)?.head;
             let journal = File::open(self.path("journal")).map_err(unreadable(self.path("journal")))?;
             let mut records = Records::open(journal)?;
@@ -259,17 +306,12 @@ impl Folder<'_> {
             }
             let mut journal = Journal::default();
             while let Some(record) = records.read()? {
+                journal.first = journal.first.or_else(|| time_of(Some(&record.entry)));
                 journal.synced = record.synced;
                 journal.said = OfLedger::read(&record.entry, settings).or(journal.said);
             }
             journal.next = records.next_index();
-            let since = changed.duration_since(UNIX_EPOCH).unwrap_or_default();
-            let head = Head {
-                origin: head.origin,
-                size: head.size,
-                root_hash: head.root.to_string(),
-                written: UnixMillis(since.as_millis() as u64),
-            };
+            let head = Head { origin: head.origin, size: head.size, root_hash: head.root.to_string(), written };
             return Ok((head, journal));
         }
         Err(StatusError::Moving)

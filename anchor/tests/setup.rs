@@ -1,41 +1,28 @@
 //! `grid-anchor setup` and `check` as a script uses them, below a folder of their own.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
-use std::fs;
-use std::io::{BufRead, BufReader};
+#[path = "../../agent/service/tests/program/mod.rs"]
+mod program;
+
+use std::fs::{self, File};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use grid_anchor::settings::Settings;
 use grid_protocol::identity::Issuer;
 use grid_protocol::message::Role;
 use grid_service::clock::unix_now;
+use program::{Done, LONG, NOWHERE, Running, lines};
+use tokio::runtime::Runtime;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_grid-anchor");
-/// Nobody listens there.
-const NOWHERE: [&str; 2] = ["--broker", "127.0.0.1:1"];
+const NO_BROKER: [&str; 2] = ["--broker", NOWHERE];
 const NO_LEDGER: [&str; 2] = ["--network", "none"];
-
-struct Done {
-    code: Option<i32>,
-    text: String,
-}
-
-impl Done {
-    fn of(output: Output) -> Self {
-        let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
-        Self { code: output.status.code(), text }
-    }
-
-    fn says(&self, code: i32, named: &[&str]) {
-        assert_eq!(self.code, Some(code), "{}", self.text);
-        for named in named {
-            assert!(self.text.contains(named), "{named:?} in {}", self.text);
-        }
-    }
-}
 
 /// A machine in a folder, and bundles of its site.
 struct Machine(tempfile::TempDir);
@@ -52,22 +39,24 @@ impl Machine {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
-        command.args(arguments).current_dir(self.0.path()).env_remove("RUST_LOG").stdin(Stdio::null());
-        command
+        program::command(BINARY, self.0.path(), arguments)
     }
 
     fn setup(&self, arguments: &[&str]) -> Done {
         let setup = ["setup", "anchor-1.bundle", "--root", "machine"];
-        Done::of(self.command(&[&setup, arguments].concat()).output().unwrap())
+        Done::of(&mut self.command(&[&setup, arguments].concat()))
     }
 
-    /// With its files below the folder.
-    fn check(&self) -> Done {
-        let mut command = self.command(&["check", "--config", "machine/etc/grid/anchor.toml"]);
+    /// A command with the settings that setup made, its files below the folder, and this address to serve the log at.
+    fn with_settings(&self, command: &str, http: &str) -> Command {
+        let mut command = self.command(&[command, "--config", "machine/etc/grid/anchor.toml"]);
         command.env("GRID__IDENTITY__BUNDLE", self.at("etc/grid/anchor.bundle"));
-        command.env("GRID__DATA_DIR", self.at("var/lib/grid-anchor")).env("GRID__HTTP__LISTEN", "127.0.0.1:0");
-        Done::of(command.output().unwrap())
+        command.env("GRID__DATA_DIR", self.at("var/lib/grid-anchor")).env("GRID__HTTP__LISTEN", http);
+        command
+    }
+
+    fn check(&self) -> Done {
+        Done::of(&mut self.with_settings("check", "127.0.0.1:0"))
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -79,31 +68,19 @@ impl Machine {
     }
 }
 
-/// A mock ledger that ends with the test.
-struct Mock(Child, String);
-
-impl Mock {
-    fn start(machine: &Machine) -> Self {
-        let mut command = machine.command(&["mock-ledger", "--listen", "127.0.0.1:0", "--state", "mock.state"]);
-        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
-        let first = BufReader::new(process.stdout.take().unwrap()).lines().next().unwrap().unwrap();
-        let url = first.strip_prefix("mock ledger on ").unwrap().split(' ').next().unwrap().to_owned();
-        Self(process, url)
-    }
-}
-
-impl Drop for Mock {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// A mock ledger, and where it is.
+fn mock_ledger(machine: &Machine) -> (Running, String) {
+    let mut command = machine.command(&["mock-ledger", "--listen", "127.0.0.1:0", "--state", "mock.state"]);
+    let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+    let first = lines(process.stdout.take().unwrap()).recv_timeout(LONG).unwrap();
+    let url = first.strip_prefix("mock ledger on ").unwrap().split(' ').next().unwrap().to_owned();
+    (Running(process), url)
 }
 
 #[test]
 fn a_script_sets_an_anchor_up_and_nothing_changes_when_it_does_so_again() {
     let machine = Machine::new();
-    machine.setup(&[NO_LEDGER, NOWHERE].concat()).says(0, &["written"]);
+    machine.setup(&[NO_LEDGER, NO_BROKER].concat()).says(0, &["written"]);
     let settings = machine.settings();
     assert_eq!((settings.site.as_str(), settings.name.as_str()), ("main-street", "anchor-1"));
     assert!(settings.ledger.is_none() && settings.broker.tls && settings.broker.port == 1);
@@ -112,7 +89,7 @@ fn a_script_sets_an_anchor_up_and_nothing_changes_when_it_does_so_again() {
     let mode = |path| fs::metadata(machine.at(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("etc/grid/anchor.bundle"), mode("etc/grid/anchor.toml")), (0o600, 0o644));
 
-    machine.setup(&[NO_LEDGER, NOWHERE].concat()).says(0, &["unchanged  machine/etc/grid/anchor.toml"]);
+    machine.setup(&[NO_LEDGER, NO_BROKER].concat()).says(0, &["unchanged  machine/etc/grid/anchor.toml"]);
     machine.setup(&[]).says(0, &["unchanged  machine/etc/grid/anchor.bundle"]);
     machine
         .setup(&["--network", "testnet", "--broker", "elsewhere"])
@@ -135,10 +112,10 @@ fn a_script_sets_an_anchor_up_and_nothing_changes_when_it_does_so_again() {
 fn what_is_missing_or_wrong_is_named_and_nothing_is_written() {
     let machine = Machine::new();
     machine.setup(&NO_LEDGER).says(2, &["give --broker "]);
-    machine.setup(&NOWHERE).says(2, &["give --network "]);
-    machine.setup(&[&NOWHERE[..], &["--network", "bitcoin"]].concat()).says(2, &["bitcoin", "testnet"]);
+    machine.setup(&NO_BROKER).says(2, &["give --network "]);
+    machine.setup(&[&NO_BROKER[..], &["--network", "bitcoin"]].concat()).says(2, &["bitcoin", "testnet"]);
     fs::copy(machine.0.path().join("cp-1.bundle"), machine.0.path().join("anchor-1.bundle")).unwrap();
-    machine.setup(&[NO_LEDGER, NOWHERE].concat()).says(2, &["bundle of a device", "grid-agent setup"]);
+    machine.setup(&[NO_LEDGER, NO_BROKER].concat()).says(2, &["bundle of a device", "grid-agent setup"]);
     assert!(!machine.at("").exists());
 }
 
@@ -146,19 +123,68 @@ fn what_is_missing_or_wrong_is_named_and_nothing_is_written() {
 fn with_a_ledger_keys_and_a_sealed_trail_are_made_before_the_settings_that_need_them() {
     let machine = Machine::new();
     let nobody = ["--network", "mock", "--grpc", "http://127.0.0.1:1"];
-    machine.setup(&[&NOWHERE[..], &nobody].concat()).says(2, &["127.0.0.1:1"]);
+    machine.setup(&[&NO_BROKER[..], &nobody].concat()).says(2, &["127.0.0.1:1"]);
     assert!(!machine.at("etc/grid/anchor.toml").exists(), "the next setup goes on with it");
 
-    let mock = Mock::start(&machine);
+    let (mock, grpc) = mock_ledger(&machine);
     machine
-        .setup(&[&NOWHERE[..], &["--network", "mock", "--grpc", &mock.1]].concat())
+        .setup(&[&NO_BROKER[..], &["--network", "mock", "--grpc", &grpc]].concat())
         .says(0, &["trail ", "sealed in"]);
     let ledger = machine.settings().ledger.unwrap();
-    assert_eq!(ledger.grpc, std::slice::from_ref(&mock.1));
+    assert_eq!(ledger.grpc, [grpc]);
     assert!(machine.at("var/lib/grid-anchor/site.policy").exists());
     machine.check().says(1, &["ok     ledger          mock has the trail 0x", "WRONG  broker"]);
     drop(mock);
     machine.check().says(1, &["WRONG  ledger          mock cannot be asked"]);
     fs::remove_file(machine.at("var/lib/grid-anchor/site.policy")).unwrap();
     machine.check().says(1, &["grid-anchor init --network mock makes it"]);
+}
+
+/// A broker that lets everybody in, for as long as this is there.
+fn open_broker() -> (Runtime, u16) {
+    let runtime = Runtime::new().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (limits, access) = (grid_broker::Limits::default(), grid_broker::Access::open());
+    runtime.spawn(grid_broker::run(listener.into(), limits, access, std::future::pending()));
+    (runtime, port)
+}
+
+#[test]
+fn nothing_is_wrong_with_an_anchor_that_has_just_begun_and_its_first_record_is_promised() {
+    let machine = Machine::new();
+    let (_mock, grpc) = mock_ledger(&machine);
+    let (_broker, port) = open_broker();
+    let at = format!("127.0.0.1:{port}");
+    machine.setup(&["--broker", &at, "--network", "mock", "--grpc", &grpc]).says(0, &["sealed in"]);
+    let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let with_interval = |command: &str, interval_ms: &str| {
+        let mut command = machine.with_settings(command, &http);
+        command.env("GRID__BROKER__TLS", "false").env("GRID__LEDGER__INTERVAL_MS", interval_ms);
+        command
+    };
+    let run = |interval_ms| {
+        let log = File::create(machine.0.path().join("anchor.log")).unwrap();
+        Running(with_interval("run", interval_ms).stderr(log).spawn().unwrap())
+    };
+    let check_until = |interval_ms: &str, holds: &dyn Fn(&str) -> bool| {
+        let began = Instant::now();
+        loop {
+            let done = Done::of(&mut with_interval("check", interval_ms));
+            if holds(&done.text) {
+                return done;
+            }
+            let log = || fs::read_to_string(machine.0.path().join("anchor.log")).unwrap();
+            assert!(began.elapsed() < LONG, "{}{}", done.text, log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+
+    let anchor = run("600000");
+    // The first check that finds it running is content.
+    check_until("600000", &|text| text.contains("by an anchor that runs"))
+        .says(0, &["--     record          nothing is ", "the first record comes within 11 min", "answers"]);
+    drop(anchor);
+    let _anchor = run("1000");
+    check_until("1000", &|text| text.contains("an anchor that runs") && !text.contains("--     record")).says(0, &[]);
 }

@@ -1,128 +1,18 @@
 //! `grid-broker setup` and `check` as a person and a script use them, below a folder of their own.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod machine;
+#[path = "../../agent/service/tests/program/mod.rs"]
+mod program;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::path::Path;
 
-use grid_broker::{Settings, Source};
 use grid_protocol::identity::{Bundle, brokers_in};
-
-const LONG: Duration = Duration::from_secs(30);
-const BINARY: &str = env!("CARGO_BIN_EXE_grid-broker");
-const PASSWORD: &str = "correct horse";
-
-/// What a script says.
-const SCRIPT: [&str; 10] = [
-    "--site",
-    "main-street",
-    "--host",
-    "broker.local",
-    "--host",
-    "localhost",
-    "--operator",
-    "anna",
-    "--password-file",
-    "password",
-];
-
-struct Done {
-    code: Option<i32>,
-    text: String,
-}
-
-impl Done {
-    fn of(output: Output) -> Self {
-        let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
-        Self { code: output.status.code(), text }
-    }
-
-    fn says(&self, code: i32, named: &[&str]) {
-        assert_eq!(self.code, Some(code), "{}", self.text);
-        for named in named {
-            assert!(self.text.contains(named), "{named:?} in {}", self.text);
-        }
-    }
-}
-
-/// A machine in a folder.
-struct Machine(tempfile::TempDir);
-
-impl Machine {
-    fn new() -> Self {
-        let machine = Self(tempfile::tempdir().unwrap());
-        fs::write(machine.0.path().join("password"), format!("{PASSWORD}\n")).unwrap();
-        machine
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
-        command.args(arguments).current_dir(self.0.path()).env_remove("RUST_LOG").stdin(Stdio::null());
-        command
-    }
-
-    fn does(&self, arguments: &[&str]) -> Done {
-        Done::of(self.command(arguments).output().unwrap())
-    }
-
-    fn setup(&self, arguments: &[&str]) -> Done {
-        self.does(&[&["setup", "--root", "machine"], arguments].concat())
-    }
-
-    fn check(&self) -> Done {
-        self.does(&["check", "--config", self.at("etc/grid/broker.toml").to_str().unwrap()])
-    }
-
-    fn at(&self, path: &str) -> PathBuf {
-        self.0.path().join("machine").join(path)
-    }
-
-    fn settings(&self) -> Settings {
-        Source { config: Some(self.at("etc/grid/broker.toml")), ..Source::default() }.read().unwrap()
-    }
-
-    fn mode(&self, path: &str) -> u32 {
-        fs::metadata(self.at(path)).unwrap().permissions().mode() & 0o777
-    }
-
-    /// All that was written, with its content.
-    fn everything(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let mut folders = vec![self.at("")];
-        let mut files = Vec::new();
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() { folders.push(path) } else { files.push((path.clone(), fs::read(path).unwrap())) }
-            }
-        }
-        files.sort();
-        files
-    }
-
-    /// Where the files are of the settings, which name them as on the machine itself.
-    fn paths(&self) -> Vec<(&'static str, PathBuf)> {
-        vec![
-            ("GRID__TLS__CERTIFICATE", self.at("etc/grid/broker.pem")),
-            ("GRID__TLS__KEY", self.at("etc/grid/broker.key")),
-            ("GRID__ACCESS__AUTHORITY", self.at("etc/grid/ca.pem")),
-            ("GRID__ACCESS__REVOCATIONS", self.at("var/lib/grid/ca/revoked.json")),
-        ]
-    }
-}
-
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use machine::{BINARY, Machine, PASSWORD, SCRIPT, free};
+use program::{Conversation, Done};
 
 #[test]
 fn a_script_sets_a_site_up_and_nothing_changes_when_it_does_so_again() {
@@ -255,38 +145,12 @@ fn a_bundle_says_where_the_broker_is() {
     assert_eq!(brokers_in(&issue("cp-2", &["--port", "1"])), ["broker.local:1".parse().unwrap()]);
 }
 
-/// Answers each question when it comes.
 #[test]
 fn a_person_is_asked_and_may_answer_wrongly_first() {
     let machine = Machine::new();
-    let typescript = machine.0.path().join("typescript");
-    let command = format!("{BINARY} setup --root machine");
-    let script = ["--quiet", "--flush", "--return", "--command", &command, typescript.to_str().unwrap()];
-    let mut script = Command::new("script")
-        .args(script)
-        .current_dir(machine.0.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("install util-linux");
-    let (sender, said) = mpsc::channel();
-    let mut output = script.stdout.take().unwrap();
-    std::thread::spawn(move || {
-        let mut bytes = [0; 1024];
-        while let Ok(length @ 1..) = std::io::Read::read(&mut output, &mut bytes) {
-            let _ = sender.send(String::from_utf8_lossy(&bytes[..length]).into_owned());
-        }
-    });
-    let mut input = script.stdin.take().unwrap();
-    let mut program = Program(script);
-    let mut unseen = String::new();
-    let mut hears = |question: &str| {
-        while !unseen.contains(question) {
-            unseen += &said.recv_timeout(LONG).unwrap_or_else(|_| panic!("{question:?} is not asked: {unseen}"));
-        }
-        unseen = unseen.split_once(question).unwrap().1.to_owned();
-    };
-    for (question, answer) in [
+    let mut setup = Conversation::begin(BINARY, machine.0.path(), "setup --root machine");
+    // The wrong name is told before it is asked for again.
+    setup.answers(&[
         ("The site's name", "Main Street"),
         ("The site's name", "main-street"),
         ("Names and addresses", "broker.local, 192.0.2.7"),
@@ -299,45 +163,12 @@ fn a_person_is_asked_and_may_answer_wrongly_first() {
         ("Password of anna", PASSWORD),
         ("The same again", PASSWORD),
         ("Home Assistant", "n"),
-    ] {
-        // The wrong name is told before it is asked for again.
-        hears(question);
-        input.write_all(format!("{answer}\n").as_bytes()).unwrap();
-    }
-    hears("is set up");
-    assert_eq!(program.0.wait().unwrap().code(), Some(0));
+    ]);
+    setup.hears("is set up");
+    assert_eq!(setup.ends().code(), Some(0));
     let settings = machine.settings();
     assert_eq!((settings.site.as_str(), settings.user.len()), ("main-street", 1));
     assert!(settings.user[0].password_hash.matches(PASSWORD.as_bytes()));
-}
-
-/// The broker that a setup made, with its files below the folder and other ports.
-fn start(machine: &Machine, addresses: &[(&str, SocketAddr)]) -> (Program, mpsc::Receiver<String>) {
-    let mut command = machine.command(&["run", "--config", "machine/etc/grid/broker.toml"]);
-    command.envs(machine.paths()).stderr(Stdio::piped());
-    for (key, address) in addresses {
-        command.env(format!("GRID__LISTEN__{key}"), address.to_string());
-    }
-    let mut broker = Program(command.spawn().unwrap());
-    let log = BufReader::new(broker.0.stderr.take().unwrap());
-    let (sender, lines) = mpsc::channel();
-    std::thread::spawn(move || log.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
-    (broker, lines)
-}
-
-fn check_with(machine: &Machine, addresses: &[(&str, SocketAddr)]) -> Done {
-    let mut command = machine.command(&["check", "--config", "machine/etc/grid/broker.toml"]);
-    command.envs(machine.paths());
-    for (key, address) in addresses {
-        command.env(format!("GRID__LISTEN__{key}"), address.to_string());
-    }
-    Done::of(command.output().unwrap())
-}
-
-/// Four free addresses, for as long as nobody else takes them.
-fn free() -> Vec<(&'static str, SocketAddr)> {
-    let listeners = ["MQTT", "MQTTS", "WSS", "HTTP"].map(|key| (key, TcpListener::bind("127.0.0.1:0").unwrap()));
-    listeners.iter().map(|(key, listener)| (*key, listener.local_addr().unwrap())).collect()
 }
 
 #[test]
@@ -346,21 +177,14 @@ fn the_broker_serves_what_was_set_up_and_check_says_so() {
     machine.setup(&SCRIPT).says(0, &[]);
     let addresses = free();
     let mqtts = addresses[1].1;
-    check_with(&machine, &addresses)
+    machine
+        .check_with(&addresses)
         .says(0, &["ok     settings", "broker.pem: for broker.local, localhost", "is free: the broker does not run"]);
-    let (_broker, log) = start(&machine, &addresses);
-    while !log.recv_timeout(LONG).expect("it listens").contains("HTTP: /healthz") {}
-    check_with(&machine, &addresses).says(0, &["/healthz says ok", "answers with the certificate of the settings"]);
+    let _broker = machine.start(&addresses);
+    machine.check_with(&addresses).says(0, &["/healthz says ok", "answers with the certificate of the settings"]);
 
-    let ca = machine.at("var/lib/grid/ca");
-    let ca = ca.to_str().unwrap();
-    machine.does(&["ca", "issue", "cp-1", "--role", "device", "--dir", ca]).says(0, &[]);
-    let port = mqtts.port().to_string();
-    let client = |program: &str, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(["-h", "localhost", "-p", &port]).args(arguments).current_dir(machine.0.path());
-        Done::of(command.output().expect("install mosquitto-clients"))
-    };
+    machine.issue("cp-1", "device");
+    let client = |program, arguments: &[&str]| Done::of(&mut machine.client(program, mqtts.port(), arguments));
     let bundle = ["--cafile", "cp-1.bundle", "--cert", "cp-1.bundle", "--key", "cp-1.bundle", "-i", "cp-1"];
     let said = ["-q", "1", "-r", "-t", "grid/main-street/cp-1/status", "-m", "here"];
     client("mosquitto_pub", &[&bundle[..], &said].concat()).says(0, &[]);
@@ -370,7 +194,7 @@ fn the_broker_serves_what_was_set_up_and_check_says_so() {
 
     // A certificate that the running broker does not have yet.
     machine.setup(&["--host", "localhost"]).says(0, &[]);
-    check_with(&machine, &addresses).says(1, &["WRONG  listen.mqtts", "another certificate"]);
+    machine.check_with(&addresses).says(1, &["WRONG  listen.mqtts", "another certificate"]);
 }
 
 #[test]
@@ -387,7 +211,7 @@ fn check_names_what_is_wrong_and_what_to_do() {
     set_mode("etc/grid/broker.toml", 0o644);
     set_mode("var/lib/grid/ca", 0o700);
     fs::write(machine.at("var/lib/grid/ca/revoked.json"), "{}").unwrap();
-    check_with(&machine, &addresses).says(
+    machine.check_with(&addresses).says(
         1,
         &[
             "WRONG  tls key         ",
@@ -403,7 +227,7 @@ fn check_names_what_is_wrong_and_what_to_do() {
     drop(taken);
     set_mode("etc/grid/broker.key", 0o600);
     copy_certificate_of_another_site(&machine);
-    check_with(&machine, &addresses).says(
+    machine.check_with(&addresses).says(
         1,
         &["the site's authority did not issue it", "does not go with tls.certificate", "grid-broker ca issue-server"],
     );

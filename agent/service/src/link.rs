@@ -11,6 +11,9 @@
 //!   for a broker that is not there: [`Link::publish`] says so, and evidence waits in the owner's outbox.
 //! - Attempts back off with jitter, so that a street that comes back after a power cut does not arrive in step. Who is
 //!   thrown out because somebody else uses its name waits thirty seconds (lease rule 8).
+//! - What the broker does not allow, to say or to hear, is logged once for each connection and topic.
+
+mod answers;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +23,7 @@ use bytes::Bytes;
 use grid_protocol::topic::Name;
 use rand::Rng;
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{DisconnectReasonCode, Filter, LastWill, Packet, PubAckReason, Publish};
+use rumqttc::v5::mqttbytes::v5::{DisconnectReasonCode, Filter, LastWill, Packet, Publish};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
 use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +32,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::broker::Broker;
 use crate::tls::explain;
+use answers::Assured;
+
+pub use answers::Answers;
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
@@ -38,6 +44,8 @@ const CONNECT_SECONDS: u64 = 5;
 /// Payloads have at most 8 KiB; topic and properties need a little more.
 const LARGEST_PACKET: u32 = 16 * 1024;
 const QUEUE: usize = 1024;
+/// What the client says in place of a packet identifier of a message with QoS 0, which has none.
+const AT_MOST_ONCE: u16 = 0;
 /// So many messages may wait for the broker's acknowledgement. The client makes room for all of them at once: for the most
 /// that MQTT can have, 65535, that would be 14 MB.
 const UNACKNOWLEDGED: u16 = 1024;
@@ -119,17 +127,6 @@ pub struct Received {
 #[error("not sent: no connection to the broker, or it is congested")]
 pub struct NotSent;
 
-/// What the broker says of the messages that are to be delivered at least once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answers {
-    /// How many it has not answered yet.
-    pub waiting: usize,
-    /// How many it has answered.
-    pub given: u64,
-    /// Why one was not delivered, since [`Link::forget_refusal`].
-    pub refused: Option<String>,
-}
-
 /// A connection to the broker that is made again whenever it breaks.
 pub struct Link {
     client: AsyncClient,
@@ -137,7 +134,7 @@ pub struct Link {
     up: Arc<AtomicBool>,
     /// Messages that were handed over and are not on their way yet.
     queued: Arc<AtomicUsize>,
-    answers: Arc<Mutex<Answers>>,
+    assured: Arc<Mutex<Assured>>,
     task: JoinHandle<()>,
 }
 
@@ -165,7 +162,7 @@ impl Link {
         let (incoming, receiver) = mpsc::channel(QUEUE);
         let up = Arc::new(AtomicBool::new(false));
         let queued = Arc::new(AtomicUsize::new(0));
-        let answers = Arc::new(Mutex::new(Answers::default()));
+        let assured = Arc::new(Mutex::new(Assured::of(client_id)));
         let host = broker.host.clone();
         let task = Task {
             events,
@@ -175,9 +172,9 @@ impl Link {
             incoming,
             up: up.clone(),
             queued: queued.clone(),
-            answers: answers.clone(),
+            assured: assured.clone(),
         };
-        (Self { client, filters, up, queued, answers, task: tokio::spawn(task.run()) }, receiver)
+        (Self { client, filters, up, queued, assured, task: tokio::spawn(task.run()) }, receiver)
     }
 
     /// Hands a message over for sending. Never waits.
@@ -186,15 +183,15 @@ impl Link {
             return Err(NotSent);
         }
         self.queued.fetch_add(1, Ordering::AcqRel);
-        let is_answered = delivery.qos() == QoS::AtLeastOnce;
-        if is_answered {
-            lock(&self.answers).waiting += 1;
+        // Locked until it is handed over, so that the order is the same for both.
+        let mut assured = (delivery.qos() == QoS::AtLeastOnce).then(|| lock(&self.assured));
+        if let Some(assured) = &mut assured {
+            assured.queue(topic);
         }
         self.client.try_publish(topic, delivery.qos(), delivery.is_retained(), payload).map_err(|_| {
             one_less(&self.queued);
-            if is_answered {
-                let mut answers = lock(&self.answers);
-                answers.waiting = answers.waiting.saturating_sub(1);
+            if let Some(assured) = &mut assured {
+                assured.take_back();
             }
             NotSent
         })
@@ -202,12 +199,12 @@ impl Link {
 
     /// What the broker has said so far of what was to be delivered at least once.
     pub fn answers(&self) -> Answers {
-        lock(&self.answers).clone()
+        lock(&self.assured).answers.clone()
     }
 
     /// [`Answers::refused`] tells of what is answered from now on.
     pub fn forget_refusal(&self) {
-        lock(&self.answers).refused = None;
+        lock(&self.assured).answers.refused = None;
     }
 
     /// Subscribes again: the broker says once more what it keeps, and loses nothing meanwhile (MQTT 5 section 3.8.4).
@@ -239,9 +236,9 @@ impl Drop for Link {
     }
 }
 
-fn lock(answers: &Mutex<Answers>) -> MutexGuard<'_, Answers> {
+fn lock(assured: &Mutex<Assured>) -> MutexGuard<'_, Assured> {
     // Plain values, whole at any time.
-    answers.lock().unwrap_or_else(PoisonError::into_inner)
+    assured.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn one_less(queued: &AtomicUsize) {
@@ -257,7 +254,7 @@ struct Task {
     incoming: mpsc::Sender<Incoming>,
     up: Arc<AtomicBool>,
     queued: Arc<AtomicUsize>,
-    answers: Arc<Mutex<Answers>>,
+    assured: Arc<Mutex<Assured>>,
 }
 
 /// A subscription. Of a command it must be seen whether it was published to be retained, also by who is there when it is.
@@ -317,7 +314,7 @@ impl Task {
                     up_since = Some(Instant::now());
                     // What waited for the connection before was dropped.
                     self.queued.store(0, Ordering::Release);
-                    lost_answers(&mut lock(&self.answers));
+                    lock(&self.assured).connected();
                     self.up.store(true, Ordering::Release);
                     let filters = self.filters.iter().map(|path| filter(path));
                     if !self.filters.is_empty() && self.client.try_subscribe_many(filters).is_err() {
@@ -333,11 +330,18 @@ impl Task {
                     Ok(())
                 }
                 Event::Incoming(Packet::PubAck(answer)) => {
-                    answered(&mut lock(&self.answers), answer.reason);
+                    lock(&self.assured).answered(answer.pkid, answer.reason);
                     Ok(())
                 }
-                Event::Outgoing(rumqttc::Outgoing::Publish(_)) => {
+                Event::Incoming(Packet::SubAck(answer)) => {
+                    lock(&self.assured).subscribed(&self.filters, &answer.return_codes);
+                    Ok(())
+                }
+                Event::Outgoing(rumqttc::Outgoing::Publish(packet)) => {
                     one_less(&self.queued);
+                    if packet != AT_MOST_ONCE {
+                        lock(&self.assured).is_sent(packet);
+                    }
                     Ok(())
                 }
                 Event::Incoming(_) | Event::Outgoing(_) => Ok(()),
@@ -349,26 +353,6 @@ impl Task {
         self.up.store(false, Ordering::Release);
         (end, up_since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
-}
-
-/// What was on its way when the connection broke is answered no more.
-fn lost_answers(answers: &mut Answers) {
-    if std::mem::take(&mut answers.waiting) > 0 {
-        answers.refused = Some("the connection broke before the broker had answered".to_owned());
-    }
-}
-
-/// One message was answered (MQTT 5 section 3.4.2.1).
-fn answered(answers: &mut Answers, reason: PubAckReason) {
-    answers.waiting = answers.waiting.saturating_sub(1);
-    answers.given += 1;
-    let refused = match reason {
-        PubAckReason::Success => return,
-        PubAckReason::NoMatchingSubscribers => "nobody has subscribed to it".to_owned(),
-        PubAckReason::NotAuthorized => "the broker does not allow it".to_owned(),
-        other => format!("the broker refuses it ({other:?})"),
-    };
-    answers.refused = Some(refused);
 }
 
 fn received(publish: Publish) -> Received {
@@ -388,34 +372,5 @@ fn loss(error: ConnectionError, host: &str) -> Loss {
             ..
         }) => Loss::ThrownOut,
         other => Loss::Broken(explain(&other, host).unwrap_or_else(|| other.to_string())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_answer_is_counted_and_a_refusal_is_kept_until_it_is_forgotten() {
-        let mut answers = Answers { waiting: 3, ..Answers::default() };
-        answered(&mut answers, PubAckReason::Success);
-        assert_eq!(answers, Answers { waiting: 2, given: 1, refused: None });
-        answered(&mut answers, PubAckReason::NotAuthorized);
-        answered(&mut answers, PubAckReason::Success);
-        let refused = Some("the broker does not allow it".to_owned());
-        assert_eq!(answers, Answers { waiting: 0, given: 3, refused });
-        // An answer to what an earlier connection sent.
-        answered(&mut answers, PubAckReason::NoMatchingSubscribers);
-        assert_eq!(answers.waiting, 0);
-    }
-
-    #[test]
-    fn what_the_broker_had_not_answered_when_the_connection_broke_counts_as_refused() {
-        let mut answers = Answers::default();
-        lost_answers(&mut answers);
-        assert_eq!(answers, Answers::default());
-        answers.waiting = 1;
-        lost_answers(&mut answers);
-        assert!(answers.waiting == 0 && answers.refused.is_some());
     }
 }

@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use grid_agent::meter::{MeterSettings, PhaseReading};
@@ -21,6 +22,18 @@ use rustix::process::geteuid;
 
 /// How long a reading may take.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long an agent that has just begun may take to find its broker and to read its meter.
+const SETTLES_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// What is known of the agent before anything is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agent {
+    /// Nothing: it is asked, if it runs.
+    MayRun,
+    /// It does not run, and will be started next.
+    StartsNext,
+}
 
 /// Tell what is configured, valid and reachable: one line a thing, `ok`, `--` (not configured, or not running) or `WRONG` with
 /// what to do.
@@ -53,12 +66,12 @@ fn check(config: &Path) -> Result<u8, SettingsError> {
     let settings = Settings::load(config)?;
     let mut out = io::stdout();
     let mut report = Report::to(&mut out);
-    tell(&mut report, &settings, config);
+    tell(&mut report, &settings, config, Agent::MayRun);
     Ok(report.exit_code())
 }
 
 /// Looks at everything.
-pub fn tell(report: &mut Report, settings: &Settings, config: &Path) {
+pub fn tell(report: &mut Report, settings: &Settings, config: &Path, agent: Agent) {
     let is = match (&settings.device, &settings.transformer) {
         (Some(device), _) => format!("a device that obeys {}", device.transformer),
         (None, transformer) => {
@@ -70,18 +83,41 @@ pub fn tell(report: &mut Report, settings: &Settings, config: &Path) {
     report.ok("settings", format!("{}: {name} of the site {site}, {is}", config.display()));
     let role = if settings.device.is_some() { Role::Device } else { Role::Transformer };
     let identity = report.identity(&settings.identity, (site, name, role), "grid-agent");
-    let running = check_agent(report, settings);
+    let running = match agent {
+        Agent::MayRun => check_agent(report, settings),
+        Agent::StartsNext => None,
+    };
     match running.map(|running| running.view) {
         Some(Some(view)) if view.is_sound() => report.ok("meter", format!("the agent {view}")),
         Some(Some(view)) => {
             report.wrong("meter", format!("the agent {view}: journalctl -u grid-agent@{name} tells why"))
         }
-        Some(None) => report.none("meter", "the agent has no reading yet"),
+        Some(None) => {
+            report.wrong("meter", format!("the agent has no reading: journalctl -u grid-agent@{name} tells why"))
+        }
         None => check_meter(report, settings),
     }
     check_actuator(report, settings);
     report.broker(&settings.broker, identity.as_ref());
     check_outbox(report, settings);
+}
+
+/// What the agent says once it has found its broker and read its meter, or has had its time for that. One that `is_starting`
+/// may take as long until it can be asked.
+pub fn settled(settings: &Settings, is_starting: bool) -> Result<outbox::Report, status::StatusError> {
+    let began = Instant::now();
+    loop {
+        let said = status::ask(settings.outbox.dir.as_deref(), &settings.name);
+        let waits = match &said {
+            Ok(report) if report.is_running => !report.broker_is_there || report.view.is_none(),
+            Ok(_) | Err(status::StatusError::Silent { .. } | status::StatusError::Files(_)) => is_starting,
+            Err(status::StatusError::NoFolder) => false,
+        };
+        if !waits || began.elapsed() >= SETTLES_WITHIN {
+            return said;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
 }
 
 /// What an agent that runs says of itself.
@@ -94,7 +130,7 @@ pub fn seen(report: &outbox::Report) -> String {
 
 /// What the agent says, if it runs.
 fn check_agent(report: &mut Report, settings: &Settings) -> Option<outbox::Report> {
-    match status::ask(settings.outbox.dir.as_deref(), &settings.name) {
+    match settled(settings, false) {
         Ok(running) if running.is_running => {
             match (running.broker_is_there, running.anchor_is_there) {
                 (true, true) => report.ok("agent", "runs; broker and anchor are there"),

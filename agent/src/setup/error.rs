@@ -1,10 +1,7 @@
 //! Why a setup was not done, and what to do about it.
 
-use std::path::PathBuf;
-
 use grid_protocol::message::Role;
-use grid_service::settings::SettingsError;
-use grid_service::setup::{BadCredentials, SetupError};
+use grid_service::setup::{BadCredentials, BadSettings, SetupError};
 
 /// Why the agent is not set up.
 #[derive(Debug, thiserror::Error)]
@@ -31,28 +28,7 @@ pub enum Failure {
     /// There is no device.
     #[error("--failsafe-ma is for each --device of a transformer, and none is given")]
     ReservesForNobody,
-    /// The settings that are there cannot be used.
-    #[error("{0}\nMend that file, or move it away and run setup again")]
-    Settings(SettingsError),
-    /// The settings that are there say otherwise.
-    #[error(
-        "{file} is there, says otherwise, and stays as it is:\n  {}\nNothing was changed. Edit that file, or move it away and run setup \
-         again",
-        .differences.join("\n  ")
-    )]
-    Otherwise {
-        /// The settings.
-        file: PathBuf,
-        /// One line each.
-        differences: Vec<String>,
-    },
-    /// The answers make no settings.
-    #[error("these answers cannot be used: {0}")]
-    Answers(SettingsError),
-    /// What was made of the example is no settings: a fault of this program.
-    #[error("the settings that were made cannot be read: {0}")]
-    Made(#[from] toml::de::Error),
-    /// The example is broken, or the settings that are there are no text: a fault of this program.
-    #[error("the settings cannot be filled in: {0}")]
-    Example(#[from] toml_edit::TomlError),
+    /// The settings, those that are there or those that the answers make.
+    #[error(transparent)]
+    Settings(#[from] BadSettings),
 }

@@ -1,6 +1,7 @@
 //! Settings, made of an example whose comments stay in them.
 
 use grid_protocol::message::Phase;
+use grid_service::setup::fill_in_who;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TomlError, value};
 
 use super::state_of;
@@ -70,13 +71,7 @@ pub fn changed(there: &str, wanted: &Wanted) -> Result<String, TomlError> {
 }
 
 fn fill(document: &mut DocumentMut, wanted: &Wanted) -> Result<(), TomlError> {
-    document["site"] = value(wanted.site.as_str());
-    document["name"] = value(wanted.name.as_str());
-    if let Some(broker) = &wanted.broker {
-        document["broker"]["host"] = value(&broker.0.host);
-        document["broker"]["port"] = value(i64::from(broker.0.port));
-        document["broker"]["tls"] = value(true);
-    }
+    fill_in_who(document, &wanted.site, &wanted.name, wanted.broker.as_ref());
     if let Some(meter) = &wanted.meter {
         fill_meter(document, meter)?;
     }

@@ -13,31 +13,24 @@
 
 mod error;
 mod fill;
+mod next;
 mod reserve;
 mod wanted;
 mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use clap::Args;
 use grid_agent::settings::Settings;
-use grid_agent::status;
+use grid_agent::status::StatusError;
 use grid_protocol::topic::Name;
 use grid_service::chain;
-use grid_service::setup::{Credentials, Questions, Readers, Report, Root, Unit, differences};
+use grid_service::setup::{BadSettings, Credentials, Questions, Readers, Report, Root, Service, must_be_same};
 
-use crate::check;
+use crate::check::{self, Agent};
 use error::Failure;
-use reserve::Reserve;
-use wanted::{Device, Given, Part, Transformer, Wanted};
-use words::DeviceWord;
-
-/// How long an agent that was started may take to find its broker.
-const SETTLES_WITHIN: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+use wanted::{Given, Wanted};
 
 /// Set up an agent on this machine: credentials, settings, service.
 ///
@@ -106,110 +99,68 @@ fn set_up(arguments: Arguments) -> Result<u8, Failure> {
         Some(there) => check_against(&root, &String::from_utf8_lossy(&there), &wanted).map(|()| None)?,
         None => {
             let wanted = wanted.complete(&Questions::on_terminal(), || credentials.find_broker())?;
-            Some((new_settings(&wanted)?, next_steps(&wanted)))
+            Some((new_settings(&wanted)?, next::steps(&wanted)))
         }
     };
     let unit = format!("grid-agent@{name}.service");
-    let found = if root.is_this_machine() { Unit::find(&unit)? } else { None };
-    let runs = found.as_ref().map(Unit::is_active).transpose()?.unwrap_or(false);
+    let service = Service::find(&root, &unit)?;
 
-    let is_same = !credentials.put(&root, &bundle_of(&name))?;
-    let tell = |is_same, path| {
-        let mark = if is_same { "unchanged" } else { "written  " };
-        println!("{mark}  {}", root.at(path).display());
-    };
-    tell(is_same, bundle_of(&name));
+    let is_newer = credentials.put(&root, &bundle_of(&name))?;
+    root.tell(bundle_of(&name), !is_newer);
     if let Some((text, _)) = &new {
         root.write(config_of(&name), text.as_bytes(), Readers::All)?;
     }
     root.let_read(config_of(&name), Readers::All)?;
-    tell(new.is_none(), config_of(&name));
+    root.tell(config_of(&name), new.is_none());
     let config = root.at(config_of(&name));
-    let next = new.map(|(_, next)| next).unwrap_or_default();
+    let has_changed = is_newer || new.is_some();
+    let steps = new.map(|(_, steps)| steps).unwrap_or_default();
     if !root.is_this_machine() {
-        println!("{next}");
+        println!("{steps}{}", next::elsewhere(&unit, &config_of(&name)));
         return Ok(0);
     }
-    let settings = Settings::load(&config).map_err(Failure::Settings)?;
-    if let Some(unit) = found.as_ref().filter(|_| runs && !is_same) {
-        unit.restart()?;
-    }
+    let settings = Settings::load(&config).map_err(BadSettings::There)?;
     let mut out = std::io::stdout();
     let mut report = Report::to(&mut out);
-    check::tell(&mut report, &settings, &config);
-    let code = report.exit_code();
-    match found {
-        Some(found) => {
-            found.enable()?;
-            println!("serves     {unit}, now and after each boot");
-            say_what_it_sees(&settings);
+    let by_hand = format!("grid-agent run --config {}", config.display());
+    if service.ran() {
+        service.start(&mut report, has_changed, &by_hand)?;
+        // Whatever it says: it is asked again.
+        let _ = check::settled(&settings, has_changed);
+        check::tell(&mut report, &settings, &config, Agent::MayRun);
+    } else {
+        // What is wrong with a meter is best seen before the agent has it.
+        check::tell(&mut report, &settings, &config, Agent::StartsNext);
+        if service.start(&mut report, has_changed, &by_hand)? {
+            tell_what_it_sees(&mut report, &settings);
         }
-        None => println!("missing    {unit}: without it, run grid-agent run --config {}", config.display()),
     }
-    println!("{next}\nWhether all is well:\n  grid-agent check --config {}", config.display());
+    let code = report.exit_code();
+    println!("{steps}{}", next::check(&config));
     Ok(code)
 }
 
 /// Fails if settings that are there say otherwise than the flags, with each difference.
-fn check_against(root: &Root, there: &str, wanted: &Wanted) -> Result<(), Failure> {
+fn check_against(root: &Root, there: &str, wanted: &Wanted) -> Result<(), BadSettings> {
     let file = root.at(config_of(&wanted.name));
-    Settings::load(&file).map_err(Failure::Settings)?;
-    let asked = fill::changed(there, wanted)?;
-    let differences = differences::<Settings>(&toml::from_str(there)?, &toml::from_str(&asked)?);
-    if differences.is_empty() { Ok(()) } else { Err(Failure::Otherwise { file, differences }) }
+    Settings::load(&file).map_err(BadSettings::There)?;
+    must_be_same::<Settings>(file, there, &fill::changed(there, wanted)?, "")
 }
 
 /// New settings, which are checked as the agent does.
-fn new_settings(wanted: &Wanted) -> Result<String, Failure> {
+fn new_settings(wanted: &Wanted) -> Result<String, BadSettings> {
     let text = fill::new(wanted)?;
-    toml::from_str::<Settings>(&text)?.check().map_err(Failure::Answers)?;
+    toml::from_str::<Settings>(&text)?.check().map_err(BadSettings::Answers)?;
     Ok(text)
 }
 
-/// What the other side has to know: a transformer of its device, devices of what is reserved for them.
-fn next_steps(wanted: &Wanted) -> String {
-    match &wanted.part {
-        Part::Device(Device {
-            transformer: Some(transformer), phases: Some(phases), failsafe: Some(failsafe), ..
-        }) => {
-            let enrolled = DeviceWord { name: wanted.name.clone(), phases: phases.clone(), failsafe: Some(*failsafe) };
-            format!(
-                "\nWhen nobody leads it, it may draw {}, which {transformer} reserves for it. There it is enrolled by\n  \
-                 grid-agent setup {transformer}.bundle … --device {enrolled}\nor by a [[transformer.device]] in its settings.\n",
-                failsafe.0
-            )
-        }
-        Part::Transformer(Transformer { limit_w: Some(limit_w), devices: Some(devices) }) if !devices.0.is_empty() => {
-            let reserve = Reserve::of(devices, *limit_w);
-            let setup = |DeviceWord { name, failsafe, .. }: &DeviceWord| {
-                let failsafe = failsafe.map_or("0".to_owned(), |failsafe| failsafe.to_string());
-                format!("  grid-agent setup {name}.bundle --failsafe-ma {failsafe}\n")
-            };
-            let setups: String = devices.0.iter().map(setup).collect();
-            format!(
-                "\nFor devices that nobody leads, so much is reserved at all times: {reserve}.\nThe rest has to be enough for all \
-                 that is no such device. Each of them is to draw no more then:\n{setups}"
-            )
-        }
-        Part::Device(_) | Part::Transformer(_) => String::new(),
-    }
-}
-
-/// What the agent says of itself, once it is connected or has had its time for that.
-fn say_what_it_sees(settings: &Settings) {
-    let began = Instant::now();
-    loop {
-        let report = status::ask(settings.outbox.dir.as_deref(), &settings.name);
-        let is_settled = report.as_ref().is_ok_and(|report| report.broker_is_there && report.view.is_some());
-        if !is_settled && began.elapsed() < SETTLES_WITHIN {
-            thread::sleep(LOOK_EVERY);
-            continue;
-        }
-        match report {
-            Ok(report) if report.is_running => println!("it         {}", check::seen(&report)),
-            Ok(_) => println!("silent     it has ended: journalctl -u grid-agent@{}", settings.name),
-            Err(error) => println!("silent     {error}"),
-        }
-        return;
+/// What the agent that was started says of itself.
+fn tell_what_it_sees(report: &mut Report, settings: &Settings) {
+    let name = &settings.name;
+    match check::settled(settings, true) {
+        Ok(said) if said.is_running => report.ok("agent", check::seen(&said)),
+        Ok(_) => report.wrong("agent", format!("has ended: journalctl -u grid-agent@{name} tells why")),
+        Err(StatusError::NoFolder) => report.none("agent", StatusError::NoFolder),
+        Err(error) => report.wrong("agent", error),
     }
 }

@@ -168,8 +168,7 @@ impl Wanted {
     /// # Errors
     /// Names the flag of what has no default, if nobody can be asked.
     pub fn complete(mut self, ask: &Questions, broker: impl FnOnce() -> Option<BrokerAt>) -> Result<Self, Failure> {
-        let default = if self.broker.is_some() { None } else { broker() };
-        self.broker = Some(ask.answer("Where the broker is (HOST or HOST:PORT)", "--broker", self.broker, default)?);
+        self.broker = Some(BrokerAt::ask(ask, self.broker, broker)?);
         match &mut self.part {
             Part::Device(device) => {
                 let trafo = "trafo-1".parse().ok();

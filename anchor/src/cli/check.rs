@@ -18,7 +18,7 @@ use super::setup::CONFIG;
 use crate::policy::Policy;
 use crate::recorder::POLICY;
 use crate::settings::{LedgerSettings, Settings};
-use crate::status::{Status, StatusError};
+use crate::status::{Status, StatusError, is_running};
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -77,7 +77,8 @@ fn check_log(report: &mut Report, settings: &Settings) -> bool {
     if let Err(error) = access(folder, Access::WRITE_OK) {
         report.wrong("log", format!("{shown} may not be written ({error}): chown it to the anchor's user"));
     }
-    match Status::read(settings, unix_now()) {
+    let now = unix_now();
+    match Status::read(settings, now) {
         Ok(status) => {
             let runs = if status.running { "is logged by an anchor that runs" } else { "does not run" };
             let said = format!("{shown}: {}, {} entries, {runs}", status.origin, status.logged);
@@ -86,16 +87,19 @@ fn check_log(report: &mut Report, settings: &Settings) -> bool {
             } else {
                 report.none("log", said)
             }
+            if let Some(still_to_come) = status.first_record(now) {
+                report.none("record", still_to_come);
+            }
             status.problems.iter().for_each(|problem| report.wrong("log", problem));
             status.running
         }
-        Err(StatusError::NoLog(_)) => {
-            report.none("log", format!("{shown} holds no log yet: the anchor begins one"));
-            false
-        }
         Err(error) => {
-            report.wrong("log", error);
-            false
+            match error {
+                StatusError::NoLog(_) => report.none("log", format!("{shown} holds no log yet: the anchor begins one")),
+                error => report.wrong("log", error),
+            }
+            // One that has just been started may run already.
+            is_running(folder).unwrap_or(false)
         }
     }
 }

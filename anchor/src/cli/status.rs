@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use grid_protocol::message::{LedgerPurse, LedgerReceipt};
+use grid_protocol::units::UnixMillis;
 use grid_service::clock::unix_now;
 
 use super::{Failure, iota};
@@ -23,17 +24,18 @@ pub struct StatusArguments {
 }
 
 pub(super) fn status(arguments: &StatusArguments) -> Result<u8, Failure> {
-    let status = Status::read(&Settings::load(&arguments.config)?, unix_now())?;
+    let now = unix_now();
+    let status = Status::read(&Settings::load(&arguments.config)?, now)?;
     let mut out = io::stdout().lock();
     if arguments.json {
         writeln!(out, "{}", serde_json::to_string(&status)?)?;
     } else {
-        print(&status, &mut out)?;
+        print(&status, now, &mut out)?;
     }
     Ok(u8::from(!status.problems.is_empty()))
 }
 
-fn print(status: &Status, out: &mut impl Write) -> io::Result<()> {
+fn print(status: &Status, now: UnixMillis, out: &mut impl Write) -> io::Result<()> {
     let Status { problems, running, origin, logged, durable, checkpoint_size, root_hash, checkpoint_ms, .. } = status;
     writeln!(out, "anchor     {}", if *running { "is running" } else { "is not running" })?;
     writeln!(out, "log        {origin}")?;
@@ -42,6 +44,9 @@ fn print(status: &Status, out: &mut impl Write) -> io::Result<()> {
     if let Some(LedgerReceipt { network, record, tree_size, added_ms, explorer, .. }) = &status.receipt {
         writeln!(out, "ledger     {network} vouches for {tree_size} entries: record {record}, of {}", date(*added_ms))?;
         writeln!(out, "           {explorer}")?;
+    }
+    if let Some(still_to_come) = status.first_record(now) {
+        writeln!(out, "ledger     {still_to_come}")?;
     }
     if let Some(purse) = &status.purse {
         writeln!(out, "money      {}", money(purse))?;

@@ -1,5 +1,7 @@
 //! What a person is told about a folder whose content is known.
 
+use std::time::Duration;
+
 use super::*;
 use crate::intake::{Arrival, Now};
 use crate::recorder::{Progress, Recorder};
@@ -101,7 +103,6 @@ fn the_newest_receipt_is_found_in_the_log_and_missed_if_there_is_none() {
     recorder.connected(at(0)).unwrap();
     fill(&mut recorder, 5, 1000, 1000);
     let record = recorder.record_for_ledger(at(1000)).unwrap().unwrap();
-    assert_eq!(desk.status(at(1000)).problems.len(), 1);
     let text = |text: &str| text.to_owned();
     let receipt = LedgerReceipt {
         network: text("mock"),
@@ -133,12 +134,47 @@ fn the_newest_receipt_is_found_in_the_log_and_missed_if_there_is_none() {
     assert_eq!(status.problems, ["the money for the ledger lasts for 13 days: send 0x5 some"]);
     let late = Status { problems: Vec::new(), purse: None, checkpoint_ms: at(2 * HOUR + 1500).unix, ..status };
     let problems = |mut status: Status| {
-        status.look_for_problems(&desk.settings);
+        status.look_for_problems(&desk.settings, at(3000).unix);
         status.problems
     };
     let said = "the newest record on the ledger is 2 h older than the log: see the anchor's journal";
     assert_eq!(problems(late.clone()), [said]);
     assert_eq!(problems(Status { checkpoint_ms: at(HOUR + 1500).unix, ..late }), [""; 0]);
+}
+
+#[test]
+fn a_log_that_has_just_begun_waits_for_its_first_record_and_is_wrong_only_when_that_is_overdue() {
+    let mut desk = Desk::new();
+    let mut recorder = desk.open(1);
+    assert_eq!(desk.status(at(0)).first_record(at(0).unix), None, "there is no ledger");
+    desk.settings.ledger = Some(toml::from_str("network = \"mock\"").unwrap());
+    let policy = File::options().append(true).open(desk.folder.path().join(POLICY)).unwrap();
+    let trail_made = |now: Now| policy.set_modified(UNIX_EPOCH + Duration::from_millis(now.unix.0)).unwrap();
+    let told = |desk: &Desk, now: Now| (desk.status(now).first_record(now.unix), desk.status(now).problems);
+    let within = |time: &str| {
+        (Some(format!("nothing is on the ledger yet: the first record comes within {time}")), Vec::<String>::new())
+    };
+
+    trail_made(at(0));
+    let nothing_logged = "nothing is logged yet; the first record comes within 70 s after that".to_owned();
+    assert_eq!(told(&desk, at(500_000)), (Some(nothing_logged), Vec::new()));
+    recorder.connected(at(500_000)).unwrap();
+    assert_eq!(told(&desk, at(500_000)), within("70 s"));
+    assert_eq!(told(&desk, at(569_500)), within("1 s"));
+    let (still_to_come, problems) = told(&desk, at(690_001));
+    assert_eq!((still_to_come, problems.len()), (None, 1));
+    assert!(problems[0].contains("the first record was due 2 min ago"), "{problems:?}");
+
+    // The same once the first entry is no longer in the journal.
+    fill(&mut recorder, 2, 10, 510_000);
+    recorder.settle(at(580_000)).unwrap();
+    assert_eq!(desk.status(at(580_000)).checkpoint_size, 3);
+    assert_eq!(told(&desk, at(569_500)), within("1 s"));
+    // A log that was there before its trail.
+    trail_made(at(3_600_000));
+    assert_eq!(told(&desk, at(3_600_000)), within("70 s"));
+    desk.settings.ledger = Some(toml::from_str("network = \"mainnet\"").unwrap());
+    assert_eq!(told(&desk, at(3_600_000)), within("11 min"));
 }
 
 #[test]

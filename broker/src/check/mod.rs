@@ -50,25 +50,30 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 fn check(config: &Path) -> Result<u8, SettingsError> {
     let settings = Source { config: Some(config.to_owned()), ..Source::default() }.read()?;
     settings.check()?;
-    let mut out = io::stdout().lock();
+    let mut out = io::stdout();
     let mut report = Report::to(&mut out);
+    tell(&mut report, &settings, config);
+    Ok(report.exit_code())
+}
+
+/// Looks at everything.
+pub fn tell(report: &mut Report, settings: &Settings, config: &Path) {
     report.ok("settings", format!("{}: site {}", config.display(), settings.site));
     if !settings.user.is_empty() {
         report.is_secret("settings", config, true);
     }
-    let authority = check_authority(&mut report, &settings.access);
-    check_revocations(&mut report, &settings, authority.as_ref());
-    let certificate = settings.tls.as_ref().and_then(|tls| check_certificate(&mut report, tls, authority.as_ref()));
+    let authority = check_authority(report, &settings.access);
+    check_revocations(report, settings, authority.as_ref());
+    let certificate = settings.tls.as_ref().and_then(|tls| check_certificate(report, tls, authority.as_ref()));
     if settings.tls.is_none() {
         report.none("tls", "no certificate: there is no listener with TLS");
     }
     // What one file says about another is for the broker's own reading of them all.
-    if let Err(error) = Access::load(&settings) {
+    if let Err(error) = Access::load(settings) {
         report.wrong("files", error);
     }
-    check_who_comes_in(&mut report, &settings);
-    listeners::check(&mut report, &settings, certificate.as_ref());
-    Ok(report.exit_code())
+    check_who_comes_in(report, settings);
+    listeners::check(report, settings, certificate.as_ref());
 }
 
 fn check_authority(report: &mut Report, access: &AccessSettings) -> Option<Authority> {

@@ -6,7 +6,7 @@ use grid_broker::PasswordHash;
 use grid_broker::settings::Listen;
 use grid_protocol::message::Role;
 use grid_protocol::topic::Name;
-use grid_service::setup::{Questions, first_line_of};
+use grid_service::setup::{BadSettings, Questions, first_line_of};
 use zeroize::Zeroizing;
 
 use super::error::Failure;
@@ -136,7 +136,7 @@ impl Answers {
     }
 
     /// Fails if settings that are there say otherwise than the answers, with each difference.
-    pub fn check_against(&self, there: &Settings) -> Result<(), Failure> {
+    pub fn check_against(&self, there: &Settings) -> Result<(), BadSettings> {
         let mut differences = Vec::new();
         let mut compare = |key: &str, is: String, asked: String| {
             if is != asked {
@@ -173,7 +173,8 @@ impl Answers {
                 (Some(_), _) => {}
             }
         }
-        if differences.is_empty() { Ok(()) } else { Err(Failure::Otherwise { file: CONFIG.into(), differences }) }
+        let (file, more) = (CONFIG.into(), "");
+        if differences.is_empty() { Ok(()) } else { Err(BadSettings::Otherwise { file, differences, more }) }
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use grid_protocol::identity::Issuer;
 use grid_service::clock::unix_now;
-use grid_service::setup::{Readers, Root};
+use grid_service::setup::{Readers, Root, SetupError};
 
 use super::answers::Answers;
 use super::error::Failure;
@@ -50,10 +50,10 @@ fn open_folder(authority: &Folder) -> Result<(), Failure> {
 }
 
 /// Fails if `/etc/grid` has the certificate of another authority: whoever trusts that would not trust this one.
-pub fn check_copy(root: &Root, issuer: Option<&Issuer>) -> Result<(), Failure> {
+pub fn check_copy(root: &Root, issuer: Option<&Issuer>) -> Result<(), SetupError> {
     match (root.read(AUTHORITY)?, issuer) {
         (Some(there), issuer) if issuer.is_none_or(|issuer| issuer.certificate_pem().as_bytes() != there) => {
-            Err(Failure::OtherAuthority(root.at(AUTHORITY)))
+            Err(SetupError::OtherAuthority(root.at(AUTHORITY)))
         }
         (Some(_) | None, _) => Ok(()),
     }

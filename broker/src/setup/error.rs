@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use grid_broker::BadHash;
-use grid_service::settings::SettingsError;
-use grid_service::setup::SetupError;
+use grid_service::setup::{BadSettings, SetupError};
 
 use crate::ca::CaError;
 
@@ -19,32 +18,9 @@ pub enum Failure {
     /// The authority.
     #[error(transparent)]
     Ca(#[from] CaError),
-    /// The settings that are there cannot be used.
-    #[error("{0}\nMend that file, or move it away and run setup again")]
-    Settings(#[from] SettingsError),
-    /// The settings that are there say otherwise.
-    #[error(
-        "{file} is there, says otherwise, and stays as it is:\n  {}\nNothing was changed. Edit that file, or move it away and run setup \
-         again",
-        .differences.join("\n  ")
-    )]
-    Otherwise {
-        /// The settings.
-        file: PathBuf,
-        /// One line each.
-        differences: Vec<String>,
-    },
-    /// The copy of the authority's certificate is another's.
-    #[error(
-        "{0} is another authority's and stays as it is: move it away if nobody trusts it any more, and run setup again"
-    )]
-    OtherAuthority(PathBuf),
-    /// The answers make no settings.
-    #[error("these answers cannot be used: {0}")]
-    Answers(SettingsError),
-    /// What was made of the example is no TOML of settings: a fault of this program.
-    #[error("the settings that were made cannot be read: {0}")]
-    Made(#[from] toml::de::Error),
+    /// The settings, those that are there or those that the answers make.
+    #[error(transparent)]
+    Settings(#[from] BadSettings),
     /// No password can be kept.
     #[error(transparent)]
     Password(#[from] BadHash),
@@ -66,7 +42,4 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
-    /// The example is broken: a fault of this program.
-    #[error("the example of the settings cannot be filled in: {0}")]
-    Example(#[from] toml_edit::TomlError),
 }

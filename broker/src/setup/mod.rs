@@ -25,9 +25,10 @@ use grid_broker::settings::{Listen, Settings};
 use grid_protocol::identity::Issuer;
 use grid_protocol::topic::Name;
 use grid_service::chain;
-use grid_service::setup::{Readers, Root, Unit};
+use grid_service::setup::{Readers, Report, Root, Service};
 
 use crate::ca::{self, CaError, Folder, HostList, Hosts};
+use crate::check;
 use answers::Answers;
 use error::Failure;
 
@@ -42,11 +43,13 @@ const GROUP: &str = "grid-broker";
 
 /// Set up the broker of a site on this machine: authority, certificate, settings, service.
 ///
-/// Asks what is not given, if there is a terminal; else takes the defaults. It may be run again: what is there and the same is
-/// left alone, and so is what says otherwise, which is then told.
+/// Asks what is not given, if there is a terminal; else takes the defaults. Then it starts the service, checks as
+/// `grid-broker check` does, and says what to do next. It may be run again: what is there and the same is left alone, and so is
+/// what says otherwise, which is then told.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  sudo grid-broker setup\n  sudo grid-broker setup --site main-street --host \
-                        broker.local --operator anna --password-file anna.password\n\nExit codes: 0 done, 2 not done.")]
+                        broker.local --operator anna --password-file anna.password\n\nExit codes: 0 done, and all is \
+                        well; 1 done, but something is wrong; 2 not done.")]
 pub struct Arguments {
     /// The site: the street, car park or model. 1 to 32 of a-z, 0-9 and '-'.
     #[arg(long)]
@@ -92,7 +95,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> ExitCode {
     ca::allow_others_to_read();
     match set_up(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("grid-broker: {}", chain(&error));
             ExitCode::from(2)
@@ -100,7 +103,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn set_up(arguments: Arguments) -> Result<(), Failure> {
+fn set_up(arguments: Arguments) -> Result<u8, Failure> {
     let root = Root::new(arguments.root.clone());
     root.check_rights()?;
     let there = settings::that_are_there(&root)?;
@@ -123,10 +126,10 @@ fn set_up(arguments: Arguments) -> Result<(), Failure> {
         Some(there) => answers.check_against(there).map(|()| None)?,
         None => Some(settings::text(&answers)?),
     };
-    let unit = if root.is_this_machine() { Unit::find(UNIT)? } else { None };
-    let runs = unit.as_ref().map(Unit::is_active).transpose()?.unwrap_or(false);
-    if root.is_this_machine() && !runs {
-        check_ports(&there.map_or_else(|| answers.listen(), |there| there.listen))?;
+    let is_new = new.is_some();
+    let service = Service::find(&root, UNIT)?;
+    if root.is_this_machine() && !service.ran() {
+        check_ports(&there.as_ref().map_or_else(|| answers.listen(), |there| there.listen.clone()))?;
     }
 
     let authority = match authority {
@@ -134,30 +137,26 @@ fn set_up(arguments: Arguments) -> Result<(), Failure> {
         None => Folder::make(folder)?,
     };
     authority::see_to(&authority, issuer, &answers, &hosts_there)?;
-    let changed = authority::copy(&root, &authority)?;
-    let config = root.at(CONFIG);
-    match new {
-        None => println!("unchanged  {}", config.display()),
-        Some(text) => {
-            root.write(CONFIG, text.as_bytes(), Readers::Group(GROUP))?;
-            println!("written    {}", config.display());
-        }
+    let has_changed = authority::copy(&root, &authority)? || is_new;
+    if let Some((text, _)) = &new {
+        root.write(CONFIG, text.as_bytes(), Readers::Group(GROUP))?;
     }
     root.let_read(CONFIG, Readers::Group(GROUP))?;
+    root.tell(CONFIG, !is_new);
     // Before the service could fail to start: they are kept nowhere.
     next::tell_passwords(&answers);
-    match &unit {
-        Some(unit) if runs && changed => unit.restart()?,
-        Some(unit) => unit.enable()?,
-        None => {}
-    }
-    if unit.is_some() {
-        println!("serves     {UNIT}, now and after each boot");
-    } else if root.is_this_machine() {
-        println!("missing    {UNIT}: without it, run grid-broker run --config {CONFIG}");
+    let mut code = 0;
+    if root.is_this_machine()
+        && let Some(settings) = new.map(|(_, settings)| settings).or(there)
+    {
+        let mut out = std::io::stdout();
+        let mut report = Report::to(&mut out);
+        service.start(&mut report, has_changed, &format!("grid-broker run --config {CONFIG}"))?;
+        check::tell(&mut report, &settings, &root.at(CONFIG));
+        code = report.exit_code();
     }
     next::tell(&answers, &root);
-    Ok(())
+    Ok(code)
 }
 
 /// A port that somebody else has would only be noticed once everything is written.

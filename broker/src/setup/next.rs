@@ -20,7 +20,7 @@ pub fn tell_passwords(answers: &Answers) {
 
 /// Says it on standard output.
 pub fn tell(answers: &Answers, root: &Root) {
-    let Answers { site, transformer, anchor, operator, .. } = answers;
+    let Answers { site, transformer, anchor, operator, home_assistant, .. } = answers;
     let port = answers.ports[0];
     let host = answers.hosts.to_tell().unwrap_or("localhost");
     let (sudo, dir, config) = match root.is_this_machine() {
@@ -47,4 +47,12 @@ Whether all is well here:
         authority = root.at(AUTHORITY).display(),
         name = operator.as_ref().map_or("USER", |operator| &operator.name),
     );
+    if let Some(User { name, .. }) = home_assistant {
+        println!(
+            "Home Assistant, in its integration MQTT: broker {host}, port {port}, user {name} with its password, and the file
+{authority} as the broker's CA certificate. Which agents it shows:
+  those with a section [home_assistant] in /etc/grid/agent/NAME.toml; take away its #, and restart grid-agent@NAME",
+            authority = root.at(AUTHORITY).display(),
+        );
+    }
 }

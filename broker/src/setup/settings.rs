@@ -2,7 +2,7 @@
 
 use grid_broker::{Settings, Source};
 use grid_protocol::identity::{Authority, validity_of};
-use grid_service::setup::Root;
+use grid_service::setup::{BadSettings, Root};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
@@ -23,14 +23,14 @@ pub fn that_are_there(root: &Root) -> Result<Option<Settings>, Failure> {
     if root.read(CONFIG)?.is_none() {
         return Ok(None);
     }
-    let settings = Source { config: Some(root.at(CONFIG)), ..Source::default() }.read()?;
-    settings.check()?;
-    Ok(Some(settings))
+    let settings = Source { config: Some(root.at(CONFIG)), ..Source::default() }.read();
+    let settings = settings.and_then(|settings| settings.check().map(|()| settings));
+    Ok(Some(settings.map_err(BadSettings::There)?))
 }
 
 /// New settings with these answers, which are checked as the broker does.
-pub fn text(answers: &Answers) -> Result<String, Failure> {
-    let mut document: DocumentMut = EXAMPLE.parse()?;
+pub fn text(answers: &Answers) -> Result<(String, Settings), Failure> {
+    let mut document: DocumentMut = EXAMPLE.parse().map_err(BadSettings::Example)?;
     let listen = answers.listen();
     document["site"] = value(answers.site.as_str());
     document["anchor"] = value(answers.anchor.as_str());
@@ -51,8 +51,9 @@ pub fn text(answers: &Answers) -> Result<String, Failure> {
         for_home_assistant && home_assistant.is_some() && to.is_none_or(|to| to == HOME_ASSISTANT)
     });
     let text = document.to_string();
-    toml::from_str::<Settings>(&text)?.check().map_err(Failure::Answers)?;
-    Ok(text)
+    let settings: Settings = toml::from_str(&text).map_err(BadSettings::Made)?;
+    settings.check().map_err(BadSettings::Answers)?;
+    Ok((text, settings))
 }
 
 fn fill_users(

@@ -11,7 +11,7 @@ use grid_protocol::identity::{
     Bundle, BundleError, Endpoint, Identity, IdentityError, brokers_in, named_in, validity_of,
 };
 
-use super::{Put, Readers, Root, SetupError};
+use super::{Put, Questions, Readers, Root, SetupError};
 use crate::broker::{BrokerSettings, TLS_PORT};
 use crate::identity::IdentitySettings;
 
@@ -70,6 +70,14 @@ impl FromStr for BrokerAt {
     fn from_str(text: &str) -> Result<Self, BadBrokerAt> {
         let at = text.parse().or_else(|_| format!("{text}:{TLS_PORT}").parse());
         at.map(Self).map_err(|_| BadBrokerAt(text.to_owned()))
+    }
+}
+
+impl BrokerAt {
+    /// Where it is, by a flag or by a person; what is found is the default.
+    pub fn ask(ask: &Questions, given: Option<Self>, find: impl FnOnce() -> Option<Self>) -> Result<Self, SetupError> {
+        let default = if given.is_some() { None } else { find() };
+        ask.answer("Where the broker is (HOST or HOST:PORT)", "--broker", given, default)
     }
 }
 

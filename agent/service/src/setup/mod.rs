@@ -10,7 +10,8 @@
 //! | `differences` | [`differences()`]: what settings say otherwise than is wanted |
 //! | `looks` | what `check` looks at for all who have an identity |
 //! | `root` | [`Root`]: the files of this machine, or of another one below a folder |
-//! | `unit` | [`Unit`]: a service of systemd |
+//! | `unit` | [`Service`]: what systemd runs |
+//! | `settings` | [`BadSettings`], [`must_be_same()`], [`fill_in_who()`]: the file of settings |
 //! | `report` | [`Report`]: what `check` found |
 
 mod credentials;
@@ -19,6 +20,7 @@ mod looks;
 mod questions;
 mod report;
 mod root;
+mod settings;
 mod unit;
 
 use std::io;
@@ -29,7 +31,8 @@ pub use differences::differences;
 pub use questions::{Questions, first_line_of};
 pub use report::Report;
 pub use root::{Put, Readers, Root};
-pub use unit::Unit;
+pub use settings::{BadSettings, fill_in_who, must_be_same};
+pub use unit::{Service, Unit};
 
 /// Why a setup did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +54,11 @@ pub enum SetupError {
     /// This takes root.
     #[error("this writes below /etc and /var and needs root: use sudo, or --root FOLDER to write elsewhere")]
     NotRoot,
+    /// The copy of the authority's certificate is another's.
+    #[error(
+        "{0} is another authority's and stays as it is: move it away if nobody trusts it any more, and run setup again"
+    )]
+    OtherAuthority(PathBuf),
     /// Something cannot be read or written.
     #[error("cannot {verb} {path}: {source}")]
     File {

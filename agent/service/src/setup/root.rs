@@ -92,6 +92,12 @@ impl Root {
         self.let_read(path, readers)
     }
 
+    /// Says on standard output what became of a file.
+    pub fn tell(&self, path: impl AsRef<Path>, is_same: bool) {
+        let mark = if is_same { "unchanged" } else { "written  " };
+        println!("{mark}  {}", self.at(path).display());
+    }
+
     /// Sees to who may read a file.
     pub fn let_read(&self, path: impl AsRef<Path>, readers: Readers) -> Result<(), SetupError> {
         let file = self.at(path);

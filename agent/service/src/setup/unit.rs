@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use super::SetupError;
+use super::{Report, Root, SetupError};
 
 /// So many lines of its log are shown when it fails.
 const LAST_LINES: &str = "10";
@@ -78,6 +78,44 @@ impl Unit {
     }
 }
 
+/// The service that a setup is for.
+#[derive(Debug)]
+pub struct Service {
+    name: String,
+    /// If there is one.
+    unit: Option<Unit>,
+    ran: bool,
+}
+
+impl Service {
+    /// Looks for the service `name`. On another machine below a folder there is none.
+    pub fn find(root: &Root, name: &str) -> Result<Self, SetupError> {
+        let unit = if root.is_this_machine() { Unit::find(name)? } else { None };
+        let ran = unit.as_ref().map(Unit::is_active).transpose()?.unwrap_or(false);
+        Ok(Self { name: name.to_owned(), unit, ran })
+    }
+
+    /// Whether it ran already when it was looked for.
+    pub fn ran(&self) -> bool {
+        self.ran
+    }
+
+    /// Starts it, or starts it anew if it ran with something else, and waits until it is ready. `by_hand` runs the program
+    /// where there is no such service. Says whether there is one.
+    pub fn start(&self, report: &mut Report, has_changed: bool, by_hand: &str) -> Result<bool, SetupError> {
+        let Some(unit) = &self.unit else {
+            report.none("service", format!("there is no {} here; without it: {by_hand}", self.name));
+            return Ok(false);
+        };
+        if self.ran && has_changed {
+            unit.restart()?;
+        }
+        unit.enable()?;
+        report.ok("service", format!("{} runs, now and after each boot", self.name));
+        Ok(true)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +144,28 @@ mod tests {
         let expected =
             format!("--no-pager daemon-reload\n--no-pager reset-failed {unit}\n--no-pager enable --now {unit}\n");
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn what_ran_with_something_else_is_started_anew_and_what_did_not_run_is_started_once() {
+        for (ran, has_changed, restarts) in
+            [(true, true, true), (true, false, false), (false, true, false), (false, false, false)]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let unit = systemctl_without(folder.path(), "stop");
+            let service = Service { name: unit.name.clone(), unit: Some(unit), ran };
+            let mut out = Vec::new();
+            assert!(service.start(&mut Report::to(&mut out), has_changed, "").unwrap());
+            let told = fs::read_to_string(folder.path().join("told")).unwrap();
+            assert!(told.contains("restart grid-test") == restarts && told.contains("enable --now"), "{told}");
+            assert!(String::from_utf8(out).unwrap().starts_with("ok     service"));
+        }
+        let service = Service { name: "grid-test.service".to_owned(), unit: None, ran: false };
+        let mut out = Vec::new();
+        assert!(!service.start(&mut Report::to(&mut out), true, "grid-test run").unwrap());
+        assert!(
+            String::from_utf8(out).unwrap().contains("there is no grid-test.service here; without it: grid-test run")
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use grid_ledger::Network;
 use grid_protocol::topic::Name;
-use grid_service::setup::{BrokerAt, Questions};
+use grid_service::setup::{BadSettings, BrokerAt, Questions, fill_in_who};
 use toml_edit::{Array, DocumentMut, Item, Table, TomlError, value};
 
 use super::error::SetupFailure;
@@ -72,9 +72,7 @@ impl Wanted {
         ask: &Questions,
         broker: impl FnOnce() -> Option<BrokerAt>,
     ) -> Result<Self, SetupFailure> {
-        let default = if self.broker.is_some() { None } else { broker() };
-        let question = "Where the broker is (HOST or HOST:PORT)";
-        self.broker = Some(ask.answer(question, "--broker", self.broker, default)?);
+        self.broker = Some(BrokerAt::ask(ask, self.broker, broker)?);
         let question = "Where the log's head is notarized (mainnet, testnet, devnet, mock, none)";
         self.network = Some(ask.answer(question, "--network", self.network, None)?);
         Ok(self)
@@ -82,7 +80,7 @@ impl Wanted {
 }
 
 /// New settings, from the example.
-pub fn new(wanted: &Wanted) -> Result<String, SetupFailure> {
+pub fn new(wanted: &Wanted) -> Result<String, BadSettings> {
     let text = changed(EXAMPLE, wanted)?;
     toml::from_str::<Settings>(&text)?;
     Ok(text)
@@ -91,13 +89,7 @@ pub fn new(wanted: &Wanted) -> Result<String, SetupFailure> {
 /// What the settings `there` would be with what is wanted of them.
 pub fn changed(there: &str, wanted: &Wanted) -> Result<String, TomlError> {
     let mut document: DocumentMut = there.parse()?;
-    document["site"] = value(wanted.site.as_str());
-    document["name"] = value(wanted.name.as_str());
-    if let Some(broker) = &wanted.broker {
-        document["broker"]["host"] = value(&broker.0.host);
-        document["broker"]["port"] = value(i64::from(broker.0.port));
-        document["broker"]["tls"] = value(true);
-    }
+    fill_in_who(&mut document, &wanted.site, &wanted.name, wanted.broker.as_ref());
     match wanted.network {
         Some(Notarized::On(network)) => {
             let ledger = document.entry("ledger").or_insert(Item::Table(Table::new()));

@@ -14,11 +14,13 @@
 mod error;
 mod fill;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use grid_protocol::message::Role;
-use grid_service::setup::{BrokerAt, Credentials, Put, Questions, Readers, Report, Root, Unit, differences};
+use grid_service::setup::{
+    BadSettings, BrokerAt, Credentials, Put, Questions, Readers, Report, Root, Service, SetupError, must_be_same,
+};
 
 use super::ledger::{InitArguments, init};
 use super::{Failure, check};
@@ -86,12 +88,11 @@ pub fn set_up(arguments: SetupArguments) -> Result<u8, Failure> {
             Some((fill::new(&wanted)?, wanted))
         }
     };
-    let unit = if root.is_this_machine() { Unit::find(UNIT)? } else { None };
-    let runs = unit.as_ref().map(Unit::is_active).transpose()?.unwrap_or(false);
+    let service = Service::find(&root, UNIT)?;
 
     let authority = grid_protocol::identity::certificate_pem(credentials.authority());
     if root.put(AUTHORITY, authority.as_bytes(), Readers::All)? == Put::Differs {
-        return Err(SetupFailure::OtherAuthority(root.at(AUTHORITY)).into());
+        return Err(SetupError::OtherAuthority(root.at(AUTHORITY)).into());
     }
     if let Some((_, Wanted { network: Some(Notarized::On(network)), site, grpc, .. })) = &new {
         // Interrupted anywhere, the next setup goes on with it: there are no settings yet.
@@ -99,44 +100,34 @@ pub fn set_up(arguments: SetupArguments) -> Result<u8, Failure> {
         init(&InitArguments::new(*network, site.clone(), (ca, data_dir), (grpc.clone(), faucet)))?;
         root.give(DATA_DIR, USER)?;
     }
-    let is_same = !credentials.put(&root, BUNDLE)?;
-    let tell = |is_same, path| {
-        let mark = if is_same { "unchanged" } else { "written  " };
-        println!("{mark}  {}", root.at(path).display());
-    };
-    tell(is_same, BUNDLE);
+    let is_newer = credentials.put(&root, BUNDLE)?;
+    root.tell(BUNDLE, !is_newer);
     if let Some((text, _)) = &new {
         root.write(CONFIG, text.as_bytes(), Readers::All)?;
     }
     root.let_read(CONFIG, Readers::All)?;
-    tell(new.is_none(), CONFIG);
+    root.tell(CONFIG, new.is_none());
     if !root.is_this_machine() {
+        println!(
+            "\nNothing was checked or started. On that machine:\n  sudo systemctl enable --now {UNIT}\n  sudo grid-anchor check"
+        );
         return Ok(0);
-    }
-    match unit {
-        Some(unit) => {
-            if runs && !is_same {
-                unit.restart()?;
-            }
-            unit.enable()?;
-            println!("serves     {UNIT}, now and after each boot");
-        }
-        None => println!("missing    {UNIT}: without it, run grid-anchor run --config {CONFIG}"),
     }
     let config = root.at(CONFIG);
     let settings = Settings::load(&config)?;
     let mut out = std::io::stdout();
     let mut report = Report::to(&mut out);
+    service.start(&mut report, is_newer || new.is_some(), &format!("grid-anchor run --config {CONFIG}"))?;
     check::tell(&mut report, &settings, &config);
-    println!("\nWhether all is well:\n  grid-anchor check\nWhat is logged:\n  grid-anchor status --config {CONFIG}");
+    println!(
+        "\nWhether all is well:\n  sudo grid-anchor check\nWhat is logged:\n  sudo grid-anchor status --config {CONFIG}"
+    );
     Ok(report.exit_code())
 }
 
 /// Fails if settings that are there say otherwise than the flags, with each difference.
-fn check_against(root: &Root, there: &str, wanted: &Wanted) -> Result<(), SetupFailure> {
-    let file: &Path = &root.at(CONFIG);
-    Settings::load(file)?;
-    let asked = fill::changed(there, wanted)?;
-    let differences = differences::<Settings>(&toml::from_str(there)?, &toml::from_str(&asked)?);
-    if differences.is_empty() { Ok(()) } else { Err(SetupFailure::Otherwise { file: file.to_owned(), differences }) }
+fn check_against(root: &Root, there: &str, wanted: &Wanted) -> Result<(), BadSettings> {
+    let file = root.at(CONFIG);
+    Settings::load(&file).map_err(BadSettings::There)?;
+    must_be_same::<Settings>(file, there, &fill::changed(there, wanted)?, "; a ledger takes grid-anchor init, too")
 }
