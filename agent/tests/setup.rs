@@ -357,7 +357,7 @@ fn a_person_is_asked_and_may_answer_wrongly_first() {
     setup.answers(&[
         ("Where the broker is (HOST or HOST:PORT): ", "127.0.0.1:1"),
         ("The transformer it obeys [trafo-1]: ", ""),
-        ("What it is (ev, heat_pump, battery, other) [ev]: ", "other"),
+        ("What it is (ev: a car's charge point, heat_pump, battery, other) [ev]: ", "other"),
         ("The phases it is connected to (L1L2L3, L2) [L1L2L3]: ", "L9"),
         ("The phases it is connected to (L1L2L3, L2) [L1L2L3]: ", "L1"),
         ("The least current of use to it, in mA per phase [0]: ", ""),
@@ -365,7 +365,7 @@ fn a_person_is_asked_and_may_answer_wrongly_first() {
         ("What it may draw when nobody leads it, in mA per phase (its transformer reserves that) [0]: ", ""),
         ("What measures", "hwmon"),
         ("(it has to show 1.5 times 16000 mA): ", "15"),
-        ("What limits it (control-pilot, pwm, relay:LINE, none): ", "pwm"),
+        ("What limits it (control-pilot, pwm, relay:17 with its GPIO line; none: it is only told): ", "pwm"),
     ]);
     setup.hears("written    machine/etc/grid/agent/cp-1.toml");
     assert_eq!(setup.ends().code(), Some(0));

@@ -170,7 +170,7 @@ impl Status {
         let left = self.first_record_ms?.0.checked_sub(now.0).filter(|left| *left > 0)?.div_ceil(1000);
         let within = if left < 120 { format!("{left} s") } else { format!("{} min", left.div_ceil(60)) };
         Some(match self.logged {
-            0 => format!("nothing is logged yet; the first record comes within {within} after that"),
+            0 => format!("nothing is logged yet; once something is, the first record comes within {within}"),
             _ => format!("nothing is on the ledger yet: the first record comes within {within}"),
         })
     }

@@ -23,7 +23,7 @@ impl Broker {
     /// Why nobody answers, or who answers is not the site's broker or refuses us, and what to do about it.
     pub fn reach(&self, patience: Duration) -> Result<(), String> {
         let said = |error: &(dyn Error + 'static)| explain(error, &self.host).unwrap_or_else(|| error.to_string());
-        let stream = connect(&self.host, self.port, patience).map_err(|error| said(&error))?;
+        let stream = connect(&self.host, self.port, patience)?;
         match &self.tls {
             None => Ok(()),
             Some(tls) => greet(stream, tls, &self.host, patience).map_err(|error| said(&error)),
@@ -37,19 +37,33 @@ impl Broker {
 }
 
 /// A connection to the first of the host's addresses at which somebody answers.
-fn connect(host: &str, port: u16, patience: Duration) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(ErrorKind::NotFound, "the host has no address");
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, patience) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(patience))?;
-                stream.set_write_timeout(Some(patience))?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
+fn connect(host: &str, port: u16, patience: Duration) -> Result<TcpStream, String> {
+    let unknown = |error: io::Error| format!("no address of {host} is known here: is that its name? ({error})");
+    let mut last = format!("no address of {host} is known here");
+    for address in (host, port).to_socket_addrs().map_err(unknown)? {
+        let connected = TcpStream::connect_timeout(&address, patience).and_then(|stream| {
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
+            Ok(stream)
+        });
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = no_answer(&error),
         }
     }
     Err(last)
+}
+
+fn no_answer(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            format!("nobody listens there: does the broker run, and at this port? ({error})")
+        }
+        ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+            format!("nobody answers: is that machine on, and in this network? ({error})")
+        }
+        _ => error.to_string(),
+    }
 }
 
 fn greet(mut stream: TcpStream, config: &Arc<ClientConfig>, host: &str, patience: Duration) -> io::Result<()> {

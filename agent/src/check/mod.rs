@@ -74,10 +74,10 @@ fn check(config: &Path) -> Result<u8, SettingsError> {
 pub fn tell(report: &mut Report, settings: &Settings, config: &Path, agent: Agent) {
     let is = match (&settings.device, &settings.transformer) {
         (Some(device), _) => format!("a device that obeys {}", device.transformer),
-        (None, transformer) => {
-            let devices = transformer.as_ref().map_or(0, |transformer| transformer.device.len());
-            format!("a transformer with {devices} devices")
-        }
+        (None, transformer) => match transformer.as_ref().map_or(0, |transformer| transformer.device.len()) {
+            1 => "a transformer with 1 device".to_owned(),
+            devices => format!("a transformer with {devices} devices"),
+        },
     };
     let (name, site) = (&settings.name, &settings.site);
     report.ok("settings", format!("{}: {name} of the site {site}, {is}", config.display()));

@@ -124,20 +124,19 @@ fn set_up(arguments: Arguments) -> Result<u8, Failure> {
     let mut report = Report::to(&mut out);
     let by_hand = format!("grid-agent run --config {}", config.display());
     if service.ran() {
-        service.start(&mut report, has_changed, &by_hand)?;
+        service.start(&mut report, has_changed, &by_hand);
         // Whatever it says: it is asked again.
         let _ = check::settled(&settings, has_changed);
         check::tell(&mut report, &settings, &config, Agent::MayRun);
     } else {
         // What is wrong with a meter is best seen before the agent has it.
         check::tell(&mut report, &settings, &config, Agent::StartsNext);
-        if service.start(&mut report, has_changed, &by_hand)? {
+        if service.start(&mut report, has_changed, &by_hand) {
             tell_what_it_sees(&mut report, &settings);
         }
     }
-    let code = report.exit_code();
-    println!("{steps}{}", next::check(&config));
-    Ok(code)
+    println!("{steps}\n{}\n  sudo grid-agent check --config {}", report.whether_all_is_well(), config.display());
+    Ok(report.exit_code())
 }
 
 /// Fails if settings that are there say otherwise than the flags, with each difference.

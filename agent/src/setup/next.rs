@@ -1,7 +1,5 @@
 //! What to do after the setup: the very commands, and what other agents have to know.
 
-use std::path::Path;
-
 use super::config_of;
 use super::reserve::Reserve;
 use super::wanted::{Device, Part, Transformer, Wanted};
@@ -20,7 +18,8 @@ pub fn steps(wanted: &Wanted) -> String {
 {transformer} has to know {name}, and reserves what it may draw when nobody leads it: {current} a phase.
 If {transformer} is still to be set up, say so there:
   sudo grid-agent setup {transformer}.bundle --device {enrolled}
-If it is, add this to {config} there, and then: sudo systemctl restart grid-agent@{transformer}
+If it is set up and does not know it, add this to {config} there, and then
+sudo systemctl restart grid-agent@{transformer}:
   [[transformer.device]]
   name = \"{name}\"
   phases = [{phases}]
@@ -48,18 +47,12 @@ If it is, add this to {config} there, and then: sudo systemctl restart grid-agen
             format!(
                 "
 Reserved at all times, for devices that nobody leads: {reserve}.
-What is left has to be enough for all that is no such device. Each of them may draw no more than that then, which its own
-setup has to say:
+What is left has to be enough for everything else in the street. Each device's own setup has to say the same:
 {setups}"
             )
         }
         Part::Device(_) | Part::Transformer(_) => String::new(),
     }
-}
-
-/// How to see whether all is well.
-pub fn check(config: &Path) -> String {
-    format!("\nWhether all is well:\n  sudo grid-agent check --config {}", config.display())
 }
 
 /// What is left to do on a machine whose files were written below a folder.

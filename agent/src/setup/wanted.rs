@@ -176,7 +176,7 @@ impl Wanted {
                 device.transformer =
                     Some(ask.answer("The transformer it obeys", "--transformer", transformer, trafo)?);
                 let kind = ask.answer(
-                    "What it is (ev, heat_pump, battery, other)",
+                    "What it is (ev: a car's charge point, heat_pump, battery, other)",
                     "--kind",
                     device.kind,
                     Some(Kind(DeviceKind::Ev)),
@@ -217,7 +217,7 @@ impl Wanted {
             }
         }
         if let Part::Device(device) = &mut self.part {
-            let question = "What limits it (control-pilot, pwm, relay:LINE, none)";
+            let question = "What limits it (control-pilot, pwm, relay:17 with its GPIO line; none: it is only told)";
             device.actuator = Some(ask.answer(question, "--actuator", device.actuator.take(), None)?);
         }
         Ok(self)
@@ -238,7 +238,7 @@ impl Wanted {
             (None, true) => find_chips(self.bus.as_deref().unwrap_or("/dev/i2c-1"), phases),
             _ => None,
         };
-        let question = "What measures (ina219:ADDRESS,… hwmon:DEVICE,… none:MA,…)";
+        let question = "What measures (such as ina219:0x40,0x41,0x44, hwmon, or nothing: none:0,0,0 with what to take for it in mA)";
         let meter = ask.answer(question, "--meter", self.meter.take(), found)?;
         if meter.has_scale() {
             let question = format!(

@@ -156,7 +156,7 @@ fn a_log_that_has_just_begun_waits_for_its_first_record_and_is_wrong_only_when_t
     };
 
     trail_made(at(0));
-    let nothing_logged = "nothing is logged yet; the first record comes within 70 s after that".to_owned();
+    let nothing_logged = "nothing is logged yet; once something is, the first record comes within 70 s".to_owned();
     assert_eq!(told(&desk, at(500_000)), (Some(nothing_logged), Vec::new()));
     recorder.connected(at(500_000)).unwrap();
     assert_eq!(told(&desk, at(500_000)), within("70 s"));

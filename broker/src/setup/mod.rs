@@ -145,18 +145,16 @@ fn set_up(arguments: Arguments) -> Result<u8, Failure> {
     root.tell(CONFIG, !is_new);
     // Before the service could fail to start: they are kept nowhere.
     next::tell_passwords(&answers);
-    let mut code = 0;
+    let mut out = std::io::stdout();
+    let mut report = Report::to(&mut out);
     if root.is_this_machine()
         && let Some(settings) = new.map(|(_, settings)| settings).or(there)
     {
-        let mut out = std::io::stdout();
-        let mut report = Report::to(&mut out);
-        service.start(&mut report, has_changed, &format!("grid-broker run --config {CONFIG}"))?;
+        service.start(&mut report, has_changed, &format!("grid-broker run --config {CONFIG}"));
         check::tell(&mut report, &settings, &root.at(CONFIG));
-        code = report.exit_code();
     }
-    next::tell(&answers, &root);
-    Ok(code)
+    next::tell(&answers, &root, report.whether_all_is_well());
+    Ok(report.exit_code())
 }
 
 /// A port that somebody else has would only be noticed once everything is written.

@@ -18,8 +18,8 @@ pub fn tell_passwords(answers: &Answers) {
     }
 }
 
-/// Says it on standard output.
-pub fn tell(answers: &Answers, root: &Root) {
+/// Says it on standard output, and last how to see whether all is well.
+pub fn tell(answers: &Answers, root: &Root, whether_all_is_well: &str) {
     let Answers { site, transformer, anchor, operator, home_assistant, .. } = answers;
     let port = answers.ports[0];
     let host = answers.hosts.to_tell().unwrap_or("localhost");
@@ -31,6 +31,16 @@ pub fn tell(answers: &Answers, root: &Root) {
         }
     };
     println!("\nThe broker of {site} is set up: MQTT over TLS at {host}:{port}.");
+    let authority = root.at(AUTHORITY);
+    let authority = authority.display();
+    let home_assistant = home_assistant.as_ref().map(|User { name, .. }| {
+        format!(
+            "Home Assistant shows each agent whose settings (/etc/grid/agent/NAME.toml) have a section [home_assistant]. Its
+integration MQTT takes:
+  broker {host}, port {port}, user {name}, the password, and the file {authority} as CA certificate
+"
+        )
+    });
     println!(
         "
 Next, on this machine, a bundle for everybody else:
@@ -42,17 +52,9 @@ Copy each to its machine, and set that up there:
   sudo grid-agent setup cp-1.bundle        # there; for the anchor: sudo grid-anchor setup {anchor}.bundle
 See all that is said, from anywhere ({authority} is no secret):
   mosquitto_sub -h {host} -p {port} --cafile {authority} -u {name} -P PASSWORD -t 'grid/#' -v
-Whether all is well here:
+{home_assistant}{whether_all_is_well}
   {sudo}grid-broker check{config}",
-        authority = root.at(AUTHORITY).display(),
+        home_assistant = home_assistant.unwrap_or_default(),
         name = operator.as_ref().map_or("USER", |operator| &operator.name),
     );
-    if let Some(User { name, .. }) = home_assistant {
-        println!(
-            "Home Assistant, in its integration MQTT: broker {host}, port {port}, user {name} with its password, and the file
-{authority} as the broker's CA certificate. Which agents it shows:
-  those with a section [home_assistant] in /etc/grid/agent/NAME.toml; take away its #, and restart grid-agent@NAME",
-            authority = root.at(AUTHORITY).display(),
-        );
-    }
 }

@@ -119,7 +119,8 @@ fn made_up() -> Zeroizing<String> {
 }
 
 fn ask<T: FromStr<Err: Display> + Display>(question: &str, default: Option<T>) -> Result<T, SetupError> {
-    let shown = default.as_ref().map(|default| format!(" [{default}]")).unwrap_or_default();
+    let shown = default.as_ref().map(T::to_string).filter(|default| !default.is_empty());
+    let shown = shown.map(|default| format!(" [{default}]")).unwrap_or_default();
     let mut default = default;
     loop {
         let line = ask_line(&format!("{question}{shown}: "))?;

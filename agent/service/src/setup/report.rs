@@ -95,6 +95,11 @@ impl<'a> Report<'a> {
         u8::from(self.is_wrong)
     }
 
+    /// What is to be asked next, once these lines are read.
+    pub fn whether_all_is_well(&self) -> &'static str {
+        if self.is_wrong { "Mend what is WRONG above. Whether all is well then:" } else { "Whether all is well:" }
+    }
+
     fn line(&mut self, mark: &str, what: &str, said: impl Display) {
         let said = said.to_string().replace('\n', "\n                       ");
         // Who reads may have had enough: a closed pipe changes nothing of what was found.
@@ -111,6 +116,7 @@ mod tests {
         let mut report = Report::to(&mut out);
         find(&mut report);
         let code = report.exit_code();
+        assert_eq!(report.whether_all_is_well().contains("WRONG"), code == 1);
         (String::from_utf8(out).unwrap(), code)
     }
 

@@ -101,18 +101,17 @@ impl Service {
     }
 
     /// Starts it, or starts it anew if it ran with something else, and waits until it is ready. `by_hand` runs the program
-    /// where there is no such service. Says whether there is one.
-    pub fn start(&self, report: &mut Report, has_changed: bool, by_hand: &str) -> Result<bool, SetupError> {
+    /// where there is no such service. Says whether it runs.
+    pub fn start(&self, report: &mut Report, has_changed: bool, by_hand: &str) -> bool {
         let Some(unit) = &self.unit else {
             report.none("service", format!("there is no {} here; without it: {by_hand}", self.name));
-            return Ok(false);
+            return false;
         };
-        if self.ran && has_changed {
-            unit.restart()?;
-        }
-        unit.enable()?;
-        report.ok("service", format!("{} runs, now and after each boot", self.name));
-        Ok(true)
+        let restarted = if self.ran && has_changed { unit.restart() } else { Ok(()) };
+        let started = restarted.and_then(|()| unit.enable());
+        let runs = started.is_ok();
+        report.judge("service", started.map(|()| format!("{} runs, now and after each boot", self.name)));
+        runs
     }
 }
 
@@ -155,14 +154,14 @@ mod tests {
             let unit = systemctl_without(folder.path(), "stop");
             let service = Service { name: unit.name.clone(), unit: Some(unit), ran };
             let mut out = Vec::new();
-            assert!(service.start(&mut Report::to(&mut out), has_changed, "").unwrap());
+            assert!(service.start(&mut Report::to(&mut out), has_changed, ""));
             let told = fs::read_to_string(folder.path().join("told")).unwrap();
             assert!(told.contains("restart grid-test") == restarts && told.contains("enable --now"), "{told}");
             assert!(String::from_utf8(out).unwrap().starts_with("ok     service"));
         }
         let service = Service { name: "grid-test.service".to_owned(), unit: None, ran: false };
         let mut out = Vec::new();
-        assert!(!service.start(&mut Report::to(&mut out), true, "grid-test run").unwrap());
+        assert!(!service.start(&mut Report::to(&mut out), true, "grid-test run"));
         assert!(
             String::from_utf8(out).unwrap().contains("there is no grid-test.service here; without it: grid-test run")
         );
@@ -178,6 +177,10 @@ mod tests {
             "{error}"
         );
         assert!(unit.is_active().unwrap());
+        let service = Service { name: unit.name.clone(), unit: Some(unit.clone()), ran: false };
+        let mut out = Vec::new();
+        assert!(!service.start(&mut Report::to(&mut out), true, ""));
+        assert!(String::from_utf8(out).unwrap().starts_with("WRONG  service         systemctl enable --now"));
         assert!(!systemctl_without(folder.path(), "is-active").is_active().unwrap());
         let nowhere = Unit { systemctl: folder.path().join("nowhere"), ..unit };
         assert!(nowhere.restart().unwrap_err().to_string().contains("cannot be started"));

@@ -117,11 +117,10 @@ pub fn set_up(arguments: SetupArguments) -> Result<u8, Failure> {
     let settings = Settings::load(&config)?;
     let mut out = std::io::stdout();
     let mut report = Report::to(&mut out);
-    service.start(&mut report, is_newer || new.is_some(), &format!("grid-anchor run --config {CONFIG}"))?;
+    service.start(&mut report, is_newer || new.is_some(), &format!("grid-anchor run --config {CONFIG}"));
     check::tell(&mut report, &settings, &config);
-    println!(
-        "\nWhether all is well:\n  sudo grid-anchor check\nWhat is logged:\n  sudo grid-anchor status --config {CONFIG}"
-    );
+    let whether = report.whether_all_is_well();
+    println!("\n{whether}\n  sudo grid-anchor check\nWhat is logged:\n  sudo grid-anchor status --config {CONFIG}");
     Ok(report.exit_code())
 }
 
