@@ -205,7 +205,8 @@ impl Status {
         note(
             overdue.is_some(),
             format!(
-                "nothing is on the ledger, as far as the log says, and the first record was due {} min ago: see the anchor's journal",
+                "nothing is on the ledger, as far as the log says, and the first record was due {} min ago: see the \
+                 anchor's journal",
                 overdue.unwrap_or_default() / 60_000
             ),
         );

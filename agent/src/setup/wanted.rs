@@ -238,7 +238,7 @@ impl Wanted {
             (None, true) => find_chips(self.bus.as_deref().unwrap_or("/dev/i2c-1"), phases),
             _ => None,
         };
-        let question = "What measures (such as ina219:0x40,0x41,0x44, hwmon, or nothing: none:0,0,0 with what to take for it in mA)";
+        let question = "What measures (such as ina219:0x40,0x41,0x44 or hwmon; nothing, but so many mA: none:0,0,0)";
         let meter = ask.answer(question, "--meter", self.meter.take(), found)?;
         if meter.has_scale() {
             let question = format!(

@@ -73,7 +73,7 @@ impl Wanted {
         broker: impl FnOnce() -> Option<BrokerAt>,
     ) -> Result<Self, SetupFailure> {
         self.broker = Some(BrokerAt::ask(ask, self.broker, broker)?);
-        let question = "Where the log's head is notarized (mainnet costs money, testnet and devnet do not; mock, or none: nowhere)";
+        let question = "Where the log's head is notarized (mainnet costs money; testnet, devnet, mock; none: nowhere)";
         self.network = Some(ask.answer(question, "--network", self.network, None)?);
         Ok(self)
     }
