@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use grid_agent::meter::{MeterSettings, PhaseReading};
-use grid_agent::outbox;
+use grid_agent::outbox::{self, LookError};
 use grid_agent::settings::Settings;
-use grid_agent::status;
+use grid_agent::status::{self, StatusError};
 use grid_protocol::message::Role;
 use grid_service::chain;
 use grid_service::settings::SettingsError;
@@ -104,14 +104,16 @@ pub fn tell(report: &mut Report, settings: &Settings, config: &Path, agent: Agen
 
 /// What the agent says once it has found its broker and read its meter, or has had its time for that. One that `is_starting`
 /// may take as long until it can be asked.
-pub fn settled(settings: &Settings, is_starting: bool) -> Result<outbox::Report, status::StatusError> {
+pub fn settled(settings: &Settings, is_starting: bool) -> Result<outbox::Report, StatusError> {
     let began = Instant::now();
     loop {
         let said = status::ask(settings.outbox.dir.as_deref(), &settings.name);
         let waits = match &said {
             Ok(report) if report.is_running => !report.broker_is_there || report.view.is_none(),
-            Ok(_) | Err(status::StatusError::Silent { .. } | status::StatusError::Files(_)) => is_starting,
-            Err(status::StatusError::NoFolder) => false,
+            // In its first moments it has the folder already, and cannot be asked yet.
+            Err(StatusError::Silent { .. } | StatusError::Files(LookError::Failed(_))) => true,
+            Ok(_) | Err(StatusError::Files(LookError::Nothing(_))) => is_starting,
+            Err(StatusError::NoFolder) => false,
         };
         if !waits || began.elapsed() >= SETTLES_WITHIN {
             return said;
@@ -139,10 +141,10 @@ fn check_agent(report: &mut Report, settings: &Settings) -> Option<outbox::Repor
             }
             return Some(running);
         }
-        Ok(_) | Err(status::StatusError::Files(outbox::LookError::Nothing(_))) => {
+        Ok(_) | Err(StatusError::Files(LookError::Nothing(_))) => {
             report.none("agent", format!("does not run: systemctl enable --now grid-agent@{}", settings.name));
         }
-        Err(status::StatusError::NoFolder) => report.none("agent", "without [outbox] dir it cannot be asked"),
+        Err(StatusError::NoFolder) => report.none("agent", "without [outbox] dir it cannot be asked"),
         Err(error) => report.wrong("agent", error),
     }
     None
