@@ -423,6 +423,11 @@ fn check_says_what_is_reachable_and_what_a_running_agent_sees_without_disturbing
     );
     let said = fs::read_to_string(&journal).unwrap();
     assert!(!said.contains("ThrownOut") && !said.contains("no connection"), "{said}");
+    drop(broker);
+    machine.check("cp-1").says(
+        1,
+        &["WRONG  agent           runs, but has no connection to the broker", "WRONG  broker", "nobody listens there"],
+    );
 }
 
 #[test]

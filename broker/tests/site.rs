@@ -1,60 +1,36 @@
 //! A site as a person sets it up: `grid-broker ca`, the broker with its settings, and mosquitto's clients over TLS.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+#[path = "../../agent/service/tests/program/mod.rs"]
+mod program;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::Receiver;
+use std::thread;
+use std::time::{Duration, Instant};
 
-const LONG: Duration = Duration::from_secs(30);
+use program::{LONG, Running, lines};
 
-/// A program, killed at the end of the test.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn spawn(folder: &Path, program: &str, arguments: &[&str]) -> Running {
+    let mut command = program::command(program, folder, arguments);
+    Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
 }
 
-impl Program {
-    fn spawn(folder: &Path, program: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new(program);
-        command.args(arguments).current_dir(folder).env_remove("RUST_LOG").stdin(Stdio::null());
-        Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
-    }
-
-    /// What it prints, line by line, as far as anybody waits for it.
-    fn lines(reader: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-        let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(reader).lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        lines
-    }
-
-    fn output(&mut self) -> ChildStdout {
-        self.0.stdout.take().unwrap()
-    }
-
-    fn ends_with(mut self, what: &str) -> i32 {
-        let start = std::time::Instant::now();
-        while start.elapsed() < LONG {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return status.code().unwrap_or(-1);
-            }
-            std::thread::sleep(Duration::from_millis(20));
+fn ends_with(mut program: Running, what: &str) -> i32 {
+    let start = Instant::now();
+    while start.elapsed() < LONG {
+        if let Some(status) = program.0.try_wait().unwrap() {
+            return status.code().unwrap_or(-1);
         }
-        panic!("{what} did not end");
+        thread::sleep(Duration::from_millis(20));
     }
+    panic!("{what} did not end");
 }
 
-fn find(lines: &mpsc::Receiver<String>, part: &str) -> String {
+fn find(lines: &Receiver<String>, part: &str) -> String {
     loop {
         let line = lines.recv_timeout(LONG).unwrap_or_else(|_| panic!("nobody said {part:?}"));
         if line.contains(part) {
@@ -66,7 +42,7 @@ fn find(lines: &mpsc::Receiver<String>, part: &str) -> String {
 struct Site {
     folder: tempfile::TempDir,
     port: String,
-    _broker: Program,
+    _broker: Running,
 }
 
 impl Site {
@@ -81,19 +57,19 @@ impl Site {
                         [[transformer]]\nname = \"trafo-1\"\n";
         fs::write(folder.path().join("broker.toml"), settings).unwrap();
         let program = env!("CARGO_BIN_EXE_grid-broker");
-        let mut broker = Program::spawn(folder.path(), program, &["run", "--config", "broker.toml"]);
-        let log = Program::lines(broker.0.stderr.take().unwrap());
+        let mut broker = spawn(folder.path(), program, &["run", "--config", "broker.toml"]);
+        let log = lines(broker.0.stderr.take().unwrap());
         let port = find(&log, "listening on 127.0.0.1:").split("127.0.0.1:").nth(1).unwrap().to_owned();
         let port = port.split_whitespace().next().unwrap().to_owned();
         Self { folder, port, _broker: broker }
     }
 
     /// A client of mosquitto with this bundle.
-    fn client(&self, program: &str, name: &str, more: &[&str]) -> Program {
+    fn client(&self, program: &str, name: &str, more: &[&str]) -> Running {
         let bundle = format!("{name}.bundle");
         let connection =
             ["-h", "localhost", "-p", &self.port, "--cafile", "ca/ca.pem", "--cert", &bundle, "--key", &bundle];
-        Program::spawn(self.folder.path(), program, &[&connection, more].concat())
+        spawn(self.folder.path(), program, &[&connection, more].concat())
     }
 
     /// Publishes at QoS 1 and says whether that was allowed.
@@ -102,7 +78,7 @@ impl Site {
         let mut publisher = publisher;
         let mut said = String::new();
         publisher.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        publisher.ends_with("mosquitto_pub") == 0 && !said.contains("Not authorized")
+        ends_with(publisher, "mosquitto_pub") == 0 && !said.contains("Not authorized")
     }
 }
 
@@ -129,11 +105,11 @@ fn who_is_revoked_is_cut_off_and_everybody_can_read_that_while_the_others_stay()
     let site = Site::start();
     let mut watcher =
         site.client("mosquitto_sub", "anna", &["-v", "-t", "grid/demo/ca/revoked", "-t", "grid/+/+/event"]);
-    let heard = Program::lines(watcher.output());
+    let heard = lines(watcher.0.stdout.take().unwrap());
     assert!(!find(&heard, "grid/demo/ca/revoked").contains("cp-1"), "nobody is revoked yet");
     let revoked = site.client("mosquitto_sub", "cp-1", &["-V", "5", "-i", "cp-1", "-t", "grid/demo/cp-1/setpoint"]);
     let mut staying = site.client("mosquitto_sub", "cp-2", &["-V", "5", "-i", "cp-2", "-t", "grid/demo/cp-2/setpoint"]);
-    let setpoints = Program::lines(staying.output());
+    let setpoints = lines(staying.0.stdout.take().unwrap());
     // Both are there when what is said to one of them arrives.
     while setpoints.try_recv().is_err() {
         assert!(site.publishes("trafo-1", "trafo-1", "grid/demo/cp-2/setpoint"));
@@ -142,7 +118,7 @@ fn who_is_revoked_is_cut_off_and_everybody_can_read_that_while_the_others_stay()
     ca(site.folder.path(), &["revoke", "cp-1"]);
     let published = find(&heard, "grid/demo/ca/revoked");
     assert!(published.contains("\"name\":\"cp-1\"") && published.contains("\"sig\":"), "{published}");
-    revoked.ends_with("the revoked client");
+    ends_with(revoked, "the revoked client");
     assert!(!site.publishes("cp-1", "cp-1", "grid/demo/cp-1/event"), "it does not come in again");
     while setpoints.try_recv().is_ok() {}
     assert!(site.publishes("trafo-1", "trafo-1", "grid/demo/cp-2/setpoint"));
