@@ -45,7 +45,8 @@ impl fmt::Display for View {
             }
             Self::Transformer(balance) => {
                 let Balance { limit_ma, load_ma, devices, .. } = balance;
-                write!(f, "measures {} of {}; leads {devices} devices", list(load_ma), list(limit_ma))
+                let noun = if *devices == 1 { "device" } else { "devices" };
+                write!(f, "measures {} of {}; leads {devices} {noun}", list(load_ma), list(limit_ma))
             }
         }
     }
@@ -74,7 +75,8 @@ mod tests {
         assert!(failsafe.is_sound() && !late.is_sound());
         let balance = r#"{"limit_ma":[20000,20000],"load_ma":[1,2],"uncontrolled_ma":[0,0],"headroom_ma":[0,0],"devices":3,
                           "held_back_percent":0}"#;
-        let view = View::Transformer(serde_json::from_str(balance).unwrap());
-        assert_eq!(view.to_string(), "measures 1 mA, 2 mA of 20000 mA, 20000 mA; leads 3 devices");
+        let view = |balance: &str| View::Transformer(serde_json::from_str(balance).unwrap()).to_string();
+        assert_eq!(view(balance), "measures 1 mA, 2 mA of 20000 mA, 20000 mA; leads 3 devices");
+        assert!(view(&balance.replace(":3,", ":1,")).ends_with("leads 1 device"));
     }
 }

@@ -81,7 +81,8 @@ fn check_log(report: &mut Report, settings: &Settings) -> bool {
     match Status::read(settings, now) {
         Ok(status) => {
             let runs = if status.running { "is logged by an anchor that runs" } else { "does not run" };
-            let said = format!("{shown}: {}, {} entries, {runs}", status.origin, status.logged);
+            let noun = if status.logged == 1 { "entry" } else { "entries" };
+            let said = format!("{shown}: {}, {} {noun}, {runs}", status.origin, status.logged);
             if status.running {
                 report.ok("log", said)
             } else {
