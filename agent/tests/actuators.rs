@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod mosquitto;
+#[path = "../src/actuator/pwm_tree.rs"]
+mod pwm_tree;
 
 use std::fs;
 use std::future::pending;
@@ -21,29 +23,15 @@ use grid_protocol::message::{Capabilities, DeviceKind, Phase, Role};
 use grid_protocol::units::{MilliAmps, MilliVolts, Millis};
 use grid_service::clock::boot_now;
 use mosquitto::{Broker, Heard, SOON, authority, common, name, runtime};
+use pwm_tree::Tree;
 
-/// What the kernel shows of one PWM chip, with an exported channel.
-struct Sysfs(tempfile::TempDir);
+fn section(sysfs: &Tree) -> String {
+    format!("[actuator.control_pilot]\nsysfs = {:?}\n", sysfs.root())
+}
 
-impl Sysfs {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let channel = folder.path().join("pwmchip0/pwm0");
-        fs::create_dir_all(&channel).unwrap();
-        for (file, value) in [("period", "0"), ("polarity", "normal"), ("enable", "0"), ("duty_cycle", "0")] {
-            fs::write(channel.join(file), value).unwrap();
-        }
-        fs::write(folder.path().join("pwmchip0/unexport"), "").unwrap();
-        Self(folder)
-    }
-
-    fn section(&self) -> String {
-        format!("[actuator.control_pilot]\nsysfs = {:?}\n", self.0.path())
-    }
-
-    fn duty(&self) -> String {
-        fs::read_to_string(self.0.path().join("pwmchip0/pwm0/duty_cycle")).unwrap()
-    }
+fn duty(sysfs: &Tree) -> String {
+    let [_, duty, ..] = sysfs.says();
+    duty
 }
 
 /// A charge point whose identity and chip are not there.
@@ -78,22 +66,22 @@ fn grid_agent(command: &str, config: &Path) -> Output {
 
 #[test]
 fn safe_sets_the_failsafe_limit_without_identity_meter_or_broker() {
-    let (folder, sysfs) = (tempfile::tempdir().unwrap(), Sysfs::new());
-    let config = charge_point(folder.path(), &sysfs.section(), 6_000);
+    let (folder, sysfs) = (tempfile::tempdir().unwrap(), Tree::new(true));
+    let config = charge_point(folder.path(), &section(&sysfs), 6_000);
     let output = grid_agent("safe", &config);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(said, "cp-3: the safe state is set, 6000 mA per phase\n");
-    assert_eq!(sysfs.duty(), "100000");
+    assert_eq!(duty(&sysfs), "100000");
 }
 
 #[test]
 fn a_device_that_is_switched_off_is_safe_when_it_is_off() {
-    let (folder, sysfs) = (tempfile::tempdir().unwrap(), Sysfs::new());
-    let config = charge_point(folder.path(), &sysfs.section(), 6_000);
+    let (folder, sysfs) = (tempfile::tempdir().unwrap(), Tree::new(true));
+    let config = charge_point(folder.path(), &section(&sysfs), 6_000);
     fs::write(folder.path().join("commands.json"), "{\"charging\":false}").unwrap();
     assert_eq!(grid_agent("safe", &config).status.code(), Some(0));
-    assert_eq!(sysfs.duty(), "1000000");
+    assert_eq!(duty(&sysfs), "1000000");
 }
 
 #[test]
@@ -114,36 +102,36 @@ fn safe_says_what_is_in_its_way() {
 
 #[test]
 fn the_safe_state_is_set_before_anything_that_may_fail() {
-    let (folder, sysfs) = (tempfile::tempdir().unwrap(), Sysfs::new());
-    let output = grid_agent("run", &charge_point(folder.path(), &sysfs.section(), 6_000));
+    let (folder, sysfs) = (tempfile::tempdir().unwrap(), Tree::new(true));
+    let output = grid_agent("run", &charge_point(folder.path(), &section(&sysfs), 6_000));
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert_eq!(sysfs.duty(), "100000");
+    assert_eq!(duty(&sysfs), "100000");
 }
 
 #[test]
 fn a_pilot_goes_to_failsafe_at_the_end_of_the_lease_while_control_hangs() {
-    let (folder, sysfs) = (tempfile::tempdir().unwrap(), Sysfs::new());
-    let settings = Settings::load(&charge_point(folder.path(), &sysfs.section(), 6_000)).unwrap();
+    let (folder, sysfs) = (tempfile::tempdir().unwrap(), Tree::new(true));
+    let settings = Settings::load(&charge_point(folder.path(), &section(&sysfs), 6_000)).unwrap();
     let mut pilot = settings.guarded_actuator().unwrap().unwrap();
     pilot.set(MilliAmps(16_000), Some(boot_now() + Millis(300))).unwrap();
-    assert_eq!(sysfs.duty(), "266666");
+    assert_eq!(duty(&sysfs), "266666");
     until_duty(&sysfs, "100000");
 }
 
 /// Waits until the pilot says this.
-fn until_duty(sysfs: &Sysfs, wanted: &str) {
+fn until_duty(sysfs: &Tree, wanted: &str) {
     let began = Instant::now();
-    while sysfs.duty() != wanted {
-        assert!(began.elapsed() < SOON, "{} instead of {wanted}", sysfs.duty());
+    while duty(sysfs) != wanted {
+        assert!(began.elapsed() < SOON, "{} instead of {wanted}", duty(sysfs));
         thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[test]
 fn a_pilot_follows_the_leases_of_a_transformer_says_who_meddles_with_it_and_is_safe_without_them() {
-    let (broker, sysfs, issuer) = (Broker::start(), Sysfs::new(), authority());
+    let (broker, sysfs, issuer) = (Broker::start(), Tree::new(true), authority());
     let pilot =
-        Settings::load(&charge_point(broker.folder.path(), &sysfs.section(), 6_000)).unwrap().guarded_actuator();
+        Settings::load(&charge_point(broker.folder.path(), &section(&sysfs), 6_000)).unwrap().guarded_actuator();
     let constant = |amount| NoMeterSettings { base_ma: vec![MilliAmps(0); amount], nominal_mv: MilliVolts(230_000) };
     let can = Capabilities::any_current(DeviceKind::Ev, vec![Phase::L1], MilliAmps(6_000), MilliAmps(16_000));
     let device = DeviceSettings {
@@ -168,11 +156,11 @@ fn a_pilot_follows_the_leases_of_a_transformer_says_who_meddles_with_it_and_is_s
     until_duty(&sysfs, "266666");
 
     let heard = broker.listen(&["-t", "grid/demo/cp-3/event"]);
-    fs::write(sysfs.0.path().join("pwmchip0/pwm0/enable"), "0").unwrap();
+    fs::write(sysfs.chip().join("pwm0/enable"), "0").unwrap();
     let told = heard.wait_for(|line| line.contains("actuator_failed").then_some(line));
     assert!(told.contains("enable 0"), "{told}");
     until_duty(&sysfs, "266666");
-    assert_eq!(fs::read_to_string(sysfs.0.path().join("pwmchip0/pwm0/enable")).unwrap(), "1");
+    assert_eq!(fs::read_to_string(sysfs.chip().join("pwm0/enable")).unwrap(), "1");
 
     drop(transformer_on);
     until_duty(&sysfs, "100000");

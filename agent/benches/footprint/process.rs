@@ -1,4 +1,4 @@
-//! What a process has used so far, thread by thread (proc(5)).
+//! What a process has used so far (proc(5)).
 
 use std::fs;
 use std::path::Path;
@@ -29,13 +29,6 @@ impl Usage {
     pub fn since(self, before: &Self) -> Self {
         Self { processor: self.processor - before.processor, ..self }
     }
-}
-
-/// Processor time of the thread that asks; the first number of `schedstat` is nanoseconds (Linux,
-/// Documentation/scheduler/sched-stats.rst).
-pub fn of_this_thread() -> Duration {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
 }
 
 fn resident_kb(folder: &Path) -> u64 {

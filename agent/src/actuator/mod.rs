@@ -19,6 +19,8 @@ pub mod mqtt;
 mod opening;
 pub mod pilot;
 pub mod pwm;
+#[cfg(test)]
+mod pwm_tree;
 pub mod relay;
 pub mod settings;
 pub mod template;

@@ -307,54 +307,23 @@ fn refused(file: &Path, value: &str, source: io::Error) -> PwmError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pwm_tree::{Tree, make_channel};
     use super::*;
 
-    /// A folder that looks like `/sys/class/pwm` with one chip, whose channel appears when it is exported.
-    struct Tree(tempfile::TempDir);
-
-    impl Tree {
-        fn new(exported: bool) -> Self {
-            let tree = Self(tempfile::tempdir().unwrap());
-            fs::create_dir(tree.chip()).unwrap();
-            ["export", "unexport"].iter().for_each(|file| fs::write(tree.chip().join(file), "").unwrap());
-            if exported {
-                make_channel(&tree.chip());
-            }
-            tree
-        }
-
-        fn chip(&self) -> PathBuf {
-            self.0.path().join("pwmchip0")
-        }
-
-        fn channel(&self, inverted: bool, period_ns: u64) -> Channel {
-            Channel { sysfs: self.0.path().to_owned(), chip: 0, channel: 0, period_ns, inverted }
-        }
-
-        /// Does what the kernel and udev do when the channel is exported.
-        fn exports_once(&self) -> thread::JoinHandle<()> {
-            let chip = self.chip();
-            thread::spawn(move || {
-                while fs::read_to_string(chip.join("export")).unwrap() != "0" {
-                    thread::sleep(Duration::from_millis(1));
-                }
-                thread::sleep(Duration::from_millis(50));
-                make_channel(&chip);
-            })
-        }
-
-        fn says(&self) -> [String; 4] {
-            ["period", "duty_cycle", "polarity", "enable"]
-                .map(|file| fs::read_to_string(self.chip().join("pwm0").join(file)).unwrap().trim().to_owned())
-        }
+    fn channel(tree: &Tree, inverted: bool, period_ns: u64) -> Channel {
+        Channel { sysfs: tree.root().to_owned(), chip: 0, channel: 0, period_ns, inverted }
     }
 
-    fn make_channel(chip: &Path) {
-        let folder = chip.join("pwm0");
-        fs::create_dir(&folder).unwrap();
-        for (file, value) in [("period", "0"), ("polarity", "normal\n"), ("enable", "0"), ("duty_cycle", "0")] {
-            fs::write(folder.join(file), value).unwrap();
-        }
+    /// Does what the kernel and udev do when the channel is exported.
+    fn exports_once(tree: &Tree) -> thread::JoinHandle<()> {
+        let chip = tree.chip();
+        thread::spawn(move || {
+            while fs::read_to_string(chip.join("export")).unwrap() != "0" {
+                thread::sleep(Duration::from_millis(1));
+            }
+            thread::sleep(Duration::from_millis(50));
+            make_channel(&chip);
+        })
     }
 
     const LAMP: Signal = Signal::Proportional(MilliAmps(16_000));
@@ -362,7 +331,7 @@ mod tests {
     #[test]
     fn a_lamp_is_as_bright_as_the_limit_and_its_channel_is_given_back_when_it_is_dark() {
         let tree = Tree::new(true);
-        let mut lamp = Pwm::open(tree.channel(false, 20_000), LAMP, MilliAmps(4_000)).unwrap();
+        let mut lamp = Pwm::open(channel(&tree, false, 20_000), LAMP, MilliAmps(4_000)).unwrap();
         assert_eq!(tree.says(), ["20000", "5000", "normal", "1"]);
         for (limit, duty) in [(16_000, "20000"), (99_000, "20000"), (8_000, "10000"), (5, "0"), (-5, "0")] {
             lamp.apply(MilliAmps(limit), BootTime(0)).unwrap();
@@ -376,8 +345,8 @@ mod tests {
     #[test]
     fn a_channel_is_exported_and_waited_for() {
         let tree = Tree::new(false);
-        let kernel = tree.exports_once();
-        let pilot = Pwm::open(tree.channel(true, pilot::PERIOD_NS), Signal::ControlPilot, MilliAmps(0)).unwrap();
+        let kernel = exports_once(&tree);
+        let pilot = Pwm::open(channel(&tree, true, pilot::PERIOD_NS), Signal::ControlPilot, MilliAmps(0)).unwrap();
         kernel.join().unwrap();
         assert_eq!(tree.says(), ["1000000", "1000000", "inversed", "1"]);
         drop(pilot);
@@ -388,11 +357,11 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_what_to_do() {
         let tree = Tree::new(false);
-        let mut elsewhere = tree.channel(false, 20_000);
+        let mut elsewhere = channel(&tree, false, 20_000);
         elsewhere.chip = 3;
         let error = Pwm::open(elsewhere, LAMP, MilliAmps(0)).unwrap_err().to_string();
         assert!(error.contains("pwmchip3") && error.contains("dtoverlay=pwm"), "{error}");
-        let error = Pwm::open(tree.channel(false, 20_000), LAMP, MilliAmps(0)).unwrap_err().to_string();
+        let error = Pwm::open(channel(&tree, false, 20_000), LAMP, MilliAmps(0)).unwrap_err().to_string();
         assert!(error.contains("did not appear"), "{error}");
     }
 
@@ -408,7 +377,7 @@ mod tests {
     #[test]
     fn a_file_that_is_gone_is_an_error_and_is_not_made() {
         let tree = Tree::new(true);
-        let mut lamp = Pwm::open(tree.channel(false, 20_000), LAMP, MilliAmps(0)).unwrap();
+        let mut lamp = Pwm::open(channel(&tree, false, 20_000), LAMP, MilliAmps(0)).unwrap();
         let file = tree.chip().join("pwm0/enable");
         fs::remove_file(&file).unwrap();
         assert!(lamp.apply(MilliAmps(8_000), BootTime(0)).unwrap_err().0.contains("pwm0/enable"));
@@ -418,7 +387,7 @@ mod tests {
     #[test]
     fn a_channel_that_is_set_otherwise_is_taken_again_and_told_of() {
         let tree = Tree::new(true);
-        let mut lamp = Pwm::open(tree.channel(false, 20_000), LAMP, MilliAmps(4_000)).unwrap();
+        let mut lamp = Pwm::open(channel(&tree, false, 20_000), LAMP, MilliAmps(4_000)).unwrap();
         assert_eq!(lamp.attend(BootTime(0)), Ok(Some(BootTime(500))));
         for (file, value) in [("enable", "0"), ("period", "10000"), ("polarity", "inversed"), ("duty_cycle", "0")] {
             fs::write(tree.chip().join("pwm0").join(file), value).unwrap();
@@ -437,9 +406,9 @@ mod tests {
     #[test]
     fn a_channel_that_somebody_gave_back_is_exported_again() {
         let tree = Tree::new(true);
-        let mut lamp = Pwm::open(tree.channel(false, 20_000), LAMP, MilliAmps(4_000)).unwrap();
+        let mut lamp = Pwm::open(channel(&tree, false, 20_000), LAMP, MilliAmps(4_000)).unwrap();
         fs::remove_dir_all(tree.chip().join("pwm0")).unwrap();
-        let kernel = tree.exports_once();
+        let kernel = exports_once(&tree);
         let error = lamp.attend(BootTime(500)).unwrap_err().0;
         kernel.join().unwrap();
         assert!(error.contains("enable not there") && error.contains("taken again"), "{error}");

@@ -10,12 +10,10 @@ use grid_protocol::units::MilliAmps;
 use grid_service::clock::boot_micros;
 use serde_json::{Value, json};
 
-use super::{Calibration, Correction, Found, Meter, MeterError, Reading, What, Wiring, calibrate};
+use super::{AFTER_AN_ERROR, Calibration, Correction, Found, Meter, MeterError, Reading, What, Wiring, calibrate};
 
 /// How long one reading is waited for: longer than the slowest usual meter publishes.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// After an error the meter is asked again after this.
-const AFTER_AN_ERROR: Duration = Duration::from_millis(200);
 /// A table is drawn at most this often.
 const REDRAW: Duration = Duration::from_millis(100);
 /// So many readings make a mean for a calibration.

@@ -12,7 +12,7 @@ use ina219::configuration::{
     BusVoltageRange, Configuration, MeasuredSignals, OperatingMode, Reset, Resolution, ShuntVoltageRange,
 };
 use ina219::errors::{
-    BusVoltageReadError, ConfigurationReadError, InitializationError, InitializationErrorReason, MeasurementError,
+    BusVoltageReadError, ConfigurationReadError, InitializationError, InitializationErrorReason, ShuntVoltageReadError,
 };
 
 use super::bus::{BusError, BusFault};
@@ -47,7 +47,9 @@ struct Chip<I2C> {
     driver: Option<SyncIna219<I2C, UnCalibrated>>,
     /// The newest conversion that no reading has contained.
     fresh: Option<Fresh>,
-    /// Until then at least the conversion went on that is ready next, in microseconds since boot.
+    /// A look before then is not worth a transfer, in microseconds since boot.
+    look_at: u64,
+    /// Until then at least the conversion went on that is ready next.
     converting_at: u64,
     /// When the chip was last known to convert.
     converted_at: u64,
@@ -78,7 +80,7 @@ impl<I2C: I2c<Error: BusError>> Ina219Meter<I2C> {
         if let Some(problem) = problems(&chips, None).into_iter().next() {
             return Err(problem);
         }
-        let chip = |config| Chip { config, driver: None, fresh: None, converting_at: 0, converted_at: 0 };
+        let chip = |config| Chip { config, driver: None, fresh: None, look_at: 0, converting_at: 0, converted_at: 0 };
         Ok(Self { chips: chips.into_iter().map(chip).collect(), open_bus, clock })
     }
 
@@ -136,11 +138,10 @@ impl<I2C: I2c<Error: BusError> + Send> Meter for Ina219Meter<I2C> {
         self.chips.len()
     }
 
-    /// A quarter of the slowest chip's conversion, but at least half a millisecond: each look at a chip that is not ready
-    /// is one transfer, about 0.5 ms on a bus at 100 kHz.
+    /// Until the next of the chips is worth a look.
     fn poll_interval(&self) -> Duration {
-        let slowest = self.chips.iter().map(|chip| chip.config.conversion_us()).max().unwrap_or_default();
-        Duration::from_micros(slowest / 4).max(Duration::from_micros(500))
+        let next = self.chips.iter().map(|chip| chip.look_at).min().unwrap_or_default();
+        Duration::from_micros(next.saturating_sub((self.clock)()))
     }
 
     fn expected_interval(&self) -> Millis {
@@ -172,15 +173,22 @@ impl<I2C: I2c<Error: BusError>> Chip<I2C> {
             }
         })?;
         self.driver = Some(self.config.set_up(driver)?);
-        self.converting_at = clock();
-        self.converted_at = self.converting_at;
+        self.begins_to_convert(clock());
         Ok(())
+    }
+
+    fn begins_to_convert(&mut self, now: u64) {
+        (self.converting_at, self.converted_at) = (now, now);
+        self.look_at = self.config.looked_at_after(now);
     }
 
     /// Takes the newest conversion, if there is a new one; opens the chip, if it failed before.
     fn poll(&mut self, open_bus: &mut OpenBus<I2C>, clock: &Clock) -> Result<(), MeterError> {
-        let Some(mut driver) = self.driver.take() else { return self.open(open_bus, clock) };
         let looked_at = clock();
+        if self.driver.is_some() && looked_at < self.look_at {
+            return Ok(());
+        }
+        let Some(mut driver) = self.driver.take() else { return self.open(open_bus, clock) };
         let look = self.config.look(&mut driver)?;
         let taken = match look {
             Look::NotReady => {
@@ -189,6 +197,7 @@ impl<I2C: I2c<Error: BusError>> Chip<I2C> {
                 if silent > CONVERTS_WITHIN_US + 2 * self.config.conversion_us() {
                     return Err(self.config.not_converting(silent / 1000));
                 }
+                self.look_at = clock() + self.config.look_every_us();
                 None
             }
             Look::Ready(shunt_uv, bus_mv) => {
@@ -196,13 +205,14 @@ impl<I2C: I2c<Error: BusError>> Chip<I2C> {
                 let taken_us = self.converting_at.max(looked_at.saturating_sub(self.config.conversion_us()));
                 // The transfers may have taken their time: the conversion is known to be there only now.
                 (self.converting_at, self.converted_at) = (looked_at, clock());
+                self.look_at = self.config.looked_at_after(taken_us);
                 Some(Fresh { taken_us, phase: self.config.reading(shunt_uv, bus_mv) })
             }
             Look::Beyond => None,
         };
         if !matches!(look, Look::NotReady) && self.config.read_configuration(&mut driver)? != self.config.register() {
             self.driver = Some(self.config.set_up(driver)?);
-            (self.converting_at, self.converted_at) = (clock(), clock());
+            self.begins_to_convert(clock());
             return Err(self.config.configuration_lost());
         }
         self.driver = Some(driver);
@@ -262,34 +272,27 @@ impl ChipConfig {
         }
     }
 
-    /// Looks at the conversion-ready bit, and only if it is set at what was measured: most looks are one transfer.
+    /// Looks at the conversion-ready bit, which comes with the bus voltage, and only if it is set at the rest.
     ///
     /// The caller looks at the configuration *after* that: then what was measured was measured with it, or the chip was
-    /// reset in between and its value is dropped. Should a conversion end between the driver's reads of power and of the
-    /// shunt voltage, its value is returned now and once more by the next look; it is not an old one.
+    /// reset in between and its value is dropped. Should a conversion end between the reads of power, which clears the bit
+    /// (SBOS448G, section 8.6.3.2), and of the shunt voltage, its value is returned now and once more by the next look; it
+    /// is not an old one.
     fn look<I2C: I2c<Error: BusError>>(&self, driver: &mut SyncIna219<I2C, UnCalibrated>) -> Result<Look, MeterError> {
-        match driver.bus_voltage() {
+        let bus = match driver.bus_voltage() {
             Ok(bus) if bus.has_math_overflowed() => {
                 return Err(MeterError::Overflow { bus: self.bus.clone(), address: self.address });
             }
             Ok(bus) if !bus.is_conversion_ready() => return Ok(Look::NotReady),
-            Ok(_) => {}
+            Ok(bus) => bus,
             Err(BusVoltageReadError::I2cError(error)) => return Err(self.transfer_failed(&error)),
             Err(BusVoltageReadError::BusVoltageOutOfRange { .. }) => return Ok(Look::Beyond),
-        }
-        match driver.next_measurement() {
-            Ok(Some(measured)) => {
-                let (shunt, bus) = (measured.shunt_voltage.shunt_voltage_uv(), measured.bus_voltage.voltage_mv());
-                Ok(Look::Ready(i64::from(shunt), i64::from(bus)))
-            }
-            Ok(None) => Ok(Look::NotReady),
-            Err(MeasurementError::I2cError(error)) => Err(self.transfer_failed(&error)),
-            Err(MeasurementError::MathOverflow(_)) => {
-                Err(MeterError::Overflow { bus: self.bus.clone(), address: self.address })
-            }
-            Err(MeasurementError::ShuntVoltageReadError(_) | MeasurementError::BusVoltageReadError(_)) => {
-                Ok(Look::Beyond)
-            }
+        };
+        driver.power_raw().map_err(|error| self.transfer_failed(&error))?;
+        match driver.shunt_voltage() {
+            Ok(shunt) => Ok(Look::Ready(i64::from(shunt.shunt_voltage_uv()), i64::from(bus.voltage_mv()))),
+            Err(ShuntVoltageReadError::I2cError(error)) => Err(self.transfer_failed(&error)),
+            Err(ShuntVoltageReadError::ShuntVoltageOutOfRange { .. }) => Ok(Look::Beyond),
         }
     }
 
@@ -305,6 +308,18 @@ impl ChipConfig {
     fn conversion_us(&self) -> u64 {
         let time = self.register().conversion_time().unwrap_or_default();
         u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// How far looks lie apart while a conversion is about to end. A reading is so much older at the most than its conversion
+    /// shows. One look is a transfer, about 0.5 ms on a bus at 100 kHz.
+    fn look_every_us(&self) -> u64 {
+        (self.conversion_us() / 4).max(500)
+    }
+
+    /// When to look first at a conversion that cannot have begun before `began`: half a step early, since a chip's clock is up
+    /// to a tenth off (SBOS448G, section 6.5), and a look that finds it at work tells how old it is.
+    fn looked_at_after(&self, began: u64) -> u64 {
+        began + (self.conversion_us().saturating_sub(self.look_every_us() / 2))
     }
 
     fn configuration_lost(&self) -> MeterError {
@@ -371,3 +386,7 @@ impl ChipConfig {
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "transfer_tests.rs"]
+mod transfer_tests;

@@ -46,6 +46,9 @@ pub use quantity::Unit;
 pub use scan::{Found, What, scan};
 pub use settings::{MeterSettings, OpenError};
 
+/// A failing meter is not asked more often than this.
+pub const AFTER_AN_ERROR: Duration = Duration::from_millis(200);
+
 /// Measures one to three phases.
 pub trait Meter: Send {
     /// The newest reading, if there is one that was not returned before.

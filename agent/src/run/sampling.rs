@@ -8,14 +8,12 @@ use grid_service::clock::boot_micros;
 use tokio::sync::mpsc;
 
 use super::AgentError;
-use crate::meter::{Meter, MeterError, Reading};
+use crate::meter::{AFTER_AN_ERROR, Meter, MeterError, Reading};
 
 /// A reading is waited for at least so long before that is reported as an error …
 const PATIENCE: Duration = Duration::from_millis(500);
 /// … and for so many of the meter's expected intervals.
 const INTERVALS: u64 = 3;
-/// A failing meter is not asked more often than this.
-const AFTER_AN_ERROR: Duration = Duration::from_millis(200);
 /// Readings that nobody takes wait here; more than a few are worthless.
 const QUEUE: usize = 2;
 

@@ -413,9 +413,13 @@ impl Station {
             self.declared_at = now;
             self.declare_losses()?;
         }
-        let (name, broker_is_there, anchor_is_there) = (self.author.name(), self.greeted, self.anchor.is_some());
-        let view = self.view.clone();
-        let around = || Around { name: name.clone(), is_running: true, broker_is_there, anchor_is_there, view };
+        let around = || Around {
+            name: self.author.name().clone(),
+            is_running: true,
+            broker_is_there: self.greeted,
+            anchor_is_there: self.anchor.is_some(),
+            view: self.view.clone(),
+        };
         let told = self.evidence.drive(now, around);
         told.into_iter().try_for_each(|event| self.event(event))?;
         // What is new goes first.

@@ -1,5 +1,7 @@
 //! PWM and relay: the safe state at the start, on stop and from outside, and what the kernel has against it.
 
+use std::io::Read;
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use grid_protocol::message::Event;
 
 use crate::agent::{INA219, Machine, SIX_AMPERES_UV, Site, TTL, device, is_fed, starves, until};
 use crate::emulated::{Channel, EACCES, EBUSY, EINVAL, EIO, ENOENT, Errno, Kernel};
+use crate::mosquitto::Process;
 
 const PILOT: &str = "[meter.none]\nbase_ma = [0]\n[actuator.control_pilot]\n";
 const RELAY: &str = "[meter.none]\nbase_ma = [0]\n[actuator.relay]\nline = 17\nactive_low = true\n";
@@ -247,6 +250,21 @@ fn the_watchdog_bites_a_stopped_agent_and_only_then_its_line_is_free_for_the_saf
     let (code, text) = site.machine.result("safe", &settings, &[]);
     assert_eq!(code, 0, "{text}");
     assert!(site.kernel().gpio.is_high(17));
+}
+
+#[test]
+fn a_watchdog_that_would_let_a_hanging_agent_outlast_its_lease_is_warned_of_and_one_that_would_not_is_none() {
+    let settings = |site: &Site| site.device(PILOT, "phases = [\"L1\"]\nfailsafe_ma = 6000\n");
+    for (watchdog, is_late) in [(TTL / 2 + Duration::from_millis(1), true), (TTL / 2, false)] {
+        let site = Site::new();
+        let (mut command, notified) = site.watched(&settings(&site), watchdog);
+        let mut agent = Process(command.stderr(Stdio::piped()).spawn().unwrap());
+        is_fed(&notified);
+        agent.0.kill().unwrap();
+        let mut said = String::new();
+        agent.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(said.contains("WatchdogSec=750ms or less"), is_late, "{watchdog:?}: {said}");
+    }
 }
 
 #[test]

@@ -131,13 +131,19 @@ impl Site {
 
     /// The same under the watchdog of systemd, which the test plays: the agent says `WATCHDOG=1` here while it is well.
     pub fn run_watched(&self, settings: &str, watchdog: Duration) -> (Agent, UnixDatagram) {
+        let (mut command, notified) = self.watched(settings, watchdog);
+        (Agent(Process(command.stderr(Stdio::null()).spawn().unwrap())), notified)
+    }
+
+    /// The same, before it runs.
+    pub fn watched(&self, settings: &str, watchdog: Duration) -> (Command, UnixDatagram) {
         let socket = self.broker.folder.path().join("notify");
         let notified = UnixDatagram::bind(&socket).unwrap();
         // So long nothing may come before systemd ends it.
         notified.set_read_timeout(Some(watchdog)).unwrap();
         let mut command = self.machine.command("run", settings, &[]);
         command.env("NOTIFY_SOCKET", socket).env("WATCHDOG_USEC", watchdog.as_micros().to_string());
-        (Agent(Process(command.stderr(Stdio::null()).spawn().unwrap())), notified)
+        (command, notified)
     }
 
     /// Hears all that an agent tells and measures.

@@ -10,8 +10,9 @@ use grid_agent::simulated_ina219::Fault;
 use serde_json::Value;
 
 use crate::agent::{INA219, Machine, SIX_AMPERES_UV, device, said, until};
-use crate::emulated::{
-    Adapter, EACCES, EAGAIN, EBUSY, EIO, ENODEV, ENOENT, ENXIO, EREMOTEIO, ETIMEDOUT, Errno, Kernel,
+use crate::emulated::{Adapter, EACCES, EAGAIN, EBUSY, EIO, ENODEV, ENOENT, ETIMEDOUT, Kernel};
+use crate::faults::{
+    Happening, absent_on_another_adapter, fails, fault, mend, overflow, taken_away, taken_by_a_driver,
 };
 use crate::mosquitto::{Process, SOON};
 
@@ -60,37 +61,21 @@ fn check_reads_the_meter_through_the_device_file() {
     assert!(text.contains("WRONG  identity        bundle \"/nowhere/cp-1.bundle\""), "{text}");
 }
 
-/// What is wrong when the program starts, and words that must be said of it.
-type AtStart = (&'static str, fn(&Kernel), &'static str);
-
-const WRONG_AT_THE_START: [AtStart; 13] = [
-    (
-        "absent",
-        |kernel| kernel.i2c.set_fault(0x40, Fault::Absent),
-        "no chip answers at 0x40 on /dev/i2c-1: check supply",
-    ),
-    ("loose", |kernel| kernel.i2c.set_fault(0x40, Fault::NoAcknowledgeOfData), "no chip answers at 0x40 on /dev/i2c-1"),
+const WRONG_AT_THE_START: [Happening; 13] = [
+    ("absent", |kernel| fault(kernel, Fault::Absent), "no chip answers at 0x40 on /dev/i2c-1: check supply"),
+    ("loose", |kernel| fault(kernel, Fault::NoAcknowledgeOfData), "no chip answers at 0x40 on /dev/i2c-1"),
     ("another adapter", absent_on_another_adapter, "no chip answers at 0x40 on /dev/i2c-1"),
-    ("swapped", |kernel| kernel.i2c.swap(Some(0x40)), "is not an INA219 (its configuration is not the default"),
+    ("swapped", |kernel| fault(kernel, Fault::OtherKind), "is not an INA219 (its configuration is not the default"),
     ("no permission", |kernel| kernel.refuse("/dev/i2c-1", EACCES), "sudo usermod -aG i2c USER"),
     ("no bus", |kernel| kernel.refuse("/dev/i2c-1", ENOENT), "there is no /dev/i2c-1: enable I2C"),
     ("unplugged", |kernel| kernel.i2c.unplug(), "there is no /dev/i2c-1: enable I2C"),
     ("claimed", |kernel| kernel.i2c.claim(Some(0x40)), "a driver of Linux has claimed"),
-    ("clock held", |kernel| kernel.i2c.fail(Some(ETIMEDOUT)), "/dev/i2c-1 is stuck (transfers time out; met at 0x40)"),
-    ("data held", |kernel| kernel.i2c.fail(Some(EAGAIN)), "/dev/i2c-1 is stuck (arbitration is lost; met at 0x40)"),
-    (
-        "reads zeros",
-        |kernel| kernel.i2c.set_fault(0x40, Fault::StuckLow),
-        "/dev/i2c-1 is stuck (every read gives zeros",
-    ),
-    ("gone", |kernel| kernel.i2c.fail(Some(ENODEV)), "the adapter of /dev/i2c-1 is gone"),
-    ("short circuit", |kernel| kernel.i2c.fail(Some(EIO)), "failed (Input/output error"),
+    ("clock held", |kernel| fails(kernel, ETIMEDOUT), "/dev/i2c-1 is stuck (transfers time out; met at 0x40)"),
+    ("data held", |kernel| fails(kernel, EAGAIN), "/dev/i2c-1 is stuck (arbitration is lost; met at 0x40)"),
+    ("reads zeros", |kernel| fault(kernel, Fault::StuckLow), "/dev/i2c-1 is stuck (every read gives zeros"),
+    ("gone", |kernel| fails(kernel, ENODEV), "the adapter of /dev/i2c-1 is gone"),
+    ("short circuit", |kernel| fails(kernel, EIO), "failed (Input/output error"),
 ];
-
-fn absent_on_another_adapter(kernel: &Kernel) {
-    kernel.i2c.report_no_acknowledge_as(ENXIO);
-    kernel.i2c.set_fault(0x40, Fault::Absent);
-}
 
 #[test]
 fn each_fault_at_the_start_is_told_in_words_of_its_own() {
@@ -130,7 +115,8 @@ fn a_scan_tells_what_is_no_ina219_and_what_keeps_it_from_asking() {
     let kernel = Kernel::boot();
     let (code, text) = scan(&kernel);
     assert!(code == 1 && text.starts_with("nothing answers at 0x40 to 0x4f on /dev/i2c-1"), "{text}");
-    kernel.i2c.swap(Some(0x45));
+    kernel.i2c.solder(0x45, 0);
+    kernel.i2c.set_fault(0x45, Fault::OtherKind);
     let (code, text) = scan(&kernel);
     assert!(code == 1 && text.starts_with("0x45  no INA219: its configuration reads 0x4127"), "{text}");
     kernel.i2c.fail(Some(ETIMEDOUT));
@@ -167,68 +153,24 @@ impl Reading {
     }
 }
 
-/// What happens while the program reads, words that must be said of it, and how it ends.
-type Meanwhile = (&'static str, fn(&Kernel), &'static str, fn(&Kernel));
-
-fn fault(kernel: &Kernel, fault: Fault) {
-    kernel.i2c.set_fault(0x40, fault);
-}
-
-fn mend(kernel: &Kernel) {
-    fault(kernel, Fault::None);
-}
-
-fn works_again(kernel: &Kernel) {
-    kernel.i2c.fail(None);
-}
-
-fn fails(kernel: &Kernel, errno: Errno) {
-    kernel.i2c.fail(Some(errno));
-}
-
-const WRONG_MEANWHILE: [Meanwhile; 16] = [
-    ("absent", |kernel| fault(kernel, Fault::Absent), "no chip answers at 0x40", mend),
-    ("loose", |kernel| fault(kernel, Fault::NoAcknowledgeOfData), "no chip answers at 0x40", mend),
-    ("gone in a read", |kernel| fault(kernel, Fault::DisappearsAfter(3)), "no chip answers at 0x40", mend),
-    ("another adapter", absent_on_another_adapter, "no chip answers at 0x40", |kernel| {
-        kernel.i2c.report_no_acknowledge_as(EREMOTEIO);
-        mend(kernel);
-    }),
-    ("swapped", |kernel| kernel.i2c.swap(Some(0x40)), "is not an INA219", |kernel| kernel.i2c.swap(None)),
-    ("clock held", |kernel| fails(kernel, ETIMEDOUT), "is stuck (transfers time out", works_again),
-    ("data held", |kernel| fails(kernel, EAGAIN), "is stuck (arbitration is lost", works_again),
-    ("reads zeros", |kernel| fault(kernel, Fault::StuckLow), "is stuck (every read gives zeros", mend),
-    ("short circuit", |kernel| fails(kernel, EIO), "failed (Input/output error", works_again),
-    ("brown-out", |kernel| kernel.i2c.brown_out(0x40), "had lost its configuration", |_| ()),
-    ("calibrated by others", overflow, "reports an overflow (OVF)", |_| ()),
-    ("converts nothing", |kernel| fault(kernel, Fault::NoConversion), "has converted nothing for", mend),
-    ("unplugged", |kernel| kernel.i2c.unplug(), "the adapter of /dev/i2c-1 is gone", |kernel| kernel.i2c.plug_in()),
-    ("unplugged for long", |kernel| kernel.i2c.unplug(), "there is no /dev/i2c-1", |kernel| kernel.i2c.plug_in()),
-    ("no permission", taken_away, "sudo usermod -aG i2c USER", |kernel| {
-        kernel.allow("/dev/i2c-1");
-        mend(kernel);
-    }),
-    ("taken by a driver", taken_by_a_driver, "a driver of Linux has claimed", |kernel| {
-        kernel.i2c.claim(None);
-        mend(kernel);
-    }),
+const WRONG_MEANWHILE: [Happening; 16] = [
+    ("absent", |kernel| fault(kernel, Fault::Absent), "no chip answers at 0x40"),
+    ("loose", |kernel| fault(kernel, Fault::NoAcknowledgeOfData), "no chip answers at 0x40"),
+    ("gone in a read", |kernel| fault(kernel, Fault::DisappearsAfter(3)), "no chip answers at 0x40"),
+    ("another adapter", absent_on_another_adapter, "no chip answers at 0x40"),
+    ("swapped", |kernel| fault(kernel, Fault::OtherKind), "is not an INA219"),
+    ("clock held", |kernel| fails(kernel, ETIMEDOUT), "is stuck (transfers time out"),
+    ("data held", |kernel| fails(kernel, EAGAIN), "is stuck (arbitration is lost"),
+    ("reads zeros", |kernel| fault(kernel, Fault::StuckLow), "is stuck (every read gives zeros"),
+    ("short circuit", |kernel| fails(kernel, EIO), "failed (Input/output error"),
+    ("brown-out", |kernel| kernel.i2c.brown_out(0x40), "had lost its configuration"),
+    ("calibrated by others", overflow, "reports an overflow (OVF)"),
+    ("converts nothing", |kernel| fault(kernel, Fault::NoConversion), "has converted nothing for"),
+    ("unplugged", |kernel| kernel.i2c.unplug(), "the adapter of /dev/i2c-1 is gone"),
+    ("unplugged for long", |kernel| kernel.i2c.unplug(), "there is no /dev/i2c-1"),
+    ("no permission", taken_away, "sudo usermod -aG i2c USER"),
+    ("taken by a driver", taken_by_a_driver, "a driver of Linux has claimed"),
 ];
-
-/// The largest calibration: 160 mV times that are beyond 16 bits (SBOS448G, section 8.5.1).
-fn overflow(kernel: &Kernel) {
-    kernel.i2c.meddle(0x40, 5, 0xFFFE);
-}
-
-/// Permissions are asked when a file is opened, so when something else made that necessary.
-fn taken_away(kernel: &Kernel) {
-    kernel.refuse("/dev/i2c-1", EACCES);
-    fault(kernel, Fault::Absent);
-}
-
-fn taken_by_a_driver(kernel: &Kernel) {
-    kernel.i2c.claim(Some(0x40));
-    fault(kernel, Fault::Absent);
-}
 
 #[test]
 fn each_fault_while_it_reads_is_told_and_reading_goes_on_when_it_is_over() {
@@ -237,10 +179,10 @@ fn each_fault_while_it_reads_is_told_and_reading_goes_on_when_it_is_over() {
     let reading = Reading::begin(&machine, &device(INA219));
     let good = "\"current_ma\":24000,\"saturated\":false";
     reading.shows("at the start", good);
-    for (fault, occurs, words, is_over) in WRONG_MEANWHILE {
+    for (fault, occurs, words) in WRONG_MEANWHILE {
         occurs(&machine.kernel);
         reading.shows(fault, words);
-        is_over(&machine.kernel);
+        mend(&machine.kernel);
         reading.shows(fault, good);
     }
     until("nothing stays open of what failed", || machine.kernel.i2c.open_files() == 1);

@@ -24,6 +24,7 @@ mod actuators;
 mod agent;
 mod bench;
 mod emulated;
+mod faults;
 #[path = "../mosquitto/mod.rs"]
 mod mosquitto;
 mod running;

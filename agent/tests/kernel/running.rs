@@ -4,7 +4,8 @@ use grid_agent::simulated_ina219::Fault;
 use grid_protocol::message::Event;
 
 use crate::agent::{INA219, SIX_AMPERES_UV, Site, until};
-use crate::emulated::{EACCES, EAGAIN, EIO, Kernel};
+use crate::emulated::EAGAIN;
+use crate::faults::{Happening, fails, fault, mend, overflow, taken_away};
 use crate::mosquitto::Heard;
 
 const DEVICE: &str = "phases = [\"L1\"]\nfailsafe_ma = 6000\n";
@@ -69,31 +70,15 @@ fn a_bus_whose_calls_never_come_back_is_a_meter_that_is_lost_and_keeps_nobody_fr
 }
 
 /// Each kind of complaint is told once a minute, so none comes twice here: a chip that was swapped also converts nothing.
-/// What happens, words of the event that tells of it, and how it ends.
-type Step = (&'static str, fn(&Kernel), &'static str, fn(&Kernel));
-
-fn mend(kernel: &Kernel) {
-    kernel.allow("/dev/i2c-1");
-    kernel.i2c.fail(None);
-    kernel.i2c.swap(None);
-    kernel.i2c.claim(None);
-    kernel.i2c.set_fault(0x40, Fault::None);
-}
-
-fn taken_away(kernel: &Kernel) {
-    kernel.refuse("/dev/i2c-1", EACCES);
-    kernel.i2c.fail(Some(EIO));
-}
-
-const STEPS: [Step; 8] = [
-    ("brown-out", |kernel| kernel.i2c.brown_out(0x40), "had lost its configuration", mend),
-    ("calibrated by others", |kernel| kernel.i2c.meddle(0x40, 5, 0xFFFE), "reports an overflow (OVF)", mend),
-    ("gone in a read", |kernel| kernel.i2c.set_fault(0x40, Fault::DisappearsAfter(3)), "no chip answers", mend),
-    ("data held", |kernel| kernel.i2c.fail(Some(EAGAIN)), "is stuck (arbitration is lost", mend),
-    ("converts nothing", |kernel| kernel.i2c.set_fault(0x40, Fault::NoConversion), "has converted nothing", mend),
-    ("swapped", |kernel| kernel.i2c.swap(Some(0x40)), "is not an INA219", mend),
-    ("no permission", taken_away, "sudo usermod -aG i2c USER", mend),
-    ("unplugged", |kernel| kernel.i2c.unplug(), "there is no /dev/i2c-1", |kernel| kernel.i2c.plug_in()),
+const STEPS: [Happening; 8] = [
+    ("brown-out", |kernel| kernel.i2c.brown_out(0x40), "had lost its configuration"),
+    ("calibrated by others", overflow, "reports an overflow (OVF)"),
+    ("gone in a read", |kernel| fault(kernel, Fault::DisappearsAfter(3)), "no chip answers"),
+    ("data held", |kernel| fails(kernel, EAGAIN), "is stuck (arbitration is lost"),
+    ("converts nothing", |kernel| fault(kernel, Fault::NoConversion), "has converted nothing"),
+    ("swapped", |kernel| fault(kernel, Fault::OtherKind), "is not an INA219"),
+    ("no permission", taken_away, "sudo usermod -aG i2c USER"),
+    ("unplugged", |kernel| kernel.i2c.unplug(), "there is no /dev/i2c-1"),
 ];
 
 #[test]
@@ -103,11 +88,11 @@ fn each_fault_is_an_event_while_the_agent_runs_and_it_measures_again_when_it_is_
     let heard = site.hear("cp-1");
     let _agent = site.run(&site.device(INA219, DEVICE));
     heard.measurement(|said| said.current_ma[0].0 == 24_000);
-    for (fault, occurs, words, is_over) in STEPS {
+    for (fault, occurs, words) in STEPS {
         occurs(site.kernel());
         eprintln!("{fault}");
         heard.event(|event| matches!(event, Event::MeterTrouble { why } if why.contains(words)));
-        is_over(site.kernel());
+        mend(site.kernel());
         // Anything that is measured from here on is new: it differs from what was measured before.
         for amperes in [15_000, 24_000] {
             shunt.becomes(amperes * 100 / 15);

@@ -16,9 +16,6 @@ const I2C_M_RD: u16 = 1;
 /// `I2C_RDWR_IOCTL_MAX_MSGS`.
 const MOST_MESSAGES: usize = 42;
 
-/// What an INA226 answers (SBOS547A, table 4): another configuration at power-on, and an identity that an INA219 lacks.
-const INA226: [u16; 6] = [0x4127, 0, 0, 0, 0, 0];
-
 pub struct Adapter {
     bus: SimulatedBus,
     state: Mutex<State>,
@@ -34,8 +31,6 @@ struct State {
     unacknowledged: Errno,
     /// A driver in the kernel has it.
     claimed: Option<u16>,
-    /// Another chip sits here.
-    swapped: Option<u16>,
     /// How many device files are open.
     open: u32,
 }
@@ -53,15 +48,8 @@ impl Shunt {
 
 impl Adapter {
     pub fn new() -> Arc<Self> {
-        let state = State {
-            plugged: 1,
-            is_there: true,
-            fails: None,
-            unacknowledged: EREMOTEIO,
-            claimed: None,
-            swapped: None,
-            open: 0,
-        };
+        let state =
+            State { plugged: 1, is_there: true, fails: None, unacknowledged: EREMOTEIO, claimed: None, open: 0 };
         Arc::new(Self { bus: SimulatedBus::new(boot_micros), state: Mutex::new(state) })
     }
 
@@ -102,11 +90,6 @@ impl Adapter {
         lock(&self.state).claimed = address;
     }
 
-    /// An INA226 sits at the address instead.
-    pub fn swap(&self, address: Option<u16>) {
-        lock(&self.state).swapped = address;
-    }
-
     /// As a USB adapter is pulled out: its device file is gone, and what had it open can do nothing with it any more.
     pub fn unplug(&self) {
         lock(&self.state).is_there = false;
@@ -114,7 +97,9 @@ impl Adapter {
 
     pub fn plug_in(&self) {
         let mut state = lock(&self.state);
-        (state.is_there, state.plugged) = (true, state.plugged + 1);
+        if !state.is_there {
+            (state.is_there, state.plugged) = (true, state.plugged + 1);
+        }
     }
 
     /// How often the device file is open now.
@@ -128,7 +113,7 @@ impl Adapter {
             return Err(ENOENT);
         }
         state.open += 1;
-        Ok(Box::new(Device { adapter: self.clone(), plugged: state.plugged, register: 0 }))
+        Ok(Box::new(Device { adapter: self.clone(), plugged: state.plugged }))
     }
 }
 
@@ -136,8 +121,6 @@ impl Adapter {
 struct Device {
     adapter: Arc<Adapter>,
     plugged: u32,
-    /// Where the chip that was swapped in points to.
-    register: u8,
 }
 
 impl Drop for Device {
@@ -156,7 +139,7 @@ impl OpenFile for Device {
             I2C_SLAVE if address(argument) > 0x7F => Err(EINVAL),
             I2C_SLAVE | I2C_PEC => Ok((0, Vec::new())),
             I2C_RDWR if !state.is_there || state.plugged != self.plugged => Err(ENODEV),
-            I2C_RDWR => state.fails.map_or_else(|| self.transfer(&state, argument), Err),
+            I2C_RDWR => state.fails.map_or_else(|| self.transfer(state.unacknowledged, argument), Err),
             _ => Err(ENOTTY),
         }
     }
@@ -187,7 +170,7 @@ fn messages(mut question: &[u8]) -> Vec<Message<'_>> {
 }
 
 impl Device {
-    fn transfer(&mut self, state: &State, question: &[u8]) -> Answer {
+    fn transfer(&self, unacknowledged: Errno, question: &[u8]) -> Answer {
         let messages = messages(question);
         if messages.is_empty() || messages.len() > MOST_MESSAGES {
             return Err(EINVAL);
@@ -199,25 +182,12 @@ impl Device {
         let mut read = Vec::new();
         for message in &messages {
             let mut bytes = vec![0; if message.reads { message.length } else { 0 }];
-            if state.swapped == Some(message.address) {
-                self.ask_the_other(message, &mut bytes);
-            } else {
-                let address = u8::try_from(message.address).unwrap();
-                let mut bus = self.adapter.bus.clone();
-                let done =
-                    if message.reads { bus.read(address, &mut bytes) } else { bus.write(address, message.bytes) };
-                done.map_err(|_| state.unacknowledged)?;
-            }
+            let address = u8::try_from(message.address).unwrap();
+            let mut bus = self.adapter.bus.clone();
+            let done = if message.reads { bus.read(address, &mut bytes) } else { bus.write(address, message.bytes) };
+            done.map_err(|_| unacknowledged)?;
             read.extend(bytes);
         }
         Ok((i32::try_from(messages.len()).unwrap(), read))
-    }
-
-    fn ask_the_other(&mut self, message: &Message<'_>, bytes: &mut [u8]) {
-        if let Some(register) = message.bytes.first() {
-            self.register = *register;
-        }
-        let value = INA226.get(usize::from(self.register)).copied().unwrap_or(0);
-        bytes.iter_mut().zip(value.to_be_bytes()).for_each(|(to, from)| *to = from);
     }
 }

@@ -233,7 +233,7 @@ fn library() -> &'static Path {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel/preload/edge.rs");
         let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let mut rustc = Command::new(compiler);
-        rustc.args(["--edition", "2024", "--crate-type", "cdylib", "-D", "warnings", "-o"]).arg(&new).arg(source);
+        rustc.args(["--edition", "2024", "--crate-type", "cdylib", "-O", "-D", "warnings", "-o"]).arg(&new).arg(source);
         assert!(rustc.status().unwrap().success());
         fs::rename(new, &file).unwrap();
         file

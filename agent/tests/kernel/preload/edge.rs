@@ -12,11 +12,16 @@
 //! answer     u32 length, i32 result or −errno, then what was read, or the argument as it is now
 //! ```
 //!
+//! With `$GRID_KERNEL_WITHIN` nothing is asked, so that a bench can measure what the program itself takes: a file of sysfs is
+//! the one below `$GRID_KERNEL`, and an I2C bus has the [`chip`], with which a transfer takes so many microseconds.
+//!
 //! The test compiles this file with `rustc` alone, without Cargo and crates: the C library's functions are declared here.
 //!
 //! `unsafe`, which the workspace forbids elsewhere, is what a stand-in for the kernel consists of: it takes raw pointers as the
 //! C library does, and trusts its caller as the C library does. Every exported function has the contract of its namesake in
 //! the manual, section 2 or 3; the comments below say what is beyond that.
+
+mod chip;
 
 use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_uint, c_ulong, c_void};
 use std::mem::{size_of, transmute};
@@ -24,9 +29,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr::null_mut;
 use std::slice::{from_raw_parts, from_raw_parts_mut};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
-const OURS: [&[u8]; 4] = [b"/dev/i2c-", b"/dev/gpiochip", b"/sys/class/pwm", b"/sys/class/hwmon"];
+const I2C: &[u8] = b"/dev/i2c-";
+const OURS: [&[u8]; 4] = [I2C, b"/dev/gpiochip", b"/sys/class/pwm", b"/sys/class/hwmon"];
 
 /// `I2C_RDWR`, whose argument points to messages, which point to bytes (linux/i2c-dev.h).
 const I2C_RDWR: c_ulong = 0x0707;
@@ -90,15 +97,19 @@ macro_rules! real {
     }};
 }
 
-/// Which descriptors are connections to the test. A descriptor is used by one thread at a time, as `&mut` makes sure.
-static CONNECTED: [AtomicBool; 1024] = [const { AtomicBool::new(false) }; 1024];
+/// Whose a descriptor is: the kernel's, a connection to the test, or the chip within. It is used by one thread at a time, as
+/// `&mut` makes sure.
+const THE_KERNELS: u8 = 0;
+const CONNECTED: u8 = 1;
+const THE_CHIPS: u8 = 2;
+static DESCRIPTORS: [AtomicU8; 1024] = [const { AtomicU8::new(THE_KERNELS) }; 1024];
 
-fn mark(fd: c_int) -> Option<&'static AtomicBool> {
-    usize::try_from(fd).ok().and_then(|fd| CONNECTED.get(fd))
+fn mark(fd: c_int) -> Option<&'static AtomicU8> {
+    usize::try_from(fd).ok().and_then(|fd| DESCRIPTORS.get(fd))
 }
 
-fn is_ours(fd: c_int) -> bool {
-    mark(fd).is_some_and(|mark| mark.load(Relaxed))
+fn whose(fd: c_int) -> u8 {
+    mark(fd).map_or(THE_KERNELS, |mark| mark.load(Relaxed))
 }
 
 fn fail(errno: c_int) -> c_int {
@@ -178,10 +189,50 @@ fn connected(path: &[u8], flags: c_int) -> Result<c_int, c_int> {
         _ => Err(EIO),
     };
     match opened {
-        Ok(_) => mark.store(true, Relaxed),
+        Ok(_) => mark.store(CONNECTED, Relaxed),
         Err(_) => drop(real!(close(fd => c_int) -> c_int)),
     }
     opened.map(|_| fd)
+}
+
+/// How long a transfer takes, if nothing is asked.
+fn within() -> Option<Duration> {
+    static WITHIN: OnceLock<Option<Duration>> = OnceLock::new();
+    let read = || std::env::var("GRID_KERNEL_WITHIN").ok()?.parse().ok().map(Duration::from_micros);
+    *WITHIN.get_or_init(read)
+}
+
+/// Opens a path of ours.
+fn opened(path: &[u8], flags: c_int) -> Result<c_int, c_int> {
+    if within().is_none() {
+        return connected(path, flags);
+    }
+    let is_the_chips = path.starts_with(I2C);
+    let place = if is_the_chips { b"/dev/null".to_vec() } else { [root().as_bytes(), path].concat() };
+    let place = CString::new(place).map_err(|_| EIO)?;
+    let fd = real!(open(place.as_ptr() => *const c_char, flags => c_int, 0 => c_uint) -> c_int);
+    if fd < 0 {
+        return Err(unsafe { *__errno_location() });
+    }
+    if is_the_chips {
+        mark(fd).ok_or(EMFILE)?.store(THE_CHIPS, Relaxed);
+    }
+    Ok(fd)
+}
+
+/// `I2C_RDWR` of the chip within. Whatever else is asked of it is granted.
+unsafe fn control_chip(request: c_ulong, argument: *mut c_void) -> c_int {
+    if request != I2C_RDWR {
+        return 0;
+    }
+    let transfer = unsafe { &*argument.cast::<Transfer>() };
+    let messages = unsafe { from_raw_parts(transfer.messages, transfer.count as usize) };
+    let message = |message: &Message| match message.flags & I2C_M_RD {
+        0 => chip::Message::Write(unsafe { from_raw_parts(message.bytes, message.length.into()) }),
+        _ => chip::Message::Read(unsafe { from_raw_parts_mut(message.bytes, message.length.into()) }),
+    };
+    chip::transfer(&mut messages.iter().map(message).collect::<Vec<_>>(), within().unwrap_or_default());
+    transfer.count as c_int
 }
 
 /// `I2C_RDWR`: the messages one after the other, with the bytes of those that are written; back come those that are read.
@@ -234,7 +285,7 @@ unsafe fn control(fd: c_int, request: c_ulong, argument: *mut c_void) -> Result<
 #[unsafe(no_mangle)]
 unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
     match path_of(path) {
-        Some(ours) => connected(ours, flags).unwrap_or_else(fail),
+        Some(ours) => opened(ours, flags).unwrap_or_else(fail),
         None => real!(open(path => *const c_char, flags => c_int, mode => c_uint) -> c_int),
     }
 }
@@ -242,7 +293,7 @@ unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: c_uint) -> c_
 #[unsafe(no_mangle)]
 unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
     match path_of(path) {
-        Some(ours) => connected(ours, flags).unwrap_or_else(fail),
+        Some(ours) => opened(ours, flags).unwrap_or_else(fail),
         None => real!(open64(path => *const c_char, flags => c_int, mode => c_uint) -> c_int),
     }
 }
@@ -250,7 +301,7 @@ unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: c_uint) -> 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn openat(folder: c_int, path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
     match path_of(path) {
-        Some(ours) => connected(ours, flags).unwrap_or_else(fail),
+        Some(ours) => opened(ours, flags).unwrap_or_else(fail),
         None => real!(openat(folder => c_int, path => *const c_char, flags => c_int, mode => c_uint) -> c_int),
     }
 }
@@ -258,7 +309,7 @@ unsafe extern "C" fn openat(folder: c_int, path: *const c_char, flags: c_int, mo
 #[unsafe(no_mangle)]
 unsafe extern "C" fn openat64(folder: c_int, path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
     match path_of(path) {
-        Some(ours) => connected(ours, flags).unwrap_or_else(fail),
+        Some(ours) => opened(ours, flags).unwrap_or_else(fail),
         None => real!(openat64(folder => c_int, path => *const c_char, flags => c_int, mode => c_uint) -> c_int),
     }
 }
@@ -266,14 +317,14 @@ unsafe extern "C" fn openat64(folder: c_int, path: *const c_char, flags: c_int, 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn close(fd: c_int) -> c_int {
     if let Some(mark) = mark(fd) {
-        mark.store(false, Relaxed);
+        mark.store(THE_KERNELS, Relaxed);
     }
     real!(close(fd => c_int) -> c_int)
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn read(fd: c_int, bytes: *mut c_void, length: usize) -> isize {
-    if !is_ours(fd) {
+    if whose(fd) != CONNECTED {
         return real!(read(fd => c_int, bytes => *mut c_void, length => usize) -> isize);
     }
     match ask(fd, b'r', &[&(length as u64).to_ne_bytes()]) {
@@ -288,7 +339,7 @@ unsafe extern "C" fn read(fd: c_int, bytes: *mut c_void, length: usize) -> isize
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn write(fd: c_int, bytes: *const c_void, length: usize) -> isize {
-    if !is_ours(fd) {
+    if whose(fd) != CONNECTED {
         return real!(write(fd => c_int, bytes => *const c_void, length => usize) -> isize);
     }
     match ask(fd, b'w', &[unsafe { from_raw_parts(bytes.cast::<u8>(), length) }]) {
@@ -299,10 +350,11 @@ unsafe extern "C" fn write(fd: c_int, bytes: *const c_void, length: usize) -> is
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    if !is_ours(fd) {
-        return real!(ioctl(fd => c_int, request => c_ulong, argument => *mut c_void) -> c_int);
+    match whose(fd) {
+        CONNECTED => unsafe { control(fd, request, argument) }.unwrap_or_else(fail),
+        THE_CHIPS => unsafe { control_chip(request, argument) },
+        _ => real!(ioctl(fd => c_int, request => c_ulong, argument => *mut c_void) -> c_int),
     }
-    unsafe { control(fd, request, argument) }.unwrap_or_else(fail)
 }
 
 #[unsafe(no_mangle)]
