@@ -172,14 +172,21 @@ impl<I2C: I2c<Error: BusError>> Chip<I2C> {
                 config.not_an_ina219("its bus voltage is out of range after a reset")
             }
         })?;
+        self.begin(driver, clock)
+    }
+
+    /// Sets the chip up, with which a conversion begins.
+    fn begin(&mut self, driver: SyncIna219<I2C, UnCalibrated>, clock: &Clock) -> Result<(), MeterError> {
+        self.converted_at = clock();
         self.driver = Some(self.config.set_up(driver)?);
-        self.begins_to_convert(clock());
+        self.converts_since(self.converted_at);
         Ok(())
     }
 
-    fn begins_to_convert(&mut self, now: u64) {
-        (self.converting_at, self.converted_at) = (now, now);
-        self.look_at = self.config.looked_at_after(now);
+    /// A conversion is under way that began then or later.
+    fn converts_since(&mut self, began: u64) {
+        self.converting_at = began + self.config.shortest_conversion_us();
+        self.look_at = began + self.config.conversion_us();
     }
 
     /// Takes the newest conversion, if there is a new one; opens the chip, if it failed before.
@@ -192,7 +199,7 @@ impl<I2C: I2c<Error: BusError>> Chip<I2C> {
         let look = self.config.look(&mut driver)?;
         let taken = match look {
             Look::NotReady => {
-                self.converting_at = looked_at;
+                self.converting_at = self.converting_at.max(looked_at);
                 let silent = looked_at.saturating_sub(self.converted_at);
                 if silent > CONVERTS_WITHIN_US + 2 * self.config.conversion_us() {
                     return Err(self.config.not_converting(silent / 1000));
@@ -201,18 +208,18 @@ impl<I2C: I2c<Error: BusError>> Chip<I2C> {
                 None
             }
             Look::Ready(shunt_uv, bus_mv) => {
-                // It was not ready at the last look, and the newest conversion is never older than one conversion time.
+                // It was not ready at the last look, or began too late, and the newest conversion is never older than one
+                // conversion time.
                 let taken_us = self.converting_at.max(looked_at.saturating_sub(self.config.conversion_us()));
                 // The transfers may have taken their time: the conversion is known to be there only now.
-                (self.converting_at, self.converted_at) = (looked_at, clock());
-                self.look_at = self.config.looked_at_after(taken_us);
+                self.converted_at = clock();
+                self.converts_since(taken_us);
                 Some(Fresh { taken_us, phase: self.config.reading(shunt_uv, bus_mv) })
             }
             Look::Beyond => None,
         };
         if !matches!(look, Look::NotReady) && self.config.read_configuration(&mut driver)? != self.config.register() {
-            self.driver = Some(self.config.set_up(driver)?);
-            self.begins_to_convert(clock());
+            self.begin(driver, clock)?;
             return Err(self.config.configuration_lost());
         }
         self.driver = Some(driver);
@@ -310,16 +317,15 @@ impl ChipConfig {
         u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// How far looks lie apart while a conversion is about to end. A reading is so much older at the most than its conversion
-    /// shows. One look is a transfer, about 0.5 ms on a bus at 100 kHz.
+    /// How far looks lie apart while a conversion is about to end: about so much older than it is a reading may be taken for.
+    /// One look is a transfer, about 0.5 ms on a bus at 100 kHz.
     fn look_every_us(&self) -> u64 {
         (self.conversion_us() / 4).max(500)
     }
 
-    /// When to look first at a conversion that cannot have begun before `began`: half a step early, since a chip's clock is up
-    /// to a tenth off (SBOS448G, section 6.5), and a look that finds it at work tells how old it is.
-    fn looked_at_after(&self, began: u64) -> u64 {
-        began + (self.conversion_us().saturating_sub(self.look_every_us() / 2))
+    /// A chip's clock is up to a tenth off (SBOS448G, section 6.5).
+    fn shortest_conversion_us(&self) -> u64 {
+        self.conversion_us() * 9 / 10
     }
 
     fn configuration_lost(&self) -> MeterError {

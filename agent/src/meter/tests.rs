@@ -233,11 +233,16 @@ fn a_meter_whose_chips_are_not_there_yet_reads_when_they_are() {
 fn a_reading_is_as_old_as_the_oldest_moment_at_which_its_conversions_can_have_ended() {
     let bench = Bench::three_phases();
     let mut meter = bench.meter();
-    // Looked at just before the end: it ended after that.
+    // A conversion that began at 0 takes at least nine tenths of its usual time.
+    bench.pass(CONVERSION_US);
+    let shortest = CONVERSION_US * 9 / 10;
+    assert_eq!(meter.poll().unwrap().unwrap().taken_us, shortest);
+    // Looked at just before the end of the next: it ended after that.
     bench.pass(CONVERSION_US - 1);
+    let looked_at = bench.now.load(Ordering::Relaxed);
     assert_eq!(meter.poll().unwrap(), None);
     bench.pass(CONVERSION_US / 4);
-    assert_eq!(meter.poll().unwrap().unwrap().taken_us, CONVERSION_US - 1);
+    assert_eq!(meter.poll().unwrap().unwrap().taken_us, looked_at);
     // Not looked at for a second: the newest conversion is at most one conversion time old.
     bench.pass(1_000_000);
     let now = bench.now.load(Ordering::Relaxed);
