@@ -4,8 +4,10 @@
 # Usage: deploy/build-deb.sh [--arch ARCH] [--revision N] [--no-build]
 #
 #   --arch ARCH    amd64, arm64 or armhf (default: this machine's). For another than this machine's it takes that rustup
-#                  target and its linker, for arm64: rustup target add aarch64-unknown-linux-gnu;
-#                  apt install gcc-aarch64-linux-gnu
+#                  target, its linker and an emulator, for arm64: rustup target add aarch64-unknown-linux-gnu;
+#                  apt install gcc-aarch64-linux-gnu qemu-user. Such packages must install on Debian bookworm, which
+#                  Raspberry Pi OS is made of; that they do is checked. Where the linker's libc is newer than
+#                  bookworm's, take bookworm's for it (libc6-dev-arm64-cross), as deploy/test/arm64 does
 #   --revision N   the part of the version after the hyphen (default: 1)
 #   --no-build     package what target/release holds already
 #
@@ -31,28 +33,48 @@ case $arch in
     *) echo "build-deb.sh: --arch $arch: expected amd64, arm64 or armhf" >&2 && exit 2 ;;
 esac
 
-cross=() binaries=target/release
+cross=() emulator=() binaries=target/release
 if [[ $arch != "$host" ]]; then
     cross=(--target "$target") binaries=target/$target/release
-    linker=${target/-unknown/}-gcc
+    # As Debian's cross compiler and its libraries call it.
+    gnu=${target/-unknown/} gnu=${gnu/armv7/arm}
     variable=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$target")_LINKER
-    export "$variable=${!variable:-${linker/armv7/arm}}"
+    export "$variable=${!variable:-$gnu-gcc}"
+    # Never with a libc that is installed besides.
+    emulator=("qemu-${gnu%%-*}" -L "/usr/$gnu" -E "LD_LIBRARY_PATH=/usr/$gnu/lib")
 fi
+
+# The libc of Debian bookworm.
+oldest_libc=2.36
+
+# Says why a package for another machine would not install, or its program not run, on bookworm.
+check_libc() {
+    local program=$1 package=$2 needed depends
+    needed=$(readelf --version-info "$program" | sed -nE 's/.*Name: GLIBC_([0-9.]+) .*/\1/p' | sort -V | tail -1)
+    # Where dpkg-shlibdeps knows the libc of the cross compiler alone it names the architecture, too.
+    depends=$(dpkg-deb --field "$package" Depends | sed -nE "s/.*\blibc6(:$arch)? \(>= ([0-9.]+)\).*/\2/p")
+    if [[ -z $needed || -z $depends ]] || dpkg --compare-versions "$depends" gt "$oldest_libc" ||
+        dpkg --compare-versions "$needed" gt "$depends"; then
+        echo "build-deb.sh: $package: its program needs libc ${needed:-?} and it depends on libc6 ${depends:-?};" \
+            "expected at most $oldest_libc, and to depend on what it needs; see --arch in --help" >&2
+        return 1
+    fi
+}
 
 tool=target/tools/bin/cargo-deb
 [[ -x $tool ]] || cargo install cargo-deb --version 3.8.0 --locked --root target/tools
 
+packages=(grid-agent grid-broker grid-anchor)
 # All at once: chosen alone, each would have its dependencies built anew with the features that it needs alone.
-((build == 0)) || cargo build --release --workspace --bins "${cross[@]}"
+((build == 0)) || cargo build --release --workspace "${packages[@]/#/--bin=}" "${cross[@]}"
 
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 mkdir -p target/debian/work "target/debian/$revision"
 rm -rf target/debian/work/*
-for package in grid-agent grid-broker grid-anchor; do
+for package in "${packages[@]}"; do
     work=target/debian/work/$package
     mkdir -p "$work/man"
-    # Manual pages say the same on every machine; those of another architecture are run by qemu-user.
-    "$binaries/$package" man "$work/man"
+    "${emulator[@]}" "$binaries/$package" man "$work/man"
     # Debian's form of CHANGELOG.md.
     {
         echo "$package ($version-$revision) stable; urgency=medium"
@@ -63,5 +85,7 @@ for package in grid-agent grid-broker grid-anchor; do
         echo " -- The self-balancing grid <grid@example.org>  $(date -R -u -d "@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}")"
     } >"$work/changelog"
     "$tool" deb --package "$package" --no-build --quiet --strip --deb-revision "$revision" --output "target/debian/$revision" "${cross[@]}"
+    [[ $arch == "$host" ]] ||
+        check_libc "$binaries/$package" "target/debian/$revision/${package}_$version-${revision}_$arch.deb"
 done
 ls -l "target/debian/$revision"/*"_$version-${revision}_$arch.deb"
