@@ -183,10 +183,11 @@ impl<I2C: I2c<Error: BusError>> Chip<I2C> {
         Ok(())
     }
 
-    /// A conversion is under way that began then or later.
+    /// A conversion is under way that began then, or up to a step between looks later: half a step is waited for more than a
+    /// conversion takes. That leaves no more looks in vain than keep up with the chip's clock.
     fn converts_since(&mut self, began: u64) {
         self.converting_at = began + self.config.shortest_conversion_us();
-        self.look_at = began + self.config.conversion_us();
+        self.look_at = began + self.config.conversion_us() + self.config.look_every_us() / 2;
     }
 
     /// Takes the newest conversion, if there is a new one; opens the chip, if it failed before.

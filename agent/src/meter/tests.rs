@@ -10,6 +10,8 @@ use crate::simulated_ina219::{Fault, Sensed, SimulatedBus};
 
 /// Longer than any of the tests' chips converts.
 pub(super) const CONVERSION_US: u64 = 9_042;
+/// … after which it is looked at: an eighth later.
+pub(super) const LOOKED_AT_US: u64 = 10_172;
 
 /// A bus with one chip for each phase; the test moves time and currents.
 pub(super) struct Bench {
@@ -57,9 +59,14 @@ impl Bench {
         self.grid_ma[phase].store(ma, Ordering::Relaxed);
     }
 
+    /// Waits as a meter that is read does.
+    pub(super) fn wait_for(&self, meter: &impl Meter) {
+        self.pass(u64::try_from(meter.poll_interval().as_micros()).unwrap());
+    }
+
     /// Lets everything convert and takes the reading.
     fn next(&self, meter: &mut Ina219Meter<SimulatedBus>) -> Reading {
-        self.pass(CONVERSION_US);
+        self.pass(LOOKED_AT_US);
         meter.poll().unwrap().expect("every chip has converted")
     }
 }
@@ -89,9 +96,9 @@ fn a_conversion_is_reported_once() {
     assert_eq!(meter.poll().unwrap(), None);
     bench.next(&mut meter);
     assert_eq!(meter.poll().unwrap(), None);
-    bench.pass(CONVERSION_US - 1);
+    bench.pass(1_000);
     assert_eq!(meter.poll().unwrap(), None);
-    bench.pass(CONVERSION_US / 4);
+    bench.wait_for(&meter);
     assert!(meter.poll().unwrap().is_some());
 }
 
@@ -105,7 +112,7 @@ fn a_reading_waits_for_the_slowest_chip_and_takes_the_newest_of_the_others() {
     bench.pass(1_064);
     assert_eq!(meter.poll().unwrap(), None);
     bench.flows(0, 2_000);
-    bench.pass(CONVERSION_US);
+    bench.pass(LOOKED_AT_US);
     assert_eq!(amps(&meter.poll().unwrap().unwrap()), [2_000, 0]);
 }
 
@@ -157,7 +164,7 @@ fn a_brown_out_is_reported_once_and_the_range_and_resolution_are_set_again() {
     bench.bus.brown_out(0x40).unwrap();
     // Beyond the range that was set, within that of a reset chip.
     bench.flows(0, 200_000);
-    bench.pass(CONVERSION_US);
+    bench.pass(LOOKED_AT_US);
     assert!(matches!(meter.poll(), Err(MeterError::ConfigurationLost { address: 0x40, .. })));
     let reading = bench.next(&mut meter);
     assert_eq!((amps(&reading), reading.is_saturated()), (vec![80_000], true));
@@ -168,7 +175,7 @@ fn a_chip_that_falls_off_the_bus_is_named_and_goes_on_when_it_is_back() {
     let bench = Bench::three_phases();
     let mut meter = bench.meter();
     bench.bus.set_fault(0x41, Fault::Absent).unwrap();
-    bench.pass(CONVERSION_US);
+    bench.pass(LOOKED_AT_US);
     let error = meter.poll().unwrap_err();
     assert!(matches!(error, MeterError::NotAnswering { address: 0x41, .. }));
     assert!(error.to_string().contains("0x41 on /dev/i2c-1"), "{error}");
@@ -186,7 +193,7 @@ fn another_ina219_at_the_same_address_is_told_of_set_up_and_read() {
     bench.flows(1, 5_000);
     assert_eq!(amps(&bench.next(&mut meter)), [0, 5_000, 0]);
     bench.bus.swap(0x41, |_| Sensed { shunt_uv: 7_000, bus_mv: 5_000 }).unwrap();
-    bench.pass(CONVERSION_US);
+    bench.pass(LOOKED_AT_US);
     assert!(matches!(meter.poll(), Err(MeterError::ConfigurationLost { address: 0x41, .. })));
     assert_eq!(amps(&bench.next(&mut meter)), [0, 7_000, 0]);
 }
@@ -199,7 +206,7 @@ fn another_kind_of_chip_at_the_same_address_gives_no_reading_and_is_named_until_
     bench.bus.set_fault(0x41, Fault::OtherKind).unwrap();
     let mut complaints = Vec::new();
     for _ in 0..100 {
-        bench.pass(CONVERSION_US);
+        bench.pass(LOOKED_AT_US);
         match meter.poll() {
             Ok(reading) => assert_eq!(reading, None),
             Err(error) => complaints.push(error),
@@ -233,15 +240,17 @@ fn a_meter_whose_chips_are_not_there_yet_reads_when_they_are() {
 fn a_reading_is_as_old_as_the_oldest_moment_at_which_its_conversions_can_have_ended() {
     let bench = Bench::three_phases();
     let mut meter = bench.meter();
-    // A conversion that began at 0 takes at least nine tenths of its usual time.
-    bench.pass(CONVERSION_US);
+    // A conversion that began at 0 takes at least nine tenths of its usual time, and so does the next.
     let shortest = CONVERSION_US * 9 / 10;
+    bench.pass(LOOKED_AT_US);
     assert_eq!(meter.poll().unwrap().unwrap().taken_us, shortest);
-    // Looked at just before the end of the next: it ended after that.
-    bench.pass(CONVERSION_US - 1);
+    bench.wait_for(&meter);
+    assert_eq!(meter.poll().unwrap().unwrap().taken_us, 2 * shortest);
+    // Looked at just before the end of the third: it ended after that.
+    bench.wait_for(&meter);
     let looked_at = bench.now.load(Ordering::Relaxed);
     assert_eq!(meter.poll().unwrap(), None);
-    bench.pass(CONVERSION_US / 4);
+    bench.wait_for(&meter);
     assert_eq!(meter.poll().unwrap().unwrap().taken_us, looked_at);
     // Not looked at for a second: the newest conversion is at most one conversion time old.
     bench.pass(1_000_000);
@@ -255,7 +264,7 @@ fn a_chip_that_disappears_or_stops_acknowledging_in_the_middle_of_a_transfer_is_
         let bench = Bench::three_phases();
         let mut meter = bench.meter();
         bench.bus.set_fault(0x41, fault).unwrap();
-        bench.pass(CONVERSION_US);
+        bench.pass(LOOKED_AT_US);
         let error = meter.poll().and_then(|_| meter.poll()).unwrap_err();
         assert!(matches!(error, MeterError::NotAnswering { address: 0x41, .. }), "{fault:?}: {error}");
         bench.bus.set_fault(0x41, Fault::None).unwrap();
@@ -291,7 +300,7 @@ fn an_overflow_means_that_somebody_else_calibrated_the_chip_which_is_reset() {
     let mut meter = bench.meter();
     bench.flows(1, 300_000);
     bench.bus.clone().write(0x41, &[5, 0xFF, 0xFE]).unwrap();
-    bench.pass(CONVERSION_US);
+    bench.pass(LOOKED_AT_US);
     assert!(matches!(meter.poll(), Err(MeterError::Overflow { address: 0x41, .. })));
     assert_eq!(meter.poll().unwrap(), None);
     assert_eq!(amps(&bench.next(&mut meter))[1], 300_000);
@@ -302,7 +311,7 @@ fn a_chip_that_was_powered_down_is_reset_after_half_a_second() {
     let bench = Bench::three_phases();
     let mut meter = bench.meter();
     bench.bus.clone().write(0x42, &[0, 0x39, 0x98]).unwrap();
-    bench.pass(CONVERSION_US);
+    bench.pass(LOOKED_AT_US);
     assert_eq!(meter.poll().unwrap(), None);
     bench.pass(500_000);
     assert!(matches!(meter.poll(), Err(MeterError::NotConverting { address: 0x42, for_ms: 509.., .. })));
@@ -325,7 +334,7 @@ fn a_bus_whose_device_file_vanishes_is_opened_again_when_it_is_back() {
     for address in 0x40..0x43 {
         bench.bus.set_fault(address, Fault::Absent).unwrap();
     }
-    bench.pass(CONVERSION_US);
+    bench.pass(LOOKED_AT_US);
     assert!(matches!(meter.poll(), Err(MeterError::NotAnswering { .. })));
     assert!(matches!(meter.poll(), Err(MeterError::BusMissing { .. })));
     for address in 0x40..0x43 {
