@@ -65,8 +65,9 @@ tool=target/tools/bin/cargo-deb
 [[ -x $tool ]] || cargo install cargo-deb --version 3.8.0 --locked --root target/tools
 
 packages=(grid-agent grid-broker grid-anchor)
-# All at once: chosen alone, each would have its dependencies built anew with the features that it needs alone.
-((build == 0)) || cargo build --release --workspace "${packages[@]/#/--bin=}" "${cross[@]}"
+# All at once: chosen alone, each would have its dependencies built anew with the features that it needs alone. The date is
+# the packages' alone: each other one would have all anew that is built on a library in C.
+((build == 0)) || env --unset=SOURCE_DATE_EPOCH cargo build --release --workspace "${packages[@]/#/--bin=}" "${cross[@]}"
 
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 mkdir -p target/debian/work "target/debian/$revision"
