@@ -324,7 +324,8 @@ impl ChipConfig {
         (self.conversion_us() / 4).max(500)
     }
 
-    /// A chip's clock is up to a tenth off (SBOS448G, section 6.5).
+    /// The slowest chip takes a tenth longer than a typical one (SBOS448G, section 6.5). How fast one may be is not said there:
+    /// by no more, it is taken.
     fn shortest_conversion_us(&self) -> u64 {
         self.conversion_us() * 9 / 10
     }

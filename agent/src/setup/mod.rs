@@ -116,7 +116,8 @@ fn set_up(arguments: Arguments) -> Result<u8, Failure> {
     let has_changed = is_newer || new.is_some();
     let steps = new.map(|(_, steps)| steps).unwrap_or_default();
     if !root.is_this_machine() {
-        println!("{steps}{}", next::elsewhere(&unit, &config_of(&name)));
+        let check = format!("grid-agent check --config {}", config_of(&name));
+        println!("{steps}{}", service.elsewhere(&check));
         return Ok(0);
     }
     let settings = Settings::load(&config).map_err(BadSettings::There)?;

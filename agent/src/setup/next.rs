@@ -54,13 +54,3 @@ What is left has to be enough for everything else in the street. Each device's o
         Part::Device(_) | Part::Transformer(_) => String::new(),
     }
 }
-
-/// What is left to do on a machine whose files were written below a folder.
-pub fn elsewhere(unit: &str, config: &str) -> String {
-    format!(
-        "
-Nothing was checked or started. On that machine:
-  sudo systemctl enable --now {unit}
-  sudo grid-agent check --config {config}"
-    )
-}

@@ -62,14 +62,8 @@ impl Assured {
             PubAckReason::Success => return,
             PubAckReason::NoMatchingSubscribers => "nobody has subscribed to it".to_owned(),
             PubAckReason::NotAuthorized => {
-                let is_new = topic.filter(|topic| self.forbidden.insert(format!("say {topic}")));
-                if let Some(topic) = is_new {
-                    let client = self.client.as_str();
-                    tracing::warn!(
-                        client,
-                        topic,
-                        "the broker does not allow us to say this: grid-broker takes a [[grant]]"
-                    );
+                if let Some(topic) = topic {
+                    self.log_forbidden("say", &topic);
                 }
                 "the broker does not allow it".to_owned()
             }
@@ -81,16 +75,17 @@ impl Assured {
     /// The subscriptions to `filters` were answered (MQTT 5 section 3.9.3), one by one.
     pub fn subscribed(&mut self, filters: &[String], answers: &[SubscribeReasonCode]) {
         for (filter, answer) in filters.iter().zip(answers) {
-            if let SubscribeReasonCode::NotAuthorized = answer
-                && self.forbidden.insert(format!("hear {filter}"))
-            {
-                let client = self.client.as_str();
-                tracing::warn!(
-                    client,
-                    filter,
-                    "the broker does not allow us to hear this: grid-broker takes a [[grant]]"
-                );
+            if let SubscribeReasonCode::NotAuthorized = answer {
+                self.log_forbidden("hear", filter);
             }
+        }
+    }
+
+    /// The broker does not allow this: it is logged once.
+    fn log_forbidden(&mut self, verb: &str, topic: &str) {
+        if self.forbidden.insert(format!("{verb} {topic}")) {
+            let client = self.client.as_str();
+            tracing::warn!(client, topic, "the broker does not allow us to {verb} this: grid-broker takes a [[grant]]");
         }
     }
 

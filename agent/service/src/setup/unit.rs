@@ -100,6 +100,14 @@ impl Service {
         self.ran
     }
 
+    /// What is left to do on a machine whose files were written below a folder; `check` is the program's.
+    pub fn elsewhere(&self, check: &str) -> String {
+        let Self { name, .. } = self;
+        format!(
+            "\nNothing was checked or started. On that machine:\n  sudo systemctl enable --now {name}\n  sudo {check}"
+        )
+    }
+
     /// Starts it, or starts it anew if it ran with something else, and waits until it is ready. `by_hand` runs the program
     /// where there is no such service. Says whether it runs.
     pub fn start(&self, report: &mut Report, has_changed: bool, by_hand: &str) -> bool {

@@ -108,9 +108,7 @@ pub fn set_up(arguments: SetupArguments) -> Result<u8, Failure> {
     root.let_read(CONFIG, Readers::All)?;
     root.tell(CONFIG, new.is_none());
     if !root.is_this_machine() {
-        println!(
-            "\nNothing was checked or started. On that machine:\n  sudo systemctl enable --now {UNIT}\n  sudo grid-anchor check"
-        );
+        println!("{}", service.elsewhere("grid-anchor check"));
         return Ok(0);
     }
     let config = root.at(CONFIG);
